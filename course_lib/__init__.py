@@ -1,0 +1,22 @@
+"""The code behind the course: diffusion models with a U-Net, small enough to read in one sitting.
+
+A picture flows through the files in this order, and an import only ever points up the list:
+
+    validate    what the public functions ask of their arguments
+    schedule    the two tables a and b of x_t = a_t x_0 + b_t eps
+    forward     corrupt, one step, any step, the posterior, targets
+    shapes      output-size arithmetic and a tracer
+    blocks      the parts of U-Nets
+    unet        the ladder of U-Nets
+    data        Fashion-MNIST, or your own folder of pictures
+    objective   the loss
+    train       one loop, a generator
+    checkpoint  weights with their config beside them
+    sample      one loop, a generator
+    viz         tensors to figures
+    widgets     a slider and a picture
+    checks      the check of every exercise
+    runtime     device, precision, seeds, what the machine has
+"""
+
+__version__ = "0.1.0"

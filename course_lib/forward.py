@@ -1,0 +1,258 @@
+"""From picture to noise: mixing, one step, any step at once, the way back given the answer, and targets.
+
+Every function takes pictures as (B, C, H, W) floats; clean pictures lie in [-1, 1]. Timesteps are an int for
+the whole batch or int64 of shape (B,), in 0..T, on the device of the pictures.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from .schedule import Schedule
+from .validate import check_choice, check_number, check_pictures, check_same
+
+#: What a network can be trained to predict.
+TARGETS = ("eps", "x0", "v", "velocity")
+
+#: The kinds of noise that `corrupt` draws.
+NOISES = ("gaussian", "uniform")
+
+
+def corrupt(
+    x: Tensor,
+    amount: float | Tensor,
+    noise: str | Tensor | None = None,
+    *,
+    generator: torch.Generator | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Mix pictures with noise: (1 − amount) · x + amount · noise.
+
+    Args:
+        x: pictures, (B, C, H, W), floats in [-1, 1].
+        amount: 0 (the picture) to 1 (noise alone); one number, or a tensor of shape (B,).
+        noise: "gaussian" (the default; mean 0, variance 1), "uniform" (on [-1, 1], the range of the
+            pictures, variance 1/3), or the noise itself, shaped like x.
+        generator: source of the randomness, on the device of x; unused where the noise is given.
+
+    Returns:
+        The corrupted pictures and the noise that was used, both shaped like x.
+
+    Raises:
+        TypeError, ValueError: pictures that are not floats in [-1, 1], an amount out of [0, 1] or of the wrong
+            length or device, an unknown kind of noise, noise of another shape.
+    """
+    check_pictures(x, "x", in_range=True)
+    if isinstance(amount, Tensor):
+        if amount.numel() != 1 and amount.shape != x.shape[:1]:
+            raise ValueError(
+                f"amount must be one number or one per picture, ({len(x)},), got shape {tuple(amount.shape)}"
+            )
+        if amount.device != x.device:
+            raise ValueError(f"amount must be on the device of x, {x.device}, got {amount.device}")
+        if not ((amount >= 0) & (amount <= 1)).all():
+            raise ValueError(f"amount must lie in [0, 1], got {amount.min():.3g} to {amount.max():.3g}")
+        amount = amount.to(x.dtype).view(-1, 1, 1, 1)
+    else:
+        check_number("amount", amount, 0, 1)
+    if isinstance(noise, Tensor):
+        check_same(x, noise, "x", "noise")
+    else:
+        noise = _draw(x, noise or "gaussian", generator)
+    return (1 - amount) * x + amount * noise, noise
+
+
+def _draw(x: Tensor, kind: str, generator: torch.Generator | None) -> Tensor:
+    check_choice("noise", kind, NOISES)
+    if kind == "uniform":
+        return torch.rand(x.shape, dtype=x.dtype, device=x.device, generator=generator) * 2 - 1
+    return torch.randn(x.shape, dtype=x.dtype, device=x.device, generator=generator)
+
+
+def _given_or_drawn(x: Tensor, eps: Tensor | None, generator: torch.Generator | None) -> Tensor:
+    if eps is None:
+        return _draw(x, "gaussian", generator)
+    check_same(x, eps, "x", "eps")
+    return eps
+
+
+def q_step(
+    schedule: Schedule,
+    x_s: Tensor,
+    s: int | Tensor,
+    t: int | Tensor,
+    eps: Tensor | None = None,
+    *,
+    generator: torch.Generator | None = None,
+) -> tuple[Tensor, Tensor]:
+    """One noising step, a draw from q(x_t | x_s): x_t = (a_t/a_s) x_s + √(b_t² − (a_t/a_s)² b_s²) · eps.
+
+    For s = t − 1 this is DDPM, eq. 2: √(1−β_t) x_(t−1) + √β_t eps.
+
+    Args:
+        schedule: the tables a and b.
+        x_s: pictures at timestep s, (B, C, H, W).
+        s: where the pictures are, 0..T−1.
+        t: where they go, s < t <= T.
+        eps: the noise of this step, shaped like x_s; drawn where None.
+        generator: source of the randomness; unused where eps is given.
+
+    Returns:
+        x_t and the noise that was used, both shaped like x_s.
+
+    Raises:
+        TypeError, ValueError: bad pictures, timesteps out of order or range, noise of another shape.
+    """
+    check_pictures(x_s, "x_s")
+    for name, index in (("s", s), ("t", t)):
+        schedule.check_t(index, name, batch=len(x_s), device=x_s.device)
+    scale, std = (_spread(number, x_s) for number in schedule.step_kernel(s, t))
+    eps = _given_or_drawn(x_s, eps, generator)
+    return scale * x_s + std * eps, eps
+
+
+def q_sample(
+    schedule: Schedule,
+    x0: Tensor,
+    t: int | Tensor,
+    eps: Tensor | None = None,
+    *,
+    generator: torch.Generator | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Jump to any timestep, a draw from q(x_t | x_0): x_t = a_t x_0 + b_t eps (DDPM, eq. 4).
+
+    Args:
+        schedule: the tables a and b.
+        x0: clean pictures, (B, C, H, W), floats in [-1, 1].
+        t: timesteps in 0..T.
+        eps: noise shaped like x0; drawn from N(0, I) where None.
+        generator: source of the randomness; unused where eps is given.
+
+    Returns:
+        x_t and the noise that was used, both shaped like x0.
+
+    Raises:
+        TypeError, ValueError: pictures that are not floats in [-1, 1], bad timesteps, noise of another shape.
+    """
+    check_pictures(x0, "x0", in_range=True)
+    schedule.check_t(t, batch=len(x0), device=x0.device)
+    a, b = schedule.at(t, x0)
+    eps = _given_or_drawn(x0, eps, generator)
+    return a * x0 + b * eps, eps
+
+
+def q_posterior(
+    schedule: Schedule, x_t: Tensor, x0: Tensor, s: int | Tensor, t: int | Tensor
+) -> tuple[Tensor, Tensor]:
+    """The step back when the clean picture is known, q(x_s | x_t, x_0) (DDPM, eqs. 6 and 7).
+
+    var = b_s² (1 − a_t² b_s² / (a_s² b_t²)), mean = a_s x_0 + √(b_s² − var) · eps, eps = (x_t − a_t x_0)/b_t.
+
+    Args:
+        schedule: the tables a and b.
+        x_t: noisy pictures, (B, C, H, W).
+        x0: clean pictures or a guess at them, shaped like x_t; a guess may leave [-1, 1].
+        s: where to go, 0..T−1.
+        t: where x_t is, s < t <= T.
+
+    Returns:
+        The mean, shaped like x_t, and the variance, (1, 1, 1, 1) or (B, 1, 1, 1).
+
+    Raises:
+        TypeError, ValueError: bad pictures, shapes that differ, timesteps out of order or range.
+    """
+    check_pictures(x_t, "x_t")
+    check_pictures(x0, "x0")
+    check_same(x_t, x0, "x_t", "x0")
+    for name, index in (("s", s), ("t", t)):
+        schedule.check_t(index, name, batch=len(x_t), device=x_t.device)
+    var = schedule.posterior_variance(s, t)
+    b_s = schedule.noise[torch.as_tensor(s, device="cpu")]
+    direction = _spread((b_s.square() - var).clamp(min=0).sqrt(), x_t)
+    a_s, _ = schedule.at(s, x_t)
+    a_t, b_t = schedule.at(t, x_t)
+    return a_s * x0 + direction * (x_t - a_t * x0) / b_t, _spread(var, x_t)
+
+
+def make_target(kind: str, schedule: Schedule, x0: Tensor, eps: Tensor, t: int | Tensor) -> Tensor:
+    """What a network of this kind should answer.
+
+    eps: the noise (DDPM). x0: the picture. v = a·eps − b·x0 (Salimans & Ho 2022, arXiv:2202.00512).
+    velocity = eps − x0 (flow matching).
+
+    Args:
+        kind: one of `TARGETS`.
+        schedule: the tables a and b.
+        x0: clean pictures, (B, C, H, W).
+        eps: the noise that was mixed in, shaped like x0.
+        t: timesteps in 0..T.
+
+    Returns:
+        The target, shaped like x0.
+
+    Raises:
+        TypeError, ValueError: an unknown kind, shapes that differ, bad timesteps.
+    """
+    check_choice("kind", kind, TARGETS)
+    check_pictures(x0, "x0")
+    check_same(x0, eps, "x0", "eps")
+    schedule.check_t(t, batch=len(x0), device=x0.device)
+    return _target(kind, *schedule.at(t, x0), x0, eps)
+
+
+def _target(kind: str, a: Tensor, b: Tensor, x0: Tensor, eps: Tensor) -> Tensor:
+    """`make_target` without the checks, for the training loop."""
+    if kind == "eps":
+        return eps
+    if kind == "x0":
+        return x0
+    return a * eps - b * x0 if kind == "v" else eps - x0
+
+
+def to_x0_eps(
+    kind: str, schedule: Schedule, prediction: Tensor, x_t: Tensor, t: int | Tensor
+) -> tuple[Tensor, Tensor]:
+    """From a network's answer to the pair that samplers use: the picture and the noise that it implies.
+
+    Each line solves x_t = a x0 + b eps together with the definition of the target; on a variance-preserving
+    schedule the v line is the usual x0 = a x_t − b v.
+
+    Args:
+        kind: what the network predicts, one of `TARGETS`.
+        schedule: the tables a and b.
+        prediction: its answer, shaped like x_t.
+        x_t: what it was asked about, (B, C, H, W).
+        t: timesteps in 0..T.
+
+    Returns:
+        x0_hat and eps_hat, both shaped like x_t; x0_hat may leave [-1, 1].
+
+    Raises:
+        TypeError, ValueError: an unknown kind, shapes that differ, bad timesteps; "eps" where a_t = 0 and
+            "x0" where b_t = 0, since there the other half cannot be known.
+    """
+    check_choice("kind", kind, TARGETS)
+    check_pictures(x_t, "x_t")
+    check_same(x_t, prediction, "x_t", "prediction")
+    schedule.check_t(t, batch=len(x_t), device=x_t.device)
+    a, b = schedule.at(t, x_t)
+    if kind == "eps":
+        if (schedule.signal[torch.as_tensor(t, device="cpu")] == 0).any():
+            raise ValueError(
+                "a prediction of eps says nothing about the picture where signal = 0 (zero terminal SNR); "
+                "use a network that predicts 'x0', 'v' or 'velocity', or start below T"
+            )
+        return (x_t - b * prediction) / a, prediction
+    if kind == "x0":
+        if (torch.as_tensor(t) == 0).any():
+            raise ValueError("a prediction of x0 says nothing about the noise at t = 0, where there is none")
+        return prediction, (x_t - a * prediction) / b
+    if kind == "v":
+        power = a.square() + b.square()
+        return (a * x_t - b * prediction) / power, (b * x_t + a * prediction) / power
+    return (x_t - b * prediction) / (a + b), (x_t + a * prediction) / (a + b)
+
+
+def _spread(numbers: Tensor, like: Tensor) -> Tensor:
+    """Float64 numbers of shape () or (B,), as (1, 1, 1, 1) or (B, 1, 1, 1) in the dtype and on the device of like."""
+    return numbers.to(like.dtype).to(like.device).view((-1,) + (1,) * (like.ndim - 1))

@@ -1,0 +1,199 @@
+"""Shape arithmetic: what size comes out of a layer, and a tracer that lists every layer of a model.
+
+The three formulas are those of the PyTorch documentation of Conv2d, MaxPool2d and ConvTranspose2d; they hold
+for height and width alike.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from .validate import check_number
+
+
+def conv_out(size: int, kernel: int, stride: int = 1, padding: int = 0, dilation: int = 1) -> int:
+    """Output size of a convolution, ⌊(size + 2·padding − dilation·(kernel − 1) − 1) / stride⌋ + 1.
+
+    Args:
+        size: input height or width in pixels, >= 1.
+        kernel: kernel size, >= 1.
+        stride: step between two placements, >= 1.
+        padding: pixels added on each side, >= 0.
+        dilation: distance between two taps of the kernel, >= 1.
+
+    Raises:
+        TypeError, ValueError: an argument out of range, or a kernel that does not fit.
+
+    >>> conv_out(28, kernel=3, padding=1), conv_out(572, kernel=3), conv_out(28, kernel=3, stride=2, padding=1)
+    (28, 570, 14)
+    """
+    _check_layer(size, kernel, stride, padding, dilation)
+    reach = dilation * (kernel - 1) + 1
+    if size + 2 * padding < reach:
+        raise ValueError(
+            f"the kernel reaches over {reach} pixels but the padded input has {size + 2 * padding}; "
+            "use a smaller kernel or dilation, or more padding"
+        )
+    return (size + 2 * padding - reach) // stride + 1
+
+
+def pool_out(size: int, kernel: int, stride: int | None = None, padding: int = 0, dilation: int = 1) -> int:
+    """Output size of a pooling layer: that of a convolution whose stride is the kernel unless given.
+
+    Args:
+        size, kernel, stride, padding, dilation: as `conv_out`; padding at most half the kernel.
+
+    Raises:
+        TypeError, ValueError: as `conv_out`, or too much padding.
+
+    >>> [pool_out(size, 2) for size in (28, 14, 7, 3)]
+    [14, 7, 3, 1]
+    """
+    check_number("kernel", kernel, 1, integer=True)
+    check_number("padding", padding, 0, kernel // 2, integer=True)
+    return conv_out(size, kernel, kernel if stride is None else stride, padding, dilation)
+
+
+def conv_transpose_out(
+    size: int, kernel: int, stride: int = 1, padding: int = 0, output_padding: int = 0, dilation: int = 1
+) -> int:
+    """Output size of a transposed convolution, (size − 1)·stride − 2·padding + dilation·(kernel − 1) + output_padding + 1.
+
+    Args:
+        size, kernel, stride, padding, dilation: as `conv_out`, of the convolution that this one undoes.
+        output_padding: extra pixels on one side, less than stride or dilation: a strided convolution sends
+            several sizes to one, and this says which of them to come back to.
+
+    Raises:
+        TypeError, ValueError: an argument out of range, or nothing left of the output.
+
+    >>> conv_transpose_out(14, kernel=2, stride=2)
+    28
+    >>> conv_transpose_out(4, kernel=3, stride=2, padding=1, output_padding=1)
+    8
+    """
+    _check_layer(size, kernel, stride, padding, dilation)
+    check_number("output_padding", output_padding, 0, max(stride, dilation) - 1, integer=True)
+    out = (size - 1) * stride - 2 * padding + dilation * (kernel - 1) + output_padding + 1
+    if out < 1:
+        raise ValueError(f"nothing is left: the output would have size {out}; use less padding or a larger input")
+    return out
+
+
+def _check_layer(size: int, kernel: int, stride: int, padding: int, dilation: int) -> None:
+    named = {"size": size, "kernel": kernel, "stride": stride, "dilation": dilation}
+    for name, value in named.items():
+        check_number(name, value, 1, integer=True)
+    check_number("padding", padding, 0, integer=True)
+
+
+def nearest_sizes(size: int, multiple: int) -> tuple[int, ...]:
+    """The multiples of `multiple` next below and above size; size alone where it is one.
+
+    Raises:
+        TypeError, ValueError: an argument that is not an int >= 1.
+
+    >>> nearest_sizes(28, 16), nearest_sizes(32, 16), nearest_sizes(3, 4)
+    ((16, 32), (32,), (4,))
+    """
+    check_number("size", size, 1, integer=True)
+    check_number("multiple", multiple, 1, integer=True)
+    below = size // multiple * multiple
+    if below == size:
+        return (size,)
+    return (below, below + multiple) if below else (below + multiple,)
+
+
+def count_parameters(model: nn.Module) -> int:
+    """Number of trainable numbers in a model; a parameter used twice counts once."""
+    return sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
+
+
+@dataclass(frozen=True)
+class LayerShape:
+    """One layer as `trace` saw it run.
+
+    Args:
+        name: dotted path inside the model.
+        kind: class name of the layer.
+        in_shape: shape of its first tensor argument, batch included.
+        out_shape: shape of what it returned, batch included.
+        parameters: trainable numbers of its own.
+    """
+
+    name: str
+    kind: str
+    in_shape: tuple[int, ...]
+    out_shape: tuple[int, ...]
+    parameters: int
+
+
+@torch.no_grad()
+def trace(model: nn.Module, *inputs: Any, depth: int | None = None) -> list[LayerShape]:
+    """Run a model once and list its layers in the order in which they ran.
+
+    The model runs in eval mode, without gradients, and is left as it was.
+
+    Args:
+        model: any module.
+        inputs: what to call it with, such as x_t (B, C, H, W) and t (B,).
+        depth: None lists the layers that have no layer inside; 1 lists the model's own parts, 2 their parts
+            too, as deep as they go.
+
+    Returns:
+        One row a call; a layer called twice has two rows, the parameters counted in the first.
+
+    Raises:
+        TypeError, ValueError: depth is not an int >= 1; and whatever the model raises on bad inputs.
+    """
+    if depth is not None:
+        check_number("depth", depth, 1, integer=True)
+    rows: list[LayerShape] = []
+    seen: set[nn.Module] = set()
+    hooks = []
+
+    def record(name: str, module: nn.Module):
+        def hook(_: nn.Module, args: Sequence[Any], output: Any) -> None:
+            tensor = next((a for a in args if isinstance(a, Tensor)), None)
+            own = 0 if module in seen else count_parameters(module)
+            seen.add(module)
+            in_shape = () if tensor is None else tuple(tensor.shape)
+            rows.append(LayerShape(name, type(module).__name__, in_shape, tuple(output.shape), own))
+
+        return hook
+
+    for name, module in model.named_modules():
+        level = name.count(".") + 1 if name else 0
+        is_leaf = not any(module.children())
+        if (level and is_leaf and (depth is None or level <= depth)) or (depth and level == depth):
+            hooks.append(module.register_forward_hook(record(name, module)))
+    was_training = model.training
+    try:
+        model.eval()(*inputs)
+    finally:
+        model.train(was_training)
+        for handle in hooks:
+            handle.remove()
+    return rows
+
+
+def format_trace(rows: Sequence[LayerShape]) -> str:
+    """A trace as a table in plain text, with the sum of the parameters below it."""
+    head = ("layer", "kind", "in", "out", "parameters")
+    cells = [
+        (r.name, r.kind, "×".join(map(str, r.in_shape)), "×".join(map(str, r.out_shape)), f"{r.parameters:,}")
+        for r in rows
+    ]
+    total = ("total", "", "", "", f"{sum(r.parameters for r in rows):,}")
+    widths = [max(len(row[i]) for row in (head, *cells, total)) for i in range(len(head))]
+    lines = [
+        "  ".join(c.rjust(w) if i == len(head) - 1 else c.ljust(w) for i, (c, w) in enumerate(zip(row, widths, strict=True)))
+        for row in (head, *cells, total)
+    ]
+    rule = "─" * len(lines[0])
+    return "\n".join([lines[0], rule, *lines[1:-1], rule, lines[-1]])
