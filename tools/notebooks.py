@@ -31,6 +31,7 @@ NOTEBOOKS = ROOT / "notebooks"
 EXECUTED = ROOT / "build" / "executed"
 LONGEST_CELL = 25
 MEND = "make notebooks"
+TAKE_OVER = "python tools/notebooks.py adopt"
 WIDGET_STATE = "application/vnd.jupyter.widget-state+json"
 KERNEL = {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"}
 HEADER = """# ---
@@ -112,7 +113,9 @@ def sync(folder: Path = NOTEBOOKS, *, force: bool = False) -> list[str]:
     problems = []
     for text_path, path in pairs(folder):
         if not text_path.exists():
-            problems.append(f"{name_of(path)} has no {name_of(text_path)}: run `python tools/notebooks.py adopt {path.stem}`.")
+            problems.append(
+                f"{name_of(path)} has no {name_of(text_path)}: run `python tools/notebooks.py adopt {path.stem}`."
+            )
             continue
         text = text_path.read_text(encoding="utf-8")
         wanted = to_notebook(text)
@@ -121,7 +124,7 @@ def sync(folder: Path = NOTEBOOKS, *, force: bool = False) -> list[str]:
             if differs and path.stat().st_mtime > text_path.stat().st_mtime:
                 problems.append(
                     f"{name_of(path)} was edited after {name_of(text_path)}. To keep those edits run "
-                    f"`python tools/notebooks.py adopt {path.stem}`, to drop them `python tools/notebooks.py sync --force`."
+                    f"`{TAKE_OVER} {path.stem}`, to drop them `python tools/notebooks.py sync --force`."
                 )
                 continue
         if with_header(text) != text:
@@ -148,7 +151,9 @@ def check(folder: Path = NOTEBOOKS) -> list[str]:
     problems = []
     for text_path, path in pairs(folder):
         if not text_path.exists():
-            problems.append(f"{name_of(path)} has no {name_of(text_path)}: run `python tools/notebooks.py adopt {path.stem}`.")
+            problems.append(
+                f"{name_of(path)} has no {name_of(text_path)}: run `python tools/notebooks.py adopt {path.stem}`."
+            )
             continue
         if not path.exists():
             problems.append(f"{name_of(text_path)} has no {name_of(path)}: run `{MEND}`.")
@@ -164,7 +169,8 @@ def check(folder: Path = NOTEBOOKS) -> list[str]:
         if here == there:
             problems.append(f"{name_of(path)} holds outputs or metadata that are not committed: run `{MEND}`.")
         else:
-            first = next((i for i, (a, b) in enumerate(zip(here, there, strict=False)) if a != b), min(len(here), len(there)))
+            same = [a == b for a, b in zip(here, there, strict=False)]
+            first = same.index(False) if False in same else len(same)
             problems.append(f"{name_of(path)} and {name_of(text_path)} differ from cell {first + 1} on: run `{MEND}`.")
     return problems
 

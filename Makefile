@@ -1,0 +1,46 @@
+# What the README tells you to type. Choose a Python with `make lab PYTHON=python3.12`, a port with `make lab PORT=9000`.
+
+PYTHON =
+PORT = 8888
+BIN = .venv/bin
+
+# One stage of the tests: its name, its command, and how long it took.
+stage = @echo "== $(1)"; begin=$$(date +%s); $(2) && echo "== $(1): ok, $$(($$(date +%s) - begin)) s"
+
+.DEFAULT_GOAL = help
+.PHONY: help setup lab test check format notebooks run-notebooks train figures
+
+help: ## list these commands
+	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' $(MAKEFILE_LIST) | while IFS='|' read -r name text; do printf '  make %-14s %s\n' "$$name" "$$text"; done
+
+setup: ## make .venv with the exact versions of constraints.txt
+	@sh tools/setup.sh $(PYTHON)
+
+lab: setup ## open the course in JupyterLab
+	@$(BIN)/python tools/open_lab.py --port $(PORT)
+
+test: setup ## everything that CI runs: make check, then every notebook in full
+	@$(MAKE) --no-print-directory check
+	@$(MAKE) --no-print-directory run-notebooks
+
+check: setup ## format, lint, types, pairing of the notebooks, unit tests
+	$(call stage,format,$(BIN)/ruff format --check .)
+	$(call stage,lint,$(BIN)/ruff check .)
+	$(call stage,types,$(BIN)/mypy)
+	$(call stage,pairing,$(BIN)/python tools/notebooks.py check)
+	$(call stage,unit tests,MPLBACKEND=agg $(BIN)/python -m pytest --durations=10)
+
+run-notebooks: setup ## execute copies of all notebooks in build/executed, then scan them for errors
+	$(call stage,notebooks,$(BIN)/python tools/notebooks.py run)
+
+format: setup ## put code into the standard form and mend what ruff can mend
+	@$(BIN)/ruff format . && $(BIN)/ruff check --fix .
+
+notebooks: setup ## write notebooks/*.ipynb from notebooks/py/*.py
+	@$(BIN)/ruff format notebooks/py && $(BIN)/python tools/notebooks.py sync
+
+train: setup ## train the weights that the course ships (hours on a CPU, minutes on a GPU)
+	@$(BIN)/python -m course_lib train $(TRAIN)
+
+figures: setup ## draw every picture of the README and the notebooks again
+	@$(BIN)/python figures/make_figures.py

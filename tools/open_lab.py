@@ -1,0 +1,73 @@
+"""Open the course in JupyterLab, for this machine alone: bound to 127.0.0.1, with a token."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import socket
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+FIRST = "notebooks/00_start_here.ipynb"
+ADDRESS = "127.0.0.1"
+TRIES = 50
+
+
+def is_free(port: int) -> bool:
+    """Whether a server can be started on a port of this machine."""
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+        if os.name != "nt":
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((ADDRESS, port))
+        except OSError:
+            return False
+    return True
+
+
+def choose_port(port: int) -> int | None:
+    """The wanted port or the next free one; None if there is none."""
+    return next((candidate for candidate in range(port, min(port + TRIES, 65536)) if is_free(candidate)), None)
+
+
+def command(port: int, more: list[str]) -> list[str]:
+    """The command that starts JupyterLab on the first notebook, with the whole repository in view."""
+    return [
+        *(sys.executable, "-m", "jupyter", "lab"),
+        f"--ServerApp.ip={ADDRESS}",
+        f"--ServerApp.port={port}",
+        f"--ServerApp.root_dir={ROOT}",
+        f"--LabApp.default_url=/lab/tree/{FIRST}",
+        *more,
+    ]
+
+
+def main() -> int:
+    """Find a port, say what happens, and become JupyterLab."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--port", type=int, default=8888, help="the first port to try")
+    options, more = parser.parse_known_args()
+    if not (ROOT / FIRST).exists():
+        print(f"{FIRST} is missing: get it back with `git checkout {FIRST}`, then run this again.", file=sys.stderr)
+        return 1
+    port = choose_port(options.port)
+    if port is None:
+        print(
+            f"No port from {options.port} to {options.port + TRIES - 1} is free. Stop the programs that use them, "
+            "or choose another: make lab PORT=9000",
+            file=sys.stderr,
+        )
+        return 1
+    if port != options.port:
+        print(f"Port {options.port} is in use by another program, so JupyterLab takes port {port}.")
+    print(f"Opening JupyterLab on {FIRST}. If no browser opens, copy the address with the token from below into one.")
+    print("Stop it with Ctrl-C.", flush=True)
+    os.chdir(ROOT)
+    arguments = command(port, more)
+    os.execv(arguments[0], arguments)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
