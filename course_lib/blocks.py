@@ -91,11 +91,13 @@ def sinusoidal_embedding(t: Tensor, dim: int, max_period: float = 10_000.0) -> T
         (B, dim), float32, values in [-1, 1].
 
     Raises:
-        TypeError, ValueError: t is not one-dimensional, or dim is odd or below 2.
+        TypeError, ValueError: t is not a one-dimensional tensor, or dim is odd or below 2.
     """
     check_number("dim", dim, 2, integer=True)
     if dim % 2:
         raise ValueError(f"dim must be even, half cosines and half sines, got {dim}")
+    if not isinstance(t, Tensor):
+        raise TypeError(f"t must be a tensor of shape (B,), got {type(t).__name__}; use torch.tensor([t])")
     if t.ndim != 1:
         raise ValueError(f"t must have shape (B,), got {tuple(t.shape)}")
     steps = torch.arange(dim // 2, dtype=torch.float32, device=t.device)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from .schedule import Schedule
-from .validate import check_choice, check_number, check_pictures, check_same
+from .validate import check_choice, check_finite, check_number, check_pictures, check_same
 
 #: What a network can be trained to predict.
 TARGETS = ("eps", "x0", "v", "velocity")
@@ -57,8 +57,9 @@ def corrupt(
         check_number("amount", amount, 0, 1)
     if isinstance(noise, Tensor):
         check_same(x, noise, "x", "noise")
+        check_finite(noise, "noise")
     else:
-        noise = _draw(x, noise or "gaussian", generator)
+        noise = _draw(x, "gaussian" if noise is None else noise, generator)
     return (1 - amount) * x + amount * noise, noise
 
 
@@ -73,6 +74,7 @@ def _given_or_drawn(x: Tensor, eps: Tensor | None, generator: torch.Generator | 
     if eps is None:
         return _draw(x, "gaussian", generator)
     check_same(x, eps, "x", "eps")
+    check_finite(eps, "eps")
     return eps
 
 
@@ -196,6 +198,7 @@ def make_target(kind: str, schedule: Schedule, x0: Tensor, eps: Tensor, t: int |
     check_choice("kind", kind, TARGETS)
     check_pictures(x0, "x0")
     check_same(x0, eps, "x0", "eps")
+    check_finite(eps, "eps")
     schedule.check_t(t, batch=len(x0), device=x0.device)
     return _target(kind, *schedule.at(t, x0), x0, eps)
 
@@ -234,6 +237,7 @@ def to_x0_eps(
     check_choice("kind", kind, TARGETS)
     check_pictures(x_t, "x_t")
     check_same(x_t, prediction, "x_t", "prediction")
+    check_finite(prediction, "prediction")
     schedule.check_t(t, batch=len(x_t), device=x_t.device)
     a, b = schedule.at(t, x_t)
     if kind == "eps":

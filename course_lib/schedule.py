@@ -66,6 +66,11 @@ class Schedule:
             )
         if (a < 0).any() or (b[1:] <= 0).any():
             raise ValueError("signal must be >= 0 everywhere and noise > 0 from t = 1 on")
+        if (a[:-1] == 0).any():
+            raise ValueError(
+                f"signal must be > 0 before t = T, got 0 at t = {int((a == 0).nonzero()[0])} of {len(a) - 1}: "
+                "the picture is gone there and no step leads on; use fewer steps or less noise per step"
+            )
         if (a[1:] * b[:-1] > a[:-1] * b[1:]).any():  # a_t / b_t > a_s / b_s, without dividing by b_0 = 0
             raise ValueError("the signal-to-noise ratio must never grow with t; is the table in reverse order?")
 
@@ -199,7 +204,7 @@ class Schedule:
 
     def _pair(self, s: int | Tensor, t: int | Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         self.check_t(s, "s")
-        self.check_t(t, "t")
+        self.check_t(t, "t", batch=len(s) if isinstance(s, Tensor) and isinstance(t, Tensor) else None)
         s, t = torch.as_tensor(s, device="cpu"), torch.as_tensor(t, device="cpu")
         if not (s < t).all():
             raise ValueError(f"s must be earlier than t, got s = {s.tolist()} and t = {t.tolist()}")
@@ -263,6 +268,8 @@ def cosine_betas(T: int = 1000, offset: float = 0.008, largest: float = 0.999) -
     check_number("T", T, 1, integer=True)
     check_number("offset", offset, 0)
     check_number("largest", largest, 0, 1)
+    if largest in (0, 1):
+        raise ValueError(f"largest must lie strictly between 0 and 1, got {largest!r}")
     u = torch.arange(T + 1, dtype=torch.float64) / T
     f = torch.cos((u + offset) / (1 + offset) * math.pi / 2).square()
     return (1 - f[1:] / f[:-1]).clamp(max=largest)

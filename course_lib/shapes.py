@@ -172,11 +172,12 @@ def trace(model: nn.Module, *inputs: Any, depth: int | None = None) -> list[Laye
         is_leaf = not any(module.children())
         if (level and is_leaf and (depth is None or level <= depth)) or (depth and level == depth):
             hooks.append(module.register_forward_hook(record(name, module)))
-    was_training = model.training
+    was_training = {module: module.training for module in model.modules()}
     try:
         model.eval()(*inputs)
     finally:
-        model.train(was_training)
+        for module, mode in was_training.items():
+            module.training = mode
         for handle in hooks:
             handle.remove()
     return rows

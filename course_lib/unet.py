@@ -368,7 +368,13 @@ class UNet(nn.Module):
             attention=list(attention),
             num_classes=num_classes,
         )
-        for name, value in (("in_channels", in_channels), ("blocks", blocks), ("patch", patch)):
+        for name, value in (
+            ("in_channels", in_channels),
+            ("out_channels", out_channels),
+            ("blocks", blocks),
+            ("patch", patch),
+            ("num_classes", 1 if num_classes is None else num_classes),
+        ):
             check_number(name, value, 1, integer=True)
         if not channels:
             raise ValueError("channels must name at least one level, got none")

@@ -52,13 +52,13 @@ def check_pictures(x: Tensor, name: str = "x", *, in_range: bool = False, channe
     if channels is not None and x.shape[1] != channels:
         raise ValueError(f"{name} must have {channels} channel(s), got {x.shape[1]} with shape {tuple(x.shape)}")
     check_finite(x, name)
-    if in_range and (low := x.amin().item(), high := x.amax().item()) and (
-        low < -1 - RANGE_SLACK or high > 1 + RANGE_SLACK
-    ):
-        raise ValueError(
-            f"{name} must lie in [-1, 1], got values from {low:.3g} to {high:.3g}; "
-            "scale bytes with course_lib.data.to_float, and [0, 1] pictures with 2 * x - 1"
-        )
+    if in_range:
+        low, high = x.amin().item(), x.amax().item()
+        if low < -1 - RANGE_SLACK or high > 1 + RANGE_SLACK:
+            raise ValueError(
+                f"{name} must lie in [-1, 1], got values from {low:.3g} to {high:.3g}; "
+                "scale bytes with course_lib.data.to_float, and [0, 1] pictures with 2 * x - 1"
+            )
 
 
 def check_finite(x: Tensor, name: str) -> None:
@@ -104,8 +104,8 @@ def check_index(t: int | Tensor, name: str, *, batch: int | None = None, device:
         return
     if t.dtype not in (torch.int64, torch.int32):
         raise TypeError(f"{name} must hold int64 or int32 timesteps, got {t.dtype}; use {name}.long()")
-    if t.ndim != 1:
-        raise ValueError(f"{name} must be an int or have shape (B,), got shape {tuple(t.shape)}")
+    if t.ndim != 1 or len(t) == 0:
+        raise ValueError(f"{name} must be an int or have shape (B,) with B >= 1, got shape {tuple(t.shape)}")
     if batch is not None and len(t) != batch:
         raise ValueError(f"{name} must have one entry per picture, {batch}, got {len(t)}")
     if device is not None and t.device != device:
