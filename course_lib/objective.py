@@ -1,0 +1,88 @@
+"""The loss."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .forward import TARGETS, _target
+from .schedule import Schedule
+from .validate import check_choice, check_same
+
+
+def denoising_loss(
+    model: nn.Module,
+    schedule: Schedule,
+    x0: Tensor,
+    t: Tensor,
+    eps: Tensor,
+    *,
+    target: str = "eps",
+    y: Tensor | None = None,
+) -> Tensor:
+    """How far the network's answer is from the truth: mean over pixels of |model(x_t, t) − target|².
+
+    With target "eps" and averaged over the batch this is L_simple (DDPM, eq. 14). A network that answers 0 has a
+    loss of 1, the variance of the noise. Values are not looked at, so that a GPU need not wait: `train` checks
+    its pictures once.
+
+    Args:
+        model: called as model(x_t, t, y).
+        schedule: the tables a and b.
+        x0: clean pictures, (B, C, H, W), floats in [-1, 1].
+        t: timesteps, int64 (B,), in 1..T, on the device of x0.
+        eps: noise from N(0, I), shaped like x0.
+        target: what the network predicts, one of `forward.TARGETS`.
+        y: class labels, int64 (B,), or None.
+
+    Returns:
+        One number per picture, float32 (B,).
+
+    Raises:
+        TypeError, ValueError: an unknown target, noise of another shape, or what the model refuses.
+    """
+    check_choice("target", target, TARGETS)
+    check_same(x0, eps, "x0", "eps")
+    a, b = schedule.at(t, x0)
+    answer = model(a * x0 + b * eps, t, y)
+    error = F.mse_loss(answer.float(), _target(target, a, b, x0, eps).float(), reduction="none")
+    return error.flatten(1).mean(1)
+
+
+@torch.no_grad()
+def loss_by_timestep(
+    model: nn.Module,
+    schedule: Schedule,
+    x0: Tensor,
+    times: Tensor,
+    *,
+    target: str = "eps",
+    y: Tensor | None = None,
+    generator: torch.Generator | None = None,
+) -> Tensor:
+    """The mean loss over a batch at each of several timesteps, with the same noise at all of them.
+
+    Args:
+        model, schedule, x0, target, y: as `denoising_loss`; the model is put into eval mode and back.
+        times: int64 (K,), in 1..T.
+        generator: source of the noise, on the device of x0.
+
+    Returns:
+        float32, (K,), on the CPU.
+
+    Raises:
+        TypeError, ValueError: as `denoising_loss`, or timesteps out of range.
+    """
+    schedule.check_t(times, "times", low=1)
+    eps = torch.randn(x0.shape, dtype=x0.dtype, device=x0.device, generator=generator)
+    was_training = model.training
+    model.eval()
+    try:
+        rows = [
+            denoising_loss(model, schedule, x0, t.expand(len(x0)).to(x0.device), eps, target=target, y=y).mean()
+            for t in times
+        ]
+    finally:
+        model.train(was_training)
+    return torch.stack(rows).cpu()
