@@ -164,8 +164,8 @@ def q_posterior(
         TypeError, ValueError: bad pictures, shapes that differ, timesteps out of order or range.
     """
     check_pictures(x_t, "x_t")
-    check_pictures(x0, "x0")
     check_same(x_t, x0, "x_t", "x0")
+    check_finite(x0, "x0")
     for name, index in (("s", s), ("t", t)):
         schedule.check_t(index, name, batch=len(x_t), device=x_t.device)
     var = schedule.posterior_variance(s, t)
