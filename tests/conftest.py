@@ -1,0 +1,39 @@
+"""What the tests share: few threads, a seed, and a skip where there is no GPU."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from course_lib.schedule import Schedule, linear_amount, make_schedule, zero_terminal_snr
+
+torch.set_num_threads(min(2, torch.get_num_threads()))
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    if not torch.cuda.is_available():
+        for item in items:
+            if item.get_closest_marker("cuda"):
+                item.add_marker(pytest.mark.skip(reason="needs an NVIDIA GPU"))
+
+
+def every_schedule(T: int) -> dict[str, Schedule]:
+    """One schedule of each kind: variance preserving, straight, and with no picture left at T."""
+    kinds = {name: make_schedule(name, T) for name in ("linear", "quadratic", "sigmoid", "cosine")}
+    kinds["linear amount"] = linear_amount(T)
+    kinds["zero terminal SNR"] = zero_terminal_snr(make_schedule("linear", T))
+    return kinds
+
+
+SCHEDULE_NAMES = tuple(every_schedule(10))
+
+
+@pytest.fixture
+def generator() -> torch.Generator:
+    return torch.Generator().manual_seed(0)
+
+
+@pytest.fixture(params=SCHEDULE_NAMES)
+def schedule(request: pytest.FixtureRequest) -> Schedule:
+    """Each kind of schedule in turn, T = 100."""
+    return every_schedule(100)[request.param]
