@@ -19,7 +19,6 @@ from .schedule import SCHEDULES, make_schedule, sampling_times
 from .shapes import count_parameters, format_trace, trace
 from .train import EMA, TrainConfig, train
 from .unet import UNet
-from .viz import to_png
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -120,6 +119,8 @@ def _train(options: argparse.Namespace) -> None:
 
 
 def _sample(options: argparse.Namespace) -> None:
+    from .viz import to_png  # imported here: training needs no matplotlib
+
     device = pick_device(options.device)
     checkpoint = load_checkpoint(options.checkpoint, device)
     built = checkpoint.model.config

@@ -118,7 +118,9 @@ def load_checkpoint(path: str | Path, device: torch.device | str = "cpu") -> Che
     check_choice("target", card["target"], TARGETS)
     weights = path.read_bytes()
     if hashlib.sha256(weights).hexdigest() != sha256:
-        raise ValueError(f"{path} was cut short or altered: its hash is not the one in the .json; copy both files again")
+        raise ValueError(
+            f"{path} was cut short or altered: its hash is not the one in the .json; copy both files again"
+        )
     tensors = safetensors.torch.load(weights)
     schedule = Schedule(tensors.pop("schedule.signal"), tensors.pop("schedule.noise"), card["schedule"])
     model = MODELS[name](**config)

@@ -13,6 +13,7 @@ import html
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from numbers import Real
 from typing import Any
 
 import torch
@@ -116,7 +117,7 @@ def _judge_value(question: Question, answer: Any) -> tuple[str, str]:
         return NOT_DONE, "Replace the three dots by a number."
     if isinstance(answer, Tensor) and answer.numel() == 1:
         answer = answer.item()
-    if isinstance(answer, bool) or not isinstance(answer, int | float):
+    if isinstance(answer, bool) or not isinstance(answer, Real):
         return WRONG, f"The answer is a number, but this is {_name(answer)}."
     if math.isclose(answer, question.solution(), rel_tol=1e-6):
         return CORRECT, question.why
@@ -132,56 +133,97 @@ def _judge_function(exercise: Exercise, answer: Any) -> tuple[str, str]:
     if not callable(answer):
         return WRONG, f"Hand over the function itself, without calling it; this is {_name(answer)}."
     cases = exercise.cases(torch.Generator().manual_seed(0))
-    truths, answers = [], []
-    for case in cases:
-        mine = _copy(case)
+    truths = [exercise.solution(*_copy(case)) for case in cases]
+    answers, in_place = [], False
+    for case, truth in zip(cases, truths, strict=True):
+        given = _copy(case)
         try:
-            got = answer(*mine)
+            got = answer(*given)
         except NotImplementedError:
             return NOT_DONE, "Write the function above, then run this cell again."
         except Exception as error:  # whatever a learner's code may raise
-            return WRONG, f"It raises {type(error).__name__}: {error} (for {_describe(case)})."
+            answers.append(error)
+            break
         if got is None or got is ...:
             return NOT_DONE, "The function returns nothing yet: write it, then run this cell again."
-        truth = exercise.solution(*_copy(case))
-        problem = _problem(got, truth, case)
+        problem = _form(got, truth, case)
         if problem:
             return WRONG, problem
-        if any(isinstance(a, Tensor) and not torch.equal(a, b) for a, b in zip(mine, case, strict=True)):
+        in_place |= any(isinstance(a, Tensor) and not torch.equal(a, b) for a, b in zip(given, case, strict=True))
+        answers.append(_number(got))
+    if _agree(answers, [_number(truth) for truth in truths]):
+        if in_place:
             return WRONG, "It changes its input in place (+=, mul_ and the like); make a new tensor instead."
-        truths.append(torch.as_tensor(truth, dtype=torch.float64))
-        answers.append(torch.as_tensor(got, dtype=torch.float64).detach())
-    if _agree(answers, truths):
         return CORRECT, exercise.praise
     for sentence, wrong in exercise.mistakes.items():
-        if _agree(answers, [torch.as_tensor(wrong(*_copy(case)), dtype=torch.float64) for case in cases]):
+        if _agree(answers, _outcomes(wrong, cases)):
             return WRONG, sentence
-    worst, case = max(((a - b).abs().max().item(), i) for i, (a, b) in enumerate(zip(answers, truths, strict=True)))
-    return WRONG, f"The numbers differ by up to {worst:.3g} (for {_describe(cases[case])}). The hints below may help."
+    return WRONG, _difference(answers, truths, cases)
 
 
-def _problem(got: Any, truth: Any, case: tuple[Any, ...]) -> str | None:
-    """What is wrong with the form of an answer, before its numbers are looked at."""
+def _outcomes(function: Callable[..., Any], cases: list[tuple[Any, ...]]) -> list[Tensor | Exception]:
+    """What a wrong function gives for each case, up to the first that it cannot take."""
+    outcomes: list[Tensor | Exception] = []
+    for case in cases:
+        try:
+            outcomes.append(_number(function(*_copy(case))))
+        except RuntimeError as error:
+            return [*outcomes, error]
+    return outcomes
+
+
+def _agree(left: Sequence[Tensor | Exception], right: Sequence[Tensor | Exception]) -> bool:
+    """Same numbers and failures in the same places, up to what float32 rounding inside a function may cost.
+
+    A failure at the very first case says nothing: two functions that both fail there need have nothing in common.
+    """
+
+    def same(a: Tensor | Exception, b: Tensor | Exception) -> bool:
+        if isinstance(a, Tensor) and isinstance(b, Tensor):
+            return a.shape == b.shape and torch.allclose(a, b, rtol=1e-5, atol=1e-6, equal_nan=True)
+        return isinstance(a, RuntimeError) and isinstance(b, RuntimeError)
+
+    if len(left) != len(right) or isinstance(left[0], Exception):
+        return False
+    return all(same(a, b) for a, b in zip(left, right, strict=True))
+
+
+def _difference(answers: list[Tensor | Exception], truths: list[Any], cases: list[tuple[Any, ...]]) -> str:
+    """What to say of a mistake that nobody has written down yet."""
+    worst, where = 0.0, 0
+    for i, answer in enumerate(answers):
+        if isinstance(answer, Exception):
+            return f"It raises {type(answer).__name__}: {answer} (for {_describe(cases[i])})."
+        if not torch.isfinite(answer).all():
+            return (
+                f"It gives NaN or infinity (for {_describe(cases[i])}): "
+                "is there a division by 0, or the root of a negative number?"
+            )
+        difference = (answer - _number(truths[i])).abs().max().item()
+        if difference > worst:
+            worst, where = difference, i
+    return f"The numbers differ by up to {worst:.3g} (for {_describe(cases[where])}). The hints below may help."
+
+
+def _number(value: Any) -> Tensor:
+    return torch.as_tensor(value, dtype=torch.float64).detach().cpu()
+
+
+def _form(got: Any, truth: Any, case: tuple[Any, ...]) -> str | None:
+    """What is wrong with the type or shape of an answer, before its numbers are looked at."""
     if isinstance(truth, Tensor) and truth.ndim and not isinstance(got, Tensor):
         return f"It must return a tensor of shape {tuple(truth.shape)}, but returns {_name(got)}."
-    if not isinstance(got, Tensor | int | float):
+    if not isinstance(got, Tensor | Real) or isinstance(got, bool):
         return f"It must return a number, but returns {_name(got)}."
-    shape, wanted = tuple(torch.as_tensor(got).shape), tuple(torch.as_tensor(truth).shape)
-    if shape != wanted:
-        hint = ""
-        if len(shape) == len(wanted) == 1 and shape[0] == wanted[0] - 1:
-            hint = " One entry is missing: t = 0, the picture itself, comes first."
-        elif not wanted:
-            hint = " One number is wanted: take the mean over everything."
-        return f"It returns shape {shape} where {wanted} is wanted (for {_describe(case)}).{hint}"
-    if not torch.isfinite(torch.as_tensor(got, dtype=torch.float64)).all():
-        return f"It returns NaN or infinity (for {_describe(case)}): is there a division by 0, or the root of a negative number?"
-    return None
-
-
-def _agree(left: Sequence[Tensor], right: Sequence[Tensor]) -> bool:
-    """Same shapes and same numbers, up to what float32 rounding inside a learner's function may cost."""
-    return all(a.shape == b.shape and torch.allclose(a, b, rtol=1e-5, atol=1e-6) for a, b in zip(left, right, strict=True))
+    shape, wanted = (tuple(v.shape) if isinstance(v, Tensor) else () for v in (got, truth))
+    if shape == wanted:
+        return None
+    hint = ""
+    if len(shape) == len(wanted) == 1 and shape[0] == wanted[0] - 1:
+        hint = " One entry is missing: t = 0, the picture itself, comes first."
+    elif not wanted:
+        hint = " One number is wanted: take the mean over everything."
+    return f"It returns shape {shape} where {wanted} is wanted (for {_describe(case)}).{hint}"
 
 
 def _copy(case: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -277,9 +319,7 @@ _VALUES_IN_BATCH = Question(
 
 
 def _corrupt_cases(g: torch.Generator) -> list[tuple[Any, ...]]:
-    return [
-        (_pictures(s, g), torch.rand(s[0], dtype=torch.float64, generator=g), _noise(s, g)) for s in _SHAPES
-    ]
+    return [(_pictures(s, g), torch.rand(s[0], dtype=torch.float64, generator=g), _noise(s, g)) for s in _SHAPES]
 
 
 def _column(u: Tensor) -> Tensor:
@@ -293,7 +333,9 @@ _CORRUPT = Exercise(
         "Amount and 1 - amount are swapped: amount 0 must give the picture, amount 1 the noise.": (
             lambda x, u, n: _column(u) * x + (1 - _column(u)) * n
         ),
-        "The noise is added, but the picture does not fade: weigh it by 1 - amount.": lambda x, u, n: x + _column(u) * n,
+        "The noise is added, but the picture does not fade: weigh it by 1 - amount.": lambda x, u, n: (
+            x + _column(u) * n
+        ),
         "The picture fades, but the noise enters at full strength: weigh it by amount.": (
             lambda x, u, n: (1 - _column(u)) * x + n
         ),
@@ -306,9 +348,11 @@ _CORRUPT = Exercise(
         "Every picture got the average amount: use amount[i] for picture i, not the mean.": (
             lambda x, u, n: (1 - u.mean()) * x + u.mean() * n
         ),
+        "amount met the wrong axis: shape (B,) lines up with the columns, W. Give it shape (B, 1, 1, 1) first.": (
+            lambda x, u, n: (1 - u) * x + u * n
+        ),
     },
 )
-_CORRUPT_AXIS = "amount met the wrong axis: shape (B,) lines up with the columns, W. Give it shape (B, 1, 1, 1) first."
 
 
 def _variance_cases(g: torch.Generator) -> list[tuple[Any, ...]]:
@@ -331,9 +375,13 @@ _MIXTURE_VARIANCE = Exercise(
     _variance_cases,
     {
         "The weights must be squared: Var(c · x) = c² · Var(x).": lambda u, p, n: (1 - u) * p + u * n,
-        "Square each weight by itself; (1 - amount) and amount are swapped.": lambda u, p, n: u**2 * p + (1 - u) ** 2 * n,
+        "The weights are swapped: the picture has 1 - amount, the noise has amount.": lambda u, p, n: (
+            u**2 * p + (1 - u) ** 2 * n
+        ),
         "Only the weight of the noise is squared; the picture's must be, too.": lambda u, p, n: (1 - u) * p + u**2 * n,
-        "Only the weight of the picture is squared; the noise's must be, too.": lambda u, p, n: (1 - u) ** 2 * p + u * n,
+        "Only the weight of the picture is squared; the noise's must be, too.": lambda u, p, n: (
+            (1 - u) ** 2 * p + u * n
+        ),
         "There is a term too many: picture and noise are independent, so their covariance is 0.": (
             lambda u, p, n: (1 - u) ** 2 * p + u**2 * n + 2 * u * (1 - u) * math.sqrt(p * n)
         ),
@@ -408,7 +456,9 @@ _CONV_TRANSPOSE_OUT = Exercise(
         "output_padding is added on one side only, so count it once.": (
             lambda n, k, s, p, o: (n - 1) * s - 2 * p + k + 2 * o
         ),
-        "That is the formula of the ordinary convolution, which shrinks.": lambda n, k, s, p, o: (n + 2 * p - k) // s + 1,
+        "That is the formula of the ordinary convolution, which shrinks.": lambda n, k, s, p, o: (
+            (n + 2 * p - k) // s + 1
+        ),
     },
     "The same sizes as the library's function, for five layers.",
 )
@@ -417,7 +467,9 @@ _DOUBLE_CONV_PARAMETERS = Exercise(
     lambda in_channels, out_channels: count_parameters(DoubleConv(in_channels, out_channels)),
     lambda _: [(1, 8), (3, 16), (16, 4), (8, 8)],
     {
-        "The biases are forgotten: one for each output channel of each convolution.": lambda i, o: 9 * i * o + 9 * o * o,
+        "The biases are forgotten: one for each output channel of each convolution.": lambda i, o: (
+            9 * i * o + 9 * o * o
+        ),
         "The second convolution takes what the first gives: out_channels in, not in_channels.": (
             lambda i, o: 2 * (9 * i * o + o)
         ),
@@ -463,9 +515,13 @@ _ALPHA_BAR = Exercise(
     lambda betas: from_betas(betas).alpha_bar,
     _beta_cases,
     {
-        "This is alpha_t, one step. alpha_bar is the product of all alphas up to t: cumprod.": lambda b: _with_one(1 - b),
+        "This is alpha_t, one step. alpha_bar is the product of all alphas up to t: cumprod.": lambda b: _with_one(
+            1 - b
+        ),
         "The product runs over beta; it must run over alpha = 1 - beta.": lambda b: _with_one(b.cumprod(0)),
-        "This is 1 - alpha_bar, which grows: alpha_bar starts at 1 and falls.": lambda b: 1 - _with_one((1 - b).cumprod(0)),
+        "This is 1 - alpha_bar, which grows: alpha_bar starts at 1 and falls.": lambda b: (
+            1 - _with_one((1 - b).cumprod(0))
+        ),
         "This is √alpha_bar, the weight of the picture; leave out the root.": (
             lambda b: _with_one((1 - b).cumprod(0)).sqrt()
         ),
@@ -518,9 +574,11 @@ _Q_SAMPLE = Exercise(
             lambda x, t, e, a: a[t[0]].sqrt() * x + (1 - a[t[0]]).sqrt() * e
         ),
         "The picture does not fade: weigh it by √alpha_bar.": lambda x, t, e, a: x + (1 - _at(a, t)).sqrt() * e,
+        "alpha_bar[t] met the wrong axis: shape (B,) lines up with the columns, W. Give it shape (B, 1, 1, 1) first.": (
+            lambda x, t, e, a: a[t].sqrt() * x + (1 - a[t]).sqrt() * e
+        ),
     },
 )
-_Q_SAMPLE_AXIS = "alpha_bar[t] met the wrong axis: shape (B,) lines up with the columns. Give it shape (B, 1, 1, 1)."
 
 
 def _posterior_cases(g: torch.Generator) -> list[tuple[Any, ...]]:
@@ -537,13 +595,15 @@ _POSTERIOR_VARIANCE = Exercise(
     {
         "That is beta_t, the variance of the step forward. Knowing x_0 makes it smaller.": _beta_of,
         "The fraction is upside down: 1 - alpha_bar at t-1 goes on top, so that nothing is left at t = 1.": (
-            lambda t, a: (1 - a[t]) / (1 - a[t - 1]).clamp(min=1e-20) * _beta_of(t, a)
+            lambda t, a: (1 - a[t]) / (1 - a[t - 1]) * _beta_of(t, a)
         ),
         "That is the standard deviation; leave out the root.": (
             lambda t, a: ((1 - a[t - 1]) / (1 - a[t]) * _beta_of(t, a)).sqrt()
         ),
         "beta_t is missing as a factor.": lambda t, a: (1 - a[t - 1]) / (1 - a[t]),
-        "The fraction needs 1 - alpha_bar above and below, not alpha_bar.": lambda t, a: a[t - 1] / a[t] * _beta_of(t, a),
+        "The fraction needs 1 - alpha_bar above and below, not alpha_bar.": lambda t, a: (
+            a[t - 1] / a[t] * _beta_of(t, a)
+        ),
         "beta_t is 1 - alpha_bar_t/alpha_bar_(t-1); here 1 - alpha_bar_t stands in its place.": (
             lambda t, a: (1 - a[t - 1]) / (1 - a[t]) * (1 - a[t])
         ),
@@ -614,7 +674,9 @@ _LOSS = Exercise(
         "That is the sum; take the mean, so that the loss does not grow with the size of the pictures.": (
             lambda m, x, t, e, a: (m(_mixed(x, t, e, a), t) - e).square().sum()
         ),
-        "That is the absolute error; DDPM squares it.": lambda m, x, t, e, a: (m(_mixed(x, t, e, a), t) - e).abs().mean(),
+        "That is the absolute error; DDPM squares it.": lambda m, x, t, e, a: (
+            (m(_mixed(x, t, e, a), t) - e).abs().mean()
+        ),
         "That is the root of the mean square; leave out the root.": (
             lambda m, x, t, e, a: (m(_mixed(x, t, e, a), t) - e).square().mean().sqrt()
         ),
@@ -748,9 +810,6 @@ _DDPM_STEP = Exercise(
     _ddpm,
     _ddpm_cases,
     {
-        "Noise is added at the last step: at t = 1 the posterior variance is 0, so nothing is added.": (
-            lambda x, e, z, t, a: _ddpm_mean(x, e, t, a) + _ddpm_var(max(t, 2), a).sqrt() * z
-        ),
         "σ_t² = beta_t is DDPM's other choice, and it adds noise at the last step; use the posterior variance.": (
             lambda x, e, z, t, a: _ddpm_mean(x, e, t, a) + (1 - a[t] / a[t - 1]).sqrt() * z
         ),
@@ -765,20 +824,20 @@ _DDPM_STEP = Exercise(
             lambda x, e, z, t, a: _ddpm_mean(x, e, t, a) + _ddpm_var(t, a).sqrt() * e
         ),
         "The factor 1/√alpha_t before the bracket is missing.": (
-            lambda x, e, z, t, a: x
-            - (1 - a[t] / a[t - 1]) / (1 - a[t]).sqrt() * e
-            + _ddpm_var(t, a).sqrt() * z
+            lambda x, e, z, t, a: x - (1 - a[t] / a[t - 1]) / (1 - a[t]).sqrt() * e + _ddpm_var(t, a).sqrt() * z
         ),
         "The root over 1 - alpha_bar_t below beta_t is missing.": (
-            lambda x, e, z, t, a: (x - (1 - a[t] / a[t - 1]) / (1 - a[t]) * e) / (a[t] / a[t - 1]).sqrt()
-            + _ddpm_var(t, a).sqrt() * z
+            lambda x, e, z, t, a: (
+                (x - (1 - a[t] / a[t - 1]) / (1 - a[t]) * e) / (a[t] / a[t - 1]).sqrt() + _ddpm_var(t, a).sqrt() * z
+            )
         ),
         "All of the noise is subtracted at once; one step takes away beta_t/√(1 - alpha_bar_t) of it.": (
             lambda x, e, z, t, a: (x - (1 - a[t]).sqrt() * e) / (a[t] / a[t - 1]).sqrt() + _ddpm_var(t, a).sqrt() * z
         ),
         "alpha_bar_t stands where alpha_t belongs, before the bracket.": (
-            lambda x, e, z, t, a: (x - (1 - a[t] / a[t - 1]) / (1 - a[t]).sqrt() * e) / a[t].sqrt()
-            + _ddpm_var(t, a).sqrt() * z
+            lambda x, e, z, t, a: (
+                (x - (1 - a[t] / a[t - 1]) / (1 - a[t]).sqrt() * e) / a[t].sqrt() + _ddpm_var(t, a).sqrt() * z
+            )
         ),
     },
 )

@@ -143,9 +143,7 @@ def q_sample(
     return a * x0 + b * eps, eps
 
 
-def q_posterior(
-    schedule: Schedule, x_t: Tensor, x0: Tensor, s: int | Tensor, t: int | Tensor
-) -> tuple[Tensor, Tensor]:
+def q_posterior(schedule: Schedule, x_t: Tensor, x0: Tensor, s: int | Tensor, t: int | Tensor) -> tuple[Tensor, Tensor]:
     """The step back when the clean picture is known, q(x_s | x_t, x_0) (DDPM, eqs. 6 and 7).
 
     var = b_s² (1 − a_t² b_s² / (a_s² b_t²)), mean = a_s x_0 + √(b_s² − var) · eps, eps = (x_t − a_t x_0)/b_t.
@@ -212,9 +210,7 @@ def _target(kind: str, a: Tensor, b: Tensor, x0: Tensor, eps: Tensor) -> Tensor:
     return a * eps - b * x0 if kind == "v" else eps - x0
 
 
-def to_x0_eps(
-    kind: str, schedule: Schedule, prediction: Tensor, x_t: Tensor, t: int | Tensor
-) -> tuple[Tensor, Tensor]:
+def to_x0_eps(kind: str, schedule: Schedule, prediction: Tensor, x_t: Tensor, t: int | Tensor) -> tuple[Tensor, Tensor]:
     """From a network's answer to the pair that samplers use: the picture and the noise that it implies.
 
     Each line solves x_t = a x0 + b eps together with the definition of the target; on a variance-preserving

@@ -202,9 +202,7 @@ def sample(
     Returns:
         Samples, shaped like x_T; in [-1, 1] where clip is on.
     """
-    steps = trajectory(
-        model, schedule, x_T, times=times, eta=eta, target=target, clip=clip, y=y, generator=generator
-    )
+    steps = trajectory(model, schedule, x_T, times=times, eta=eta, target=target, clip=clip, y=y, generator=generator)
     for step in steps:
         x_s = step.x_s
     return x_s

@@ -193,7 +193,9 @@ def format_trace(rows: Sequence[LayerShape]) -> str:
     total = ("total", "", "", "", f"{sum(r.parameters for r in rows):,}")
     widths = [max(len(row[i]) for row in (head, *cells, total)) for i in range(len(head))]
     lines = [
-        "  ".join(c.rjust(w) if i == len(head) - 1 else c.ljust(w) for i, (c, w) in enumerate(zip(row, widths, strict=True)))
+        "  ".join(
+            c.rjust(w) if i == len(head) - 1 else c.ljust(w) for i, (c, w) in enumerate(zip(row, widths, strict=True))
+        )
         for row in (head, *cells, total)
     ]
     rule = "─" * len(lines[0])

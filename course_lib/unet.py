@@ -106,7 +106,9 @@ class ClassicUNet(nn.Module):
         deepest = self._deepest(size)
         if deepest is None:
             # Good sizes repeat every 2**levels pixels; above 1,000 times the smallest none is sought.
-            good = [g for g in range(max(1, size - 2**levels), size + 2 ** (levels + 4)) if self._deepest(g) is not None]
+            good = [
+                g for g in range(max(1, size - 2**levels), size + 2 ** (levels + 4)) if self._deepest(g) is not None
+            ]
             near = sorted(sorted(good, key=lambda g: abs(g - size))[:2])
             raise ValueError(
                 f"size {size} does not fit: each of the {levels} poolings needs an even size, and something must be "
@@ -195,7 +197,9 @@ class DoubleConvUNet(nn.Module):
         if time_plane is not None:
             check_number("time_plane", time_plane, 1, integer=True)
         widths = [in_channels + (time_plane is not None), *features]
-        self.down = nn.ModuleList(DoubleConv(i, o, batch_norm=batch_norm) for i, o in zip(widths, features, strict=False))
+        self.down = nn.ModuleList(
+            DoubleConv(i, o, batch_norm=batch_norm) for i, o in zip(widths, features, strict=False)
+        )
         self.pool = nn.MaxPool2d(2)
         self.bottleneck = DoubleConv(features[-1], bottleneck, batch_norm=batch_norm)
         deep_first = [bottleneck, *reversed(features)]
@@ -214,7 +218,9 @@ class DoubleConvUNet(nn.Module):
         halvings = len(self.down)
         _check_input(x_t, self.config["in_channels"], 1 if self.config["resize_to_skip"] else 2**halvings)
         if min(x_t.shape[2:]) < 2**halvings:
-            raise ValueError(f"pictures must be at least {2**halvings} pixels high and wide, got {tuple(x_t.shape[2:])}")
+            raise ValueError(
+                f"pictures must be at least {2**halvings} pixels high and wide, got {tuple(x_t.shape[2:])}"
+            )
         _check_unused(y=y)
         T = self.config["time_plane"]
         if T is None:

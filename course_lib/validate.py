@@ -109,7 +109,9 @@ def check_index(t: int | Tensor, name: str, *, batch: int | None = None, device:
     if batch is not None and len(t) != batch:
         raise ValueError(f"{name} must have one entry per picture, {batch}, got {len(t)}")
     if device is not None and t.device != device:
-        raise ValueError(f"{name} must be on the device of the pictures, {device}, got {t.device}; use {name}.to(x.device)")
+        raise ValueError(
+            f"{name} must be on the device of the pictures, {device}, got {t.device}; use {name}.to(x.device)"
+        )
 
 
 def check_number(

@@ -93,12 +93,18 @@ class Png(bytes):
     def __repr__(self) -> str:
         return f"Png({self.size[0]}×{self.size[1]} pixels, {len(self):,} bytes)"
 
+    __str__ = __repr__
+
     def pixels(self) -> Tensor:
         """The decoded pixels, uint8, (H, W) or (H, W, 3)."""
         image = Image.open(io.BytesIO(self))
         bands = len(image.getbands())
         flat = torch.frombuffer(bytearray(image.tobytes()), dtype=torch.uint8)
-        return flat.view(image.height, image.width, bands).squeeze(2) if bands == 1 else flat.view(image.height, image.width, bands)
+        return (
+            flat.view(image.height, image.width, bands).squeeze(2)
+            if bands == 1
+            else flat.view(image.height, image.width, bands)
+        )
 
 
 class Figure(matplotlib.figure.Figure):
@@ -128,7 +134,9 @@ def _styled(function: Callable[P, R]) -> Callable[P, R]:
 
 
 @_styled
-def new_figure(width: float, height: float, rows: int = 1, columns: int = 1, **options: Any) -> tuple[Figure, list[Axes]]:
+def new_figure(
+    width: float, height: float, rows: int = 1, columns: int = 1, **options: Any
+) -> tuple[Figure, list[Axes]]:
     """An empty figure in the course's style.
 
     Args:
@@ -477,7 +485,9 @@ def plot_histogram(
         density = torch.histc(v, bins, low, high) / (len(v) * width)
         color = COLORS[_CYCLE[i % len(_CYCLE)]]
         ax.stairs(density.tolist(), edges.tolist(), fill=True, alpha=0.25, color=color)
-        ax.stairs(density.tolist(), edges.tolist(), label=label or None, color=color, linewidth=1.5, linestyle=DASHES[i % 4])
+        ax.stairs(
+            density.tolist(), edges.tolist(), label=label or None, color=color, linewidth=1.5, linestyle=DASHES[i % 4]
+        )
     if normal:
         z = torch.linspace(low, high, 300)
         curve = torch.exp(-z.square() / 2) / math.sqrt(2 * math.pi)
@@ -496,7 +506,9 @@ def plot_histogram(
 def _schedules(schedules: Schedule | Sequence[Schedule]) -> list[Schedule]:
     found = [schedules] if isinstance(schedules, Schedule) else list(schedules)
     if not found or not all(isinstance(s, Schedule) for s in found):
-        raise TypeError("schedules must be a Schedule or a list of them; make one with course_lib.schedule.make_schedule")
+        raise TypeError(
+            "schedules must be a Schedule or a list of them; make one with course_lib.schedule.make_schedule"
+        )
     return found
 
 
@@ -733,7 +745,9 @@ def plot_time_embedding(embedding: Tensor, t: Tensor | None = None) -> Figure:
     figure, (heat, lines) = new_figure(8.4, 3.2, 1, 2)
     values = embedding.detach().cpu().float()
     extent = (-0.5, dim - 0.5, times[-1], times[0])
-    image = heat.imshow(values.numpy(), aspect="auto", cmap="cividis", extent=extent, vmin=-1, vmax=1, interpolation="nearest")
+    image = heat.imshow(
+        values.numpy(), aspect="auto", cmap="cividis", extent=extent, vmin=-1, vmax=1, interpolation="nearest"
+    )
     heat.set(xlabel="entry of the embedding", ylabel="timestep t", title="one row for each timestep")
     heat.grid(False)
     figure.colorbar(image, ax=heat, shrink=0.9, pad=0.02)
@@ -769,11 +783,11 @@ def layer_size(
     check_choice("kind", kind, KINDS)
     if kind == "transposed conv":
         out = conv_transpose_out(size, kernel, stride, padding, output_padding, dilation)
-        return out, (
-            f"({size} − 1)·{stride} − 2·{padding} + {dilation}·({kernel} − 1) + {output_padding} + 1 = {out}"
-        )
+        return out, (f"({size} − 1)·{stride} − 2·{padding} + {dilation}·({kernel} − 1) + {output_padding} + 1 = {out}")
     if output_padding:
-        raise ValueError(f"output_padding belongs to transposed convolutions; a {kind} must leave it at 0, got {output_padding}")
+        raise ValueError(
+            f"output_padding belongs to transposed convolutions; a {kind} must leave it at 0, got {output_padding}"
+        )
     out = (pool_out if kind == "pool" else conv_out)(size, kernel, stride, padding, dilation)
     return out, f"⌊({size} + 2·{padding} − {dilation}·({kernel} − 1) − 1) / {stride}⌋ + 1 = {out}"
 
@@ -786,7 +800,9 @@ def _cells(ax: Axes, size: int, title: str, frame: tuple[int, int] | None = None
     for i in range(size + 1):
         ax.plot([i, i], [0, size], color="#BBBBBB", linewidth=0.6, zorder=2)
         ax.plot([0, size], [i, i], color="#BBBBBB", linewidth=0.6, zorder=2)
-    box = Rectangle((first, first), last - first, last - first, fill=False, edgecolor=COLORS["black"], linewidth=1.6, zorder=4)
+    box = Rectangle(
+        (first, first), last - first, last - first, fill=False, edgecolor=COLORS["black"], linewidth=1.6, zorder=4
+    )
     ax.add_patch(box)
     ax.set(xlim=(-0.3, size + 0.3), ylim=(size + 0.3, -0.3), aspect="equal")
     ax.set_axis_off()
@@ -800,7 +816,9 @@ def _taps(ax: Axes, left: int, top: int, kernel: int, dilation: int, color: str,
             corner = (left + j * dilation, top + i * dilation)
             ax.add_patch(Rectangle(corner, 1, 1, facecolor=COLORS[color], alpha=0.4, linewidth=0, zorder=3))
     reach = dilation * (kernel - 1) + 1
-    square = Rectangle((left, top), reach, reach, fill=False, edgecolor=COLORS[color], linewidth=2.4, zorder=5, linestyle=hatch)
+    square = Rectangle(
+        (left, top), reach, reach, fill=False, edgecolor=COLORS[color], linewidth=2.4, zorder=5, linestyle=hatch
+    )
     ax.add_patch(square)
 
 
@@ -838,7 +856,9 @@ def plot_kernel(
         rest = full - ((out - 1) * stride + reach)
         note = "hatched: padding. " if padding else ""
         if rest:
-            note += f"The last {rest} row{'s' if rest > 1 else ''} and column{'s' if rest > 1 else ''} are never looked at."
+            note += (
+                f"The last {rest} row{'s' if rest > 1 else ''} and column{'s' if rest > 1 else ''} are never looked at."
+            )
     count = min(2, size if kind == "transposed conv" else out)
     for i, (color, dash) in enumerate((("orange", "-"), ("blue", "--"))[:count]):
         _taps(single, i, 0, 1, 1, color, dash)
@@ -872,13 +892,31 @@ def plot_halvings(size: int, halvings: int = 4) -> Figure:
         wide = 1.3
         face = "#F8D7D7" if bad else "#E2EEF6"
         ax.add_patch(
-            Rectangle((x - wide / 2, -level - 0.3), wide, 0.6, facecolor=face, edgecolor=COLORS[color], linewidth=2.6 if bad else 1.5)
+            Rectangle(
+                (x - wide / 2, -level - 0.3),
+                wide,
+                0.6,
+                facecolor=face,
+                edgecolor=COLORS[color],
+                linewidth=2.6 if bad else 1.5,
+            )
         )
-        ax.text(x, -level, text, ha="center", va="center", fontsize=12, weight="bold", color=COLORS["red" if bad else "black"])
+        ax.text(
+            x,
+            -level,
+            text,
+            ha="center",
+            va="center",
+            fontsize=12,
+            weight="bold",
+            color=COLORS["red" if bad else "black"],
+        )
 
     def arrow(start: tuple[float, float], end: tuple[float, float], color: str, dash: str = "-") -> None:
         ax.add_patch(
-            FancyArrowPatch(start, end, arrowstyle="-|>", mutation_scale=12, color=COLORS[color], linestyle=dash, linewidth=1.5)
+            FancyArrowPatch(
+                start, end, arrowstyle="-|>", mutation_scale=12, color=COLORS[color], linestyle=dash, linewidth=1.5
+            )
         )
 
     step = 0.42
@@ -942,7 +980,9 @@ def halve(size: int, halvings: int) -> tuple[list[int], str]:
 class _Box:
     """One bar of the U diagram: a map, or a vector, of the shape (C, side)."""
 
-    def __init__(self, channels: int, side: int, level: int, kind: str, skip: int = 0, source: _Box | None = None) -> None:
+    def __init__(
+        self, channels: int, side: int, level: int, kind: str, skip: int = 0, source: _Box | None = None
+    ) -> None:
         self.channels, self.side, self.level, self.kind = channels, side, level, kind
         self.skip, self.source = skip, source
         self.x = 0.0
@@ -952,7 +992,9 @@ def _boxes(rows: Sequence[LayerShape]) -> list[_Box]:
     """The bars of the U diagram: one for each new shape along the trace, and one for each concatenation."""
     first = next((row.in_shape for row in rows if len(row.in_shape) == 4), None)
     if first is None:
-        raise ValueError("rows must hold at least one layer of pictures; make them with course_lib.shapes.trace(model, x)")
+        raise ValueError(
+            "rows must hold at least one layer of pictures; make them with course_lib.shapes.trace(model, x)"
+        )
     boxes = [_Box(first[1], first[2], 0, "picture")]
     for row in rows:
         here, numbers = boxes[-1], math.prod(row.in_shape[1:])
@@ -964,7 +1006,9 @@ def _boxes(rows: Sequence[LayerShape]) -> list[_Box]:
         if len(row.in_shape) == 4 and added > 0 and here.side:
             fits = [b for b in boxes[:-1] if b.channels == added and b.side >= row.in_shape[2] and b.kind != "concat"]
             same = [b for b in fits if b.level == here.level] or fits
-            boxes.append(_Box(row.in_shape[1], row.in_shape[2], here.level, "concat", added, same[-1] if same else None))
+            boxes.append(
+                _Box(row.in_shape[1], row.in_shape[2], here.level, "concat", added, same[-1] if same else None)
+            )
             here = boxes[-1]
         channels, side = row.out_shape[1], row.out_shape[2] if len(row.out_shape) == 4 else 0
         if (channels, side) == (here.channels, here.side):
@@ -1018,22 +1062,48 @@ def plot_unet(rows: Sequence[LayerShape], title: str | None = None, width: float
     ax = figure.add_axes((0.0, 0.0, 1, 1))
     ax.set_axis_off()
     ax.set(xlim=(-0.35, x + 0.2), ylim=(-1.05 * deepest - 1.15, 0.62 + (0.3 if title else 0)))
-    colors = {"picture": "#444444", "conv": COLORS["blue"], "down": COLORS["sky"], "up": COLORS["green"], "dense": COLORS["purple"]}
+    colors = {
+        "picture": "#444444",
+        "conv": COLORS["blue"],
+        "down": COLORS["sky"],
+        "up": COLORS["green"],
+        "dense": COLORS["purple"],
+    }
     colors["concat"] = colors["up"]
     font = max(5.5, min(9.0, 9.0 * width / max(x, 1e-9) * 0.9))
     for before, box in zip([None, *boxes], boxes, strict=False):
         y, w, h = -1.05 * box.level, bar_width(box), bar_height(box)
-        ax.add_patch(Rectangle((box.x - w / 2, y - h / 2), w, h, facecolor=colors[box.kind], edgecolor="#222222", linewidth=0.7))
+        ax.add_patch(
+            Rectangle((box.x - w / 2, y - h / 2), w, h, facecolor=colors[box.kind], edgecolor="#222222", linewidth=0.7)
+        )
         if box.kind == "concat":
             part = w * box.skip / box.channels
             ax.add_patch(
-                Rectangle((box.x - w / 2, y - h / 2), part, h, facecolor=COLORS["yellow"], hatch="///", edgecolor="#222222", linewidth=0.7)
+                Rectangle(
+                    (box.x - w / 2, y - h / 2),
+                    part,
+                    h,
+                    facecolor=COLORS["yellow"],
+                    hatch="///",
+                    edgecolor="#222222",
+                    linewidth=0.7,
+                )
             )
             if box.source is not None:
                 start = (box.source.x + bar_width(box.source) / 2, y)
                 ax.add_patch(
-                    FancyArrowPatch(start, (box.x - w / 2, y), arrowstyle="-|>", mutation_scale=9, linestyle="--", linewidth=1.1,
-                                    color=COLORS["orange"], shrinkA=1, shrinkB=0, zorder=0)  # fmt: skip
+                    FancyArrowPatch(
+                        start,
+                        (box.x - w / 2, y),
+                        arrowstyle="-|>",
+                        mutation_scale=9,
+                        linestyle="--",
+                        linewidth=1.1,
+                        color=COLORS["orange"],
+                        shrinkA=1,
+                        shrinkB=0,
+                        zorder=0,
+                    )  # fmt: skip
                 )
         channels = f"{box.skip}+{box.channels - box.skip}" if box.kind == "concat" else f"{box.channels}"
         ax.text(box.x, y + h / 2 + 0.03, channels, ha="center", va="bottom", fontsize=font, weight="bold")
@@ -1052,7 +1122,14 @@ def plot_unet(rows: Sequence[LayerShape], title: str | None = None, width: float
         for kind in used
     ]  # fmt: skip
     ax.legend(handles=handles, loc="lower center", ncols=len(handles), fontsize=8.5, handlelength=1.2)
-    ax.text(-0.25, -1.05 * deepest - 0.45, "above: channels\nbelow: height = width", fontsize=8, va="center", color="#555555")
+    ax.text(
+        -0.25,
+        -1.05 * deepest - 0.45,
+        "above: channels\nbelow: height = width",
+        fontsize=8,
+        va="center",
+        color="#555555",
+    )
     if title:
         ax.text(-0.25, 0.78, title, fontsize=11, va="center")
     return figure
