@@ -6,7 +6,7 @@ for height and width alike.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -62,7 +62,9 @@ def pool_out(size: int, kernel: int, stride: int | None = None, padding: int = 0
 def conv_transpose_out(
     size: int, kernel: int, stride: int = 1, padding: int = 0, output_padding: int = 0, dilation: int = 1
 ) -> int:
-    """Output size of a transposed convolution, (size − 1)·stride − 2·padding + dilation·(kernel − 1) + output_padding + 1.
+    """Output size of a transposed convolution.
+
+    (size − 1)·stride − 2·padding + dilation·(kernel − 1) + output_padding + 1.
 
     Args:
         size, kernel, stride, padding, dilation: as `conv_out`, of the convolution that this one undoes.
@@ -157,7 +159,7 @@ def trace(model: nn.Module, *inputs: Any, depth: int | None = None) -> list[Laye
     seen: set[nn.Module] = set()
     hooks = []
 
-    def record(name: str, module: nn.Module):
+    def record(name: str, module: nn.Module) -> Callable[..., None]:
         def hook(_: nn.Module, args: Sequence[Any], output: Any) -> None:
             tensor = next((a for a in args if isinstance(a, Tensor)), None)
             own = 0 if module in seen else count_parameters(module)
@@ -167,10 +169,15 @@ def trace(model: nn.Module, *inputs: Any, depth: int | None = None) -> list[Laye
 
         return hook
 
-    for name, module in model.named_modules():
-        level = name.count(".") + 1 if name else 0
+    parts = dict(model.named_modules())
+    for name, module in parts.items():
+        if not name:
+            continue
+        level = name.count(".") + 1
         is_leaf = not any(module.children())
-        if (level and is_leaf and (depth is None or level <= depth)) or (depth and level == depth):
+        # A ModuleList is never run: where the listing would end at one, its members stand for it.
+        in_list = level - 1 == depth and isinstance(parts[name.rpartition(".")[0]], nn.ModuleList)
+        if (is_leaf and (depth is None or level <= depth)) or level == depth or in_list:
             hooks.append(module.register_forward_hook(record(name, module)))
     was_training = {module: module.training for module in model.modules()}
     try:
