@@ -85,9 +85,8 @@ def _train(options: argparse.Namespace) -> None:
     )
     pictures = _pictures(options)
     torch.manual_seed(options.seed)  # the initial weights
-    model = UNet(options.size, in_channels=pictures.images.shape[1], channels=options.channels).to(
-        device, memory_format=torch.channels_last
-    )
+    model = UNet(options.size, in_channels=pictures.images.shape[1], channels=options.channels)
+    model = model.to(device).to(memory_format=torch.channels_last)
     schedule = make_schedule(options.schedule)
     ema = EMA(model, options.ema)
     print(f"{describe_machine()}, autocast: {autocast}\n{pictures}\n{count_parameters(model):,} parameters")

@@ -17,11 +17,10 @@ from typing import Any
 
 import safetensors.torch
 import torch
-from torch import nn
 
 from .forward import TARGETS
 from .schedule import Schedule
-from .unet import MODELS
+from .unet import MODELS, AnyUNet
 from .validate import check_choice
 
 FORMAT = 1
@@ -39,7 +38,7 @@ class Checkpoint:
         details: whatever was stored beside it, such as steps, data and the command that made it.
     """
 
-    model: nn.Module
+    model: AnyUNet
     schedule: Schedule
     target: str
     details: dict[str, Any] = field(default_factory=dict)
@@ -47,7 +46,7 @@ class Checkpoint:
 
 def save_checkpoint(
     path: str | Path,
-    model: nn.Module,
+    model: AnyUNet,
     schedule: Schedule,
     *,
     target: str = "eps",

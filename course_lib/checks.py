@@ -21,7 +21,7 @@ from torch import Tensor
 
 from .blocks import DoubleConv
 from .data import to_float
-from .forward import corrupt, make_target, q_sample, to_x0_eps
+from .forward import corrupt, q_sample, to_x0_eps
 from .objective import denoising_loss
 from .sample import reverse_step
 from .schedule import Schedule, from_betas, linear_betas
@@ -108,8 +108,9 @@ def check(name: str, answer: Any) -> Result:
     """
     check_choice("name", name, EXERCISES)
     exercise = EXERCISES[name]
-    status, message = (_judge_value if isinstance(exercise, Question) else _judge_function)(exercise, answer)
-    return Result(name, status, message)
+    if isinstance(exercise, Question):
+        return Result(name, *_judge_value(exercise, answer))
+    return Result(name, *_judge_function(exercise, answer))
 
 
 def _judge_value(question: Question, answer: Any) -> tuple[str, str]:
@@ -134,7 +135,8 @@ def _judge_function(exercise: Exercise, answer: Any) -> tuple[str, str]:
         return WRONG, f"Hand over the function itself, without calling it; this is {_name(answer)}."
     cases = exercise.cases(torch.Generator().manual_seed(0))
     truths = [exercise.solution(*_copy(case)) for case in cases]
-    answers, in_place = [], False
+    answers: list[Tensor | Exception] = []
+    in_place = False
     for case, truth in zip(cases, truths, strict=True):
         given = _copy(case)
         try:
@@ -287,7 +289,7 @@ _TO_FLOAT = Exercise(
     to_float,
     _byte_cases,
     {
-        "This gives [0, 1]. The course wants [-1, 1], as wide on the dark side as on the light: stretch by 2, shift by 1.": (
+        "This gives [0, 1]. The course wants [-1, 1], dark below 0 and light above: stretch by 2, shift by 1.": (
             lambda b: b.float() / 255
         ),
         "This gives [0, 2]: the width is right, but the middle must be 0. Subtract 1.": lambda b: b.float() / 127.5,

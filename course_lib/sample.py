@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -121,7 +122,7 @@ def trajectory(
     times = list(range(schedule.T, -1, -1)) if times is None else [*times]
     for t in times:
         check_number("times", t, 0, schedule.T, integer=True)
-    if len(times) < 2 or times[-1] != 0 or any(t <= s for t, s in zip(times, times[1:], strict=False)):
+    if len(times) < 2 or times[-1] != 0 or any(t <= s for t, s in pairwise(times)):
         raise ValueError(f"times must fall strictly and end with 0, got {times[:3]} ... {times[-3:]}")
     return _walk(model, schedule, x_T, times, eta, target, clip, y, generator)
 
@@ -137,7 +138,7 @@ def _walk(
     y: Tensor | None,
     generator: torch.Generator | None,
 ) -> Iterator[SampleStep]:
-    for t, s in zip(times, times[1:], strict=False):
+    for t, s in pairwise(times):
         x0_hat, eps_hat = predict(model, schedule, x_t, t, target=target, clip=clip, y=y)
         x_s = reverse_step(schedule, x0_hat, eps_hat, t, s, eta, generator=generator)
         yield SampleStep(t, s, x_t, x0_hat, eps_hat, x_s)

@@ -14,6 +14,7 @@ import math
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Generic, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -23,6 +24,8 @@ from .forward import TARGETS
 from .objective import denoising_loss
 from .schedule import Schedule
 from .validate import check_choice, check_number
+
+Model = TypeVar("Model", bound=nn.Module)
 
 
 @dataclass(frozen=True)
@@ -77,7 +80,7 @@ class TrainConfig:
         return self.lr * rise * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * progress)))
 
 
-class EMA:
+class EMA(Generic[Model]):
     """A running average of a model's weights, which samples better than the last ones (DDPM, appendix B).
 
     average ← d · average + (1 − d) · weights, with d = min(decay, (1 + n)/(10 + n)) at the n-th update, so that
@@ -91,12 +94,12 @@ class EMA:
         TypeError, ValueError: decay out of range.
     """
 
-    def __init__(self, model: nn.Module, decay: float = 0.999) -> None:
+    def __init__(self, model: Model, decay: float = 0.999) -> None:
         check_number("decay", decay, 0, 1 - 1e-12)
         self.decay = decay
         self.updates = 0
         #: The averaged model, in eval mode; same head as the original.
-        self.model = copy.deepcopy(model).eval().requires_grad_(False)
+        self.model: Model = copy.deepcopy(model).eval().requires_grad_(False)
 
     @torch.no_grad()
     def update(self, model: nn.Module) -> None:

@@ -13,6 +13,7 @@ from which an equal model can be built.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -78,7 +79,7 @@ class ClassicUNet(nn.Module):
         bottleneck: int = 1024,
     ) -> None:
         super().__init__()
-        self.config = dict(
+        self.config: dict[str, Any] = dict(
             in_channels=in_channels, out_channels=out_channels, features=list(features), bottleneck=bottleneck
         )
         widths = [in_channels, *features]
@@ -86,9 +87,7 @@ class ClassicUNet(nn.Module):
         self.pool = nn.MaxPool2d(2)
         self.bottleneck = DoubleConv(features[-1], bottleneck, padding=0)
         deep_first = [bottleneck, *reversed(features)]
-        self.up = nn.ModuleList(
-            nn.ConvTranspose2d(i, o, 2, stride=2) for i, o in zip(deep_first, deep_first[1:], strict=False)
-        )
+        self.up = nn.ModuleList(nn.ConvTranspose2d(i, o, 2, stride=2) for i, o in pairwise(deep_first))
         self.merge = nn.ModuleList(DoubleConv(2 * o, o, padding=0) for o in deep_first[1:])
         self.out = nn.Conv2d(features[0], out_channels, 1)
 
@@ -185,7 +184,7 @@ class DoubleConvUNet(nn.Module):
         resize_to_skip: bool = False,
     ) -> None:
         super().__init__()
-        self.config = dict(
+        self.config: dict[str, Any] = dict(
             in_channels=in_channels,
             out_channels=out_channels,
             features=list(features),
@@ -203,9 +202,7 @@ class DoubleConvUNet(nn.Module):
         self.pool = nn.MaxPool2d(2)
         self.bottleneck = DoubleConv(features[-1], bottleneck, batch_norm=batch_norm)
         deep_first = [bottleneck, *reversed(features)]
-        self.up = nn.ModuleList(
-            nn.ConvTranspose2d(i, o, 2, stride=2) for i, o in zip(deep_first, deep_first[1:], strict=False)
-        )
+        self.up = nn.ModuleList(nn.ConvTranspose2d(i, o, 2, stride=2) for i, o in pairwise(deep_first))
         self.merge = nn.ModuleList(DoubleConv(2 * o, o, batch_norm=batch_norm) for o in deep_first[1:])
         self.out = nn.Conv2d(features[0], out_channels, 1)
 
@@ -227,7 +224,7 @@ class DoubleConvUNet(nn.Module):
             _check_unused(t=t)
             x = x_t
         else:
-            check_time(t, x_t)
+            t = check_time(t, x_t)
             plane = (t / T).to(x_t.dtype).view(-1, 1, 1, 1).expand(-1, 1, *x_t.shape[2:])
             x = torch.cat([x_t, plane], dim=1)
         skips = []
@@ -263,12 +260,12 @@ class BottleneckUNet(nn.Module):
         self, channels: int = 1, features: Sequence[int] = (16, 32, 64), size: int = 16, dense: int = 32
     ) -> None:
         super().__init__()
-        self.config = dict(channels=channels, features=list(features), size=size, dense=dense)
+        self.config: dict[str, Any] = dict(channels=channels, features=list(features), size=size, dense=dense)
         halvings = len(features) - 1
         _check_size("size", size, 2**halvings)
         deep, side = features[-1], size // 2**halvings
         self.stem = nn.Sequential(*conv_norm_relu(channels, features[0]))
-        pairs = list(zip(features, features[1:], strict=False))
+        pairs = list(pairwise(features))
         self.down = nn.ModuleList(DownBlock(i, o) for i, o in pairs)
         self.flatten = nn.Sequential(nn.Flatten(), nn.ReLU())
         self.dense = nn.Sequential(
@@ -305,8 +302,8 @@ class BottleneckUNet(nn.Module):
         return self.out(x)
 
 
-def check_time(t: Tensor | None, x_t: Tensor) -> None:
-    """Refuse timesteps that are not integers of shape (B,) on the device of the pictures.
+def check_time(t: Tensor | None, x_t: Tensor) -> Tensor:
+    """Give t back, or refuse timesteps that are not integers of shape (B,) on the device of the pictures.
 
     Raises:
         TypeError, ValueError: t is missing, an int, of another type, length or device.
@@ -314,6 +311,7 @@ def check_time(t: Tensor | None, x_t: Tensor) -> None:
     if not isinstance(t, Tensor):
         raise TypeError(f"t must be a tensor of shape (B,), ({len(x_t)},) here, got {type(t).__name__}")
     check_index(t, "t", batch=len(x_t), device=x_t.device)
+    return t
 
 
 class Stage(nn.Module):
@@ -364,7 +362,7 @@ class UNet(nn.Module):
     ) -> None:
         super().__init__()
         out_channels = in_channels if out_channels is None else out_channels
-        self.config = dict(
+        self.config: dict[str, Any] = dict(
             size=size,
             in_channels=in_channels,
             out_channels=out_channels,
@@ -452,4 +450,5 @@ class UNet(nn.Module):
 
 
 #: Every rung by its name, for checkpoints and the command line.
-MODELS: dict[str, type[nn.Module]] = {m.__name__: m for m in (ClassicUNet, DoubleConvUNet, BottleneckUNet, UNet)}
+AnyUNet = ClassicUNet | DoubleConvUNet | BottleneckUNet | UNet
+MODELS: dict[str, type[AnyUNet]] = {m.__name__: m for m in (ClassicUNet, DoubleConvUNet, BottleneckUNet, UNet)}

@@ -14,7 +14,7 @@ from torch import Tensor
 RANGE_SLACK = 1e-3
 
 
-def check_choice(name: str, value: object, known: Iterable[str]) -> None:
+def check_choice(name: str, value: object, known: Iterable[object]) -> None:
     """Refuse a name that is not in the list, and print the list.
 
     Raises:

@@ -1,5 +1,6 @@
 """Every check accepts the solution, names each mistake with its own sentence, and survives whatever it is handed."""
 
+# mypy: allow-untyped-defs
 from __future__ import annotations
 
 import time
