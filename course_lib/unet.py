@@ -104,7 +104,7 @@ class ClassicUNet(nn.Module):
         levels = len(self.down)
         deepest = self._deepest(size)
         if deepest is None:
-            # Good sizes repeat every 2**levels pixels; above 1,000 times the smallest none is sought.
+            # The smallest good size is 12 · 2**levels − 4; from there on they come every 2**levels pixels.
             good = [
                 g for g in range(max(1, size - 2**levels), size + 2 ** (levels + 4)) if self._deepest(g) is not None
             ]
@@ -424,7 +424,7 @@ class UNet(nn.Module):
 
         Raises:
             TypeError, ValueError: wrong dtype, channels or size; t or y missing, of the wrong length or device;
-                y given to a model without classes.
+                a class that does not exist; y given to a model without classes.
         """
         _check_input(x_t, self.config["in_channels"], self.multiple)
         check_time(t, x_t)
@@ -433,6 +433,10 @@ class UNet(nn.Module):
             if y is None:
                 raise TypeError(f"this model was built with {self.label.num_embeddings} classes: y must be given, (B,)")
             check_index(y, "y", batch=len(x_t), device=x_t.device)
+            if y.device.type == "cpu":  # on a GPU looking at values would make the host wait
+                low, high, classes = int(y.min()), int(y.max()), self.label.num_embeddings
+                if low < 0 or high >= classes:
+                    raise ValueError(f"y must hold classes in 0..{classes - 1}, got {low}..{high}")
             emb = emb + self.label(y)
         elif y is not None:
             raise ValueError("this model was built without class labels (num_classes=None), so y must be None")
