@@ -1,0 +1,203 @@
+"""The parts of U-Nets: shapes, parameters counted by hand, and what each part computes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import nn
+
+from course_lib.blocks import (
+    DoubleConv,
+    DownBlock,
+    ResBlock,
+    SelfAttention,
+    TimeEmbedding,
+    UpBlock,
+    Upsample,
+    group_norm,
+    sinusoidal_embedding,
+    zeroed,
+)
+from course_lib.shapes import count_parameters
+
+
+def randomize(module: nn.Module, seed: int = 0) -> nn.Module:
+    """Every parameter drawn anew, also those that start at zero or one."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for parameter in module.parameters():
+            parameter.copy_(torch.randn(parameter.shape, generator=generator, dtype=parameter.dtype) * 0.3)
+    return module
+
+
+def test_double_conv_keeps_the_size_or_loses_four_pixels() -> None:
+    x = torch.randn(2, 3, 10, 14)
+    assert DoubleConv(3, 8)(x).shape == (2, 8, 10, 14)
+    assert DoubleConv(3, 8, padding=0)(x).shape == (2, 8, 6, 10)
+    with pytest.raises(ValueError, match="padding=2 is unknown; choose one of 0, 1"):
+        DoubleConv(3, 8, padding=2)
+
+
+def test_double_conv_has_no_bias_under_batch_norm() -> None:
+    assert count_parameters(DoubleConv(3, 8)) == (3 * 9 * 8 + 8) + (8 * 9 * 8 + 8)
+    assert count_parameters(DoubleConv(3, 8, batch_norm=True)) == (3 * 9 * 8 + 16) + (8 * 9 * 8 + 16)
+    kinds = [type(layer).__name__ for layer in DoubleConv(3, 8, batch_norm=True)]
+    assert kinds == ["Conv2d", "BatchNorm2d", "ReLU"] * 2
+
+
+def test_down_block_halves_and_up_block_doubles() -> None:
+    assert DownBlock(3, 8)(torch.randn(2, 3, 10, 14)).shape == (2, 8, 5, 7)
+    x, skip = torch.randn(2, 8, 5, 7), torch.randn(2, 8, 5, 7)
+    assert UpBlock(8, 4)(x, skip).shape == (2, 4, 10, 14)
+
+
+def test_up_block_reads_both_of_its_inputs_the_map_from_below_first() -> None:
+    block = UpBlock(8, 4)
+    seen: list[torch.Tensor] = []
+    block.body[0].register_forward_hook(lambda module, args, output: seen.append(args[0]))
+    x, skip = torch.randn(2, 8, 5, 7), torch.randn(2, 8, 5, 7)
+    block(x, skip)
+    assert torch.equal(seen[0][:, :8], x) and torch.equal(seen[0][:, 8:], skip)
+
+
+def test_upsample_repeats_pixels_before_it_convolves() -> None:
+    layer = Upsample(2, 5)
+    x = torch.randn(1, 2, 3, 4)
+    repeated = x.repeat_interleave(2, dim=2).repeat_interleave(2, dim=3)
+    assert layer(x).shape == (1, 5, 6, 8)
+    torch.testing.assert_close(layer(x), layer[1](repeated))
+
+
+# Time
+
+
+def test_sinusoidal_embedding_by_hand() -> None:
+    t = torch.tensor([0, 1, 7, 1000])
+    got = sinusoidal_embedding(t, 8, max_period=100.0)
+    assert got.shape == (4, 8) and got.dtype == torch.float32
+    for row, time in zip(got.tolist(), t.tolist(), strict=True):
+        for i in range(4):
+            omega = 100.0 ** (-i / 4)
+            assert row[i] == pytest.approx(math.cos(time * omega), abs=1e-4)
+            assert row[4 + i] == pytest.approx(math.sin(time * omega), abs=1e-4)
+
+
+def test_sinusoidal_embedding_tells_every_timestep_from_every_other() -> None:
+    embedded = sinusoidal_embedding(torch.arange(1001), 32)
+    distance = torch.cdist(embedded, embedded) + 10 * torch.eye(1001)
+    assert distance.min() > 0.5
+    assert torch.equal(sinusoidal_embedding(torch.arange(5).float(), 32), embedded[:5])
+
+
+@pytest.mark.parametrize(
+    ("t", "dim", "error", "message"),
+    [
+        (torch.tensor([1]), 7, ValueError, "dim must be even, half cosines and half sines, got 7"),
+        (torch.tensor([1]), 0, ValueError, "dim must lie in"),
+        (torch.tensor([1]), 8.0, TypeError, "dim must be an int"),
+        (torch.tensor(1), 8, ValueError, r"t must have shape \(B,\), got \(\)"),
+        (torch.tensor([[1]]), 8, ValueError, r"t must have shape \(B,\), got \(1, 1\)"),
+        (1, 8, TypeError, r"t must be a tensor of shape \(B,\), got int; use torch.tensor\(\[t\]\)"),
+    ],
+)
+def test_sinusoidal_embedding_refuses(t: torch.Tensor, dim: int, error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        sinusoidal_embedding(t, dim)
+
+
+def test_time_embedding_is_one_vector_per_timestep() -> None:
+    layer = TimeEmbedding(16, 24)
+    t = torch.tensor([3, 900, 3])
+    out = layer(t)
+    assert out.shape == (3, 24)
+    assert torch.allclose(out[0], out[2]) and not torch.allclose(out[0], out[1])
+    assert layer.double()(t).dtype == torch.float64
+    assert count_parameters(layer) == 16 * 24 + 24 + 24 * 24 + 24
+
+
+# Norm, residual block, attention
+
+
+def test_group_norm_looks_at_one_picture_at_a_time() -> None:
+    norm = group_norm(16).double()
+    x = torch.randn(3, 16, 4, 4, dtype=torch.float64) * torch.tensor([1.0, 10.0, 100.0]).view(3, 1, 1, 1) + 5
+    groups = norm(x).view(3, 8, -1)
+    torch.testing.assert_close(groups.mean(2), torch.zeros(3, 8).double(), rtol=0, atol=1e-8)
+    torch.testing.assert_close(groups.var(2, unbiased=False), torch.ones(3, 8).double(), rtol=0, atol=1e-3)
+    with pytest.raises(ValueError, match=r"channels must be a multiple of 8.*got 12"):
+        group_norm(12)
+
+
+@pytest.mark.parametrize("out", [16, 24])
+def test_a_residual_block_starts_as_its_shortcut(out: int) -> None:
+    block = ResBlock(16, out, emb=32)
+    x, emb = torch.randn(2, 16, 6, 6), torch.randn(2, 32)
+    assert block(x, emb).shape == (2, out, 6, 6)
+    assert torch.equal(block(x, emb), block.shortcut(x))
+    if out == 16:
+        assert torch.equal(block(x, emb), x)
+
+
+def test_a_residual_block_scales_and_shifts_by_the_embedding() -> None:
+    """Norm-SiLU-conv, norm, (1 + scale) · h + shift, SiLU-conv, plus the input; written out with plain operations."""
+    block = randomize(ResBlock(16, 24, emb=32)).double()
+    x, emb = torch.randn(2, 16, 6, 6, dtype=torch.float64), torch.randn(2, 32, dtype=torch.float64)
+
+    def silu(h: torch.Tensor) -> torch.Tensor:
+        return h * h.sigmoid()
+
+    def norm(h: torch.Tensor, layer: nn.GroupNorm) -> torch.Tensor:
+        groups = h.view(len(h), 8, -1)
+        mean, var = groups.mean(2, keepdim=True), groups.var(2, keepdim=True, unbiased=False)
+        flat = ((groups - mean) / (var + 1e-5).sqrt()).view_as(h)
+        return flat * layer.weight.view(1, -1, 1, 1) + layer.bias.view(1, -1, 1, 1)
+
+    h = block.conv1(silu(norm(x, block.norm1)))  # type: ignore[operator, arg-type]
+    numbers = block.scale_shift(silu(emb))  # type: ignore[operator]
+    scale, shift = numbers[:, :24, None, None], numbers[:, 24:, None, None]
+    h = block.conv2(silu(norm(h, block.norm2) * (1 + scale) + shift))  # type: ignore[operator, arg-type]
+    torch.testing.assert_close(block(x, emb), block.shortcut(x) + h)  # type: ignore[operator]
+
+
+@pytest.mark.parametrize("heads", [1, 4])
+def test_attention_is_softmax_of_q_k_times_v(heads: int) -> None:
+    layer = randomize(SelfAttention(16, heads)).double()
+    assert isinstance(layer, SelfAttention)
+    x = torch.randn(2, 16, 3, 5, dtype=torch.float64)
+    flat = layer.norm(x).flatten(2).transpose(1, 2)  # (B, 15, 16)
+    rows = flat @ layer.qkv.weight.view(48, 16).T + layer.qkv.bias
+    q, k, v = rows.split(16, dim=2)
+    each, parts = 16 // heads, []
+    for head in range(heads):
+        mine = slice(head * each, (head + 1) * each)
+        scores = q[..., mine] @ k[..., mine].transpose(1, 2) / math.sqrt(each)
+        parts.append(scores.softmax(dim=2) @ v[..., mine])
+    looked = torch.cat(parts, dim=2) @ layer.out.weight.view(16, 16).T + layer.out.bias  # type: ignore[operator]
+    torch.testing.assert_close(layer(x), x + looked.transpose(1, 2).reshape(x.shape))
+
+
+def test_attention_starts_as_nothing_and_looks_everywhere() -> None:
+    layer = SelfAttention(16)
+    x = torch.randn(2, 16, 4, 4)
+    assert torch.equal(layer(x), x)
+    randomize(layer)
+    moved = x.clone()
+    moved[0, :, 0, 0] += 1.0
+    changed = (layer(moved) - layer(x)).abs().amax(1)
+    assert (changed[0] > 1e-6).all()  # one position moves every position of its picture
+    assert changed[1].max() < 1e-6  # and none of its neighbor
+
+
+def test_attention_refuses_heads_that_do_not_divide() -> None:
+    with pytest.raises(ValueError, match="channels must be a multiple of heads, 3, got 16"):
+        SelfAttention(16, heads=3)
+
+
+@pytest.mark.parametrize("make", [lambda: nn.Conv2d(3, 4, 3), lambda: nn.Conv2d(3, 4, 3, bias=False)])
+def test_zeroed(make: Callable[[], nn.Conv2d]) -> None:
+    conv = make()
+    assert zeroed(conv) is conv
+    assert not any(parameter.any() for parameter in conv.parameters())

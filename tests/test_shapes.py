@@ -1,0 +1,216 @@
+"""Output-size arithmetic against the real layers, and the tracer against models counted by hand."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from course_lib.shapes import (
+    LayerShape,
+    conv_out,
+    conv_transpose_out,
+    count_parameters,
+    format_trace,
+    nearest_sizes,
+    pool_out,
+    trace,
+)
+from course_lib.unet import BottleneckUNet, UNet
+
+DRAWS = 400
+
+
+def compare(formula: Callable[[], int], layer: Callable[[], nn.Module], size: int, note: str) -> bool:
+    """The formula and the layer give one size, or both refuse. True where there was a size."""
+    try:
+        expected = layer()(torch.zeros(1, 1, size, size)).shape[-1]
+    except (RuntimeError, ValueError):
+        with pytest.raises(ValueError, match=r"kernel reaches over|nothing is left|must lie in"):
+            pytest.fail(f"torch refuses this, the formula says {formula()}: {note}")
+        return False
+    assert formula() == expected, note
+    return True
+
+
+def test_conv_out_is_what_conv2d_does() -> None:
+    draw, sizes = random.Random(0), 0
+    for _ in range(DRAWS):
+        size, kernel = draw.randint(1, 20), draw.randint(1, 7)
+        options = dict(stride=draw.randint(1, 4), padding=draw.randint(0, 4), dilation=draw.randint(1, 3))
+        sizes += compare(
+            lambda: conv_out(size, kernel, **options),  # noqa: B023
+            lambda: nn.Conv2d(1, 1, kernel, **options),  # type: ignore[arg-type] # noqa: B023
+            size,
+            f"{size=} {kernel=} {options}",
+        )
+    assert DRAWS // 2 < sizes < DRAWS  # both outcomes were met
+
+
+def test_pool_out_is_what_max_pool2d_does() -> None:
+    draw, sizes = random.Random(1), 0
+    for _ in range(DRAWS):
+        size, kernel = draw.randint(1, 20), draw.randint(1, 5)
+        options: dict[str, Any] = dict(stride=draw.choice([None, 1, 2, 3]), padding=draw.randint(0, 3))
+        sizes += compare(
+            lambda: pool_out(size, kernel, **options),  # noqa: B023
+            lambda: nn.MaxPool2d(kernel, **options),  # noqa: B023
+            size,
+            f"{size=} {kernel=} {options}",
+        )
+    assert DRAWS // 4 < sizes < DRAWS
+    for size in range(9, 20):
+        layer = nn.MaxPool2d(3, stride=2, padding=1, dilation=2)
+        assert pool_out(size, 3, 2, 1, 2) == layer(torch.zeros(1, 1, size, size)).shape[-1]
+
+
+def test_conv_transpose_out_is_what_conv_transpose2d_does() -> None:
+    draw, sizes = random.Random(2), 0
+    for _ in range(DRAWS):
+        size, kernel = draw.randint(1, 12), draw.randint(1, 5)
+        options = dict(
+            stride=draw.randint(1, 4),
+            padding=draw.randint(0, 3),
+            output_padding=draw.randint(0, 3),
+            dilation=draw.randint(1, 3),
+        )
+        sizes += compare(
+            lambda: conv_transpose_out(size, kernel, **options),  # noqa: B023
+            lambda: nn.ConvTranspose2d(1, 1, kernel, **options),  # type: ignore[arg-type] # noqa: B023
+            size,
+            f"{size=} {kernel=} {options}",
+        )
+    assert DRAWS // 2 < sizes < DRAWS
+
+
+def test_some_output_padding_brings_every_size_back() -> None:
+    for size in range(5, 40):
+        for kernel, stride, padding in ((3, 2, 1), (2, 2, 0), (4, 3, 1)):
+            small = conv_out(size, kernel, stride, padding)
+            back = [conv_transpose_out(small, kernel, stride, padding, extra) for extra in range(stride)]
+            assert size in back
+
+
+def test_28_through_four_poolings_comes_back_as_6_where_the_skip_has_7() -> None:
+    sizes = [28]
+    while len(sizes) < 5:
+        sizes.append(pool_out(sizes[-1], 2))
+    assert sizes == [28, 14, 7, 3, 1]
+    assert conv_transpose_out(sizes[3], 2, stride=2) == 6 != sizes[2]
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "message"),
+    [
+        (lambda: conv_out(0, 3), ValueError, "size must lie in"),
+        (lambda: conv_out(28.0, 3), TypeError, "size must be an int, got float"),  # type: ignore[arg-type]
+        (lambda: conv_out(28, 0), ValueError, "kernel must lie in"),
+        (lambda: conv_out(28, 3, stride=0), ValueError, "stride must lie in"),
+        (lambda: conv_out(28, 3, padding=-1), ValueError, "padding must lie in"),
+        (lambda: conv_out(28, 3, dilation=0), ValueError, "dilation must lie in"),
+        (lambda: conv_out(3, 5, padding=0), ValueError, "reaches over 5 pixels but the padded input has 3"),
+        (lambda: conv_out(4, 3, dilation=2), ValueError, "reaches over 5 pixels but the padded input has 4"),
+        (lambda: pool_out(28, 2, padding=2), ValueError, r"padding must lie in \[0, 1\], got 2"),
+        (lambda: pool_out(1, 2), ValueError, "reaches over 2 pixels"),
+        (lambda: pool_out(28, "2"), TypeError, "kernel must be an int, got str"),  # type: ignore[arg-type]
+        (
+            lambda: conv_transpose_out(4, 3, 2, output_padding=2),
+            ValueError,
+            r"output_padding must lie in \[0, 1\], got 2",
+        ),
+        (lambda: conv_transpose_out(1, 2, padding=1), ValueError, "nothing is left: the output would have size 0"),
+        (lambda: conv_transpose_out(True, 2), TypeError, "size must be an int, got bool"),
+        (lambda: nearest_sizes(0, 16), ValueError, "size must lie in"),
+        (lambda: nearest_sizes(28, 0), ValueError, "multiple must lie in"),
+        (lambda: trace(nn.Sequential(nn.ReLU()), torch.zeros(1), depth=0), ValueError, "depth must lie in"),
+    ],
+)
+def test_bad_arguments(call: Callable[[], object], error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        call()
+
+
+def test_nearest_sizes_enclose() -> None:
+    for multiple in (1, 4, 16):
+        for size in range(1, 70):
+            near = nearest_sizes(size, multiple)
+            assert all(n % multiple == 0 and n > 0 and abs(n - size) < multiple for n in near)
+            if size % multiple == 0:
+                assert near == (size,)
+            elif size > multiple:
+                assert near[0] < size < near[1]
+            else:
+                assert near == (multiple,)
+
+
+# The tracer
+
+
+def test_count_parameters_by_hand() -> None:
+    conv = nn.Conv2d(3, 8, 5)
+    assert count_parameters(conv) == 8 * (3 * 5 * 5 + 1)
+    assert count_parameters(nn.Sequential(conv, conv)) == count_parameters(conv)
+    conv.bias.requires_grad_(False)  # type: ignore[union-attr]
+    assert count_parameters(conv) == 8 * 3 * 5 * 5
+
+
+def test_trace_lists_layers_in_the_order_in_which_they_ran() -> None:
+    conv = nn.Conv2d(1, 2, 3)
+
+    class Twice(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.last, self.first = nn.Flatten(), conv  # named in another order than run
+            self.again = nn.Conv2d(2, 2, 3, padding=1, bias=False)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.last(self.again(self.again(self.first(x))))
+
+    rows = trace(Twice(), torch.zeros(5, 1, 6, 6))
+    assert rows == [
+        LayerShape("first", "Conv2d", (5, 1, 6, 6), (5, 2, 4, 4), 20),
+        LayerShape("again", "Conv2d", (5, 2, 4, 4), (5, 2, 4, 4), 36),
+        LayerShape("again", "Conv2d", (5, 2, 4, 4), (5, 2, 4, 4), 0),
+        LayerShape("last", "Flatten", (5, 2, 4, 4), (5, 32), 0),
+    ]
+
+
+@pytest.mark.parametrize("depth", [1, 2, 3, 4, None])
+def test_the_parameters_of_a_trace_add_up_at_every_depth(depth: int | None) -> None:
+    for model, inputs in (
+        (BottleneckUNet(), (torch.zeros(1, 1, 16, 16),)),
+        (
+            UNet(channels=(8, 16), num_classes=3),
+            (torch.zeros(1, 1, 28, 28), torch.tensor([1]), torch.tensor([2])),
+        ),
+    ):
+        rows = trace(model, *inputs, depth=depth)
+        assert sum(row.parameters for row in rows) == count_parameters(model)
+        assert len({row.name for row in rows}) == len(rows)
+
+
+def test_trace_leaves_the_model_as_it_was() -> None:
+    model = nn.Sequential(nn.Conv2d(1, 1, 3), nn.BatchNorm2d(1), nn.Dropout(0.5)).train()
+    model[2].eval()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    x = torch.randn(2, 1, 5, 5, requires_grad=True)
+    trace(model, x)
+    assert [module.training for module in model.modules()] == [True, True, True, False]
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    assert not any(module._forward_hooks for module in model.modules())
+    with pytest.raises(RuntimeError):  # also where the model fails halfway
+        trace(model, torch.zeros(2, 1, 1, 1))
+    assert model.training and not any(module._forward_hooks for module in model.modules())
+
+
+def test_a_trace_as_text() -> None:
+    rows = trace(nn.Sequential(nn.Conv2d(1, 100, 3), nn.ReLU()), torch.zeros(2, 1, 8, 8))
+    lines = format_trace(rows).splitlines()
+    assert len({len(line) for line in lines}) == 1  # a table: all lines are equally long
+    assert lines[0].split() == ["layer", "kind", "in", "out", "parameters"]
+    assert lines[2].split() == ["0", "Conv2d", "2×1×8×8", "2×100×6×6", "1,000"]
+    assert lines[-1].split() == ["total", "1,000"]
