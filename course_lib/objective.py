@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from .forward import TARGETS, _target
 from .schedule import Schedule
-from .validate import check_choice, check_same
+from .validate import check_choice, check_finite, check_index, check_pictures, check_same
 
 
 def denoising_loss(
@@ -24,8 +24,7 @@ def denoising_loss(
     """How far the network's answer is from the truth: mean over pixels of |model(x_t, t) − target|².
 
     With target "eps" and averaged over the batch this is L_simple (DDPM, eq. 14). A network that answers 0 has a
-    loss of 1, the variance of the noise. Values are not looked at, so that a GPU need not wait: `train` checks
-    its pictures once.
+    loss of 1, the variance of the noise. Values are looked at on the CPU alone, so that a GPU need not wait.
 
     Args:
         model: called as model(x_t, t, y).
@@ -40,10 +39,17 @@ def denoising_loss(
         One number per picture, float32 (B,).
 
     Raises:
-        TypeError, ValueError: an unknown target, noise of another shape, or what the model refuses.
+        TypeError, ValueError: an unknown target, pictures that are not floats in [-1, 1], noise of another shape,
+            bad timesteps, or what the model refuses.
     """
     check_choice("target", target, TARGETS)
+    look = isinstance(x0, Tensor) and x0.device.type == "cpu"
+    check_pictures(x0, "x0", in_range=True, values=look)
     check_same(x0, eps, "x0", "eps")
+    check_index(t, "t", batch=len(x0), device=x0.device)
+    if look:
+        check_finite(eps, "eps")
+        schedule.check_t(t, low=1)
     a, b = schedule.at(t, x0)
     answer = model(a * x0 + b * eps, t, y)
     error = F.mse_loss(answer.float(), _target(target, a, b, x0, eps).float(), reduction="none")
