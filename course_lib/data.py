@@ -12,6 +12,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import os
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -20,7 +21,7 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 from .validate import check_choice, check_number, check_pictures
@@ -94,7 +95,7 @@ class Pictures:
         class_names: names of the labels, by number.
 
     Raises:
-        TypeError: images are not uint8.
+        TypeError: images are not uint8, or labels not int64.
         ValueError: not four dimensions, no pictures, or labels of another length.
     """
 
@@ -109,6 +110,9 @@ class Pictures:
             raise TypeError(f"images must be a uint8 tensor, got {got}; use course_lib.data.to_uint8")
         if self.images.ndim != 4 or len(self.images) == 0:
             raise ValueError(f"images must have shape (N, C, H, W) with N >= 1, got {tuple(self.images.shape)}")
+        if self.labels is not None and (not isinstance(self.labels, Tensor) or self.labels.dtype != torch.int64):
+            got = self.labels.dtype if isinstance(self.labels, Tensor) else type(self.labels).__name__
+            raise TypeError(f"labels must be an int64 tensor, got {got}")
         if self.labels is not None and self.labels.shape != self.images.shape[:1]:
             raise ValueError(f"labels must have shape ({len(self.images)},), got {tuple(self.labels.shape)}")
 
@@ -230,7 +234,12 @@ def _download(split: str) -> tuple[Path, Path] | None:
 
 def _read_idx(path: Path) -> np.ndarray:
     """Read an idx file of bytes: 0, 0, 8, the number of axes, each length as a big-endian int32, then the data."""
-    data = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+    data = path.read_bytes()
+    if path.suffix == ".gz":
+        try:
+            data = gzip.decompress(data)
+        except (OSError, EOFError, zlib.error) as error:
+            raise ValueError(f"{path} cannot be unpacked ({error}); fetch it again") from error
     axes = data[3] if len(data) > 3 and data[:3] == b"\x00\x00\x08" else 0
     start = 4 + 4 * axes
     shape = tuple(int(n) for n in np.frombuffer(data[4:start], ">i4")) if axes else ()
@@ -280,7 +289,7 @@ def load_folder(path: str | Path, size: int = 28, channels: int = 1) -> Pictures
     for file in files:
         try:
             with Image.open(file) as picture:
-                square = _square(picture.convert("L" if channels == 1 else "RGB"), size)
+                square = _square(ImageOps.exif_transpose(picture).convert("L" if channels == 1 else "RGB"), size)
         except (UnidentifiedImageError, OSError) as error:
             raise ValueError(f"{file} is not a picture that can be read ({error}); mend or remove it") from error
         images.append(torch.from_numpy(np.array(square)).view(size, size, channels).permute(2, 0, 1))
