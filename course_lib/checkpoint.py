@@ -17,6 +17,7 @@ from typing import Any
 
 import safetensors.torch
 import torch
+from safetensors import SafetensorError
 
 from .forward import TARGETS
 from .schedule import Schedule
@@ -52,7 +53,9 @@ def save_checkpoint(
     target: str = "eps",
     details: Mapping[str, Any] | None = None,
 ) -> Path:
-    """Write a model and what is needed to use it; a crash leaves the old files or the new, never half of one.
+    """Write a model and what is needed to use it; a crash leaves no half-written file.
+
+    Where it falls between the two files they do not belong together, and `load_checkpoint` says so.
 
     Args:
         path: where to, ending in .safetensors; the JSON file goes beside it. Folders are made.
@@ -83,7 +86,7 @@ def save_checkpoint(
         "details": dict(details or {}),
         "sha256": hashlib.sha256(weights).hexdigest(),
     }
-    text = json.dumps(card, indent=2, ensure_ascii=False) + "\n"
+    text = json.dumps(card, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
     path.parent.mkdir(parents=True, exist_ok=True)
     _write(path, weights)
     _write(path.with_suffix(".json"), text.encode())
@@ -106,25 +109,30 @@ def load_checkpoint(path: str | Path, device: torch.device | str = "cpu") -> Che
     for file in (path, path.with_suffix(".json")):
         if not file.is_file():
             raise FileNotFoundError(f"there is no {file}; a checkpoint is two files, .safetensors and .json")
+    not_ours = f"{path.with_suffix('.json')} does not describe a checkpoint of this course"
     try:
         card = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
-        config, sha256, name = card["config"], card["sha256"], card["model"]
+        form, name, config, sha256 = card["format"], card["model"], card["config"], card["sha256"]
+        schedule_name, target, details = card["schedule"], card["target"], card["details"]
     except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
-        raise ValueError(f"{path.with_suffix('.json')} does not describe a checkpoint of this course") from error
-    if card["format"] != FORMAT:
-        raise ValueError(f"{path} has format {card['format']}, this version of the course reads {FORMAT}")
+        raise ValueError(not_ours) from error
+    if form != FORMAT:
+        raise ValueError(f"{path} has format {form}, this version of the course reads {FORMAT}")
     check_choice("model", name, MODELS)
-    check_choice("target", card["target"], TARGETS)
+    check_choice("target", target, TARGETS)
     weights = path.read_bytes()
     if hashlib.sha256(weights).hexdigest() != sha256:
         raise ValueError(
             f"{path} was cut short or altered: its hash is not the one in the .json; copy both files again"
         )
-    tensors = safetensors.torch.load(weights)
-    schedule = Schedule(tensors.pop("schedule.signal"), tensors.pop("schedule.noise"), card["schedule"])
-    model = MODELS[name](**config)
-    model.load_state_dict({key.removeprefix("model."): tensor for key, tensor in tensors.items()})
-    return Checkpoint(model.eval().to(device), schedule, card["target"], card["details"])
+    try:
+        tensors = safetensors.torch.load(weights)
+        schedule = Schedule(tensors.pop("schedule.signal"), tensors.pop("schedule.noise"), schedule_name)
+        model = MODELS[name](**config)
+        model.load_state_dict({key.removeprefix("model."): tensor for key, tensor in tensors.items()})
+    except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise ValueError(f"{not_ours}: {error}") from error
+    return Checkpoint(model.eval().to(device), schedule, target, details)
 
 
 def load_shipped(device: torch.device | str = "cpu") -> Checkpoint:

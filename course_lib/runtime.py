@@ -27,8 +27,11 @@ def pick_device(name: str | None = None) -> torch.device:
     have = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     if name is None:
         return torch.device(next(device for device in DEVICES if have[device]))
-    check_choice("name", name.split(":")[0], DEVICES)
-    device = torch.device(name)
+    check_choice("name", str(name).split(":")[0], DEVICES)
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise ValueError(f"name must be a device such as 'cpu' or 'cuda:1', got {name!r}") from error
     if not have[device.type]:
         raise ValueError(f"this machine has no {name}; it has {' and '.join(d for d in DEVICES if have[d])}")
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
@@ -52,8 +55,9 @@ def pick_autocast(device: torch.device) -> torch.dtype | None:
         return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else None
     if device.type != "cpu":
         return None
-    conv = nn.Conv2d(64, 64, 3, padding=1)
-    x = torch.rand(8, 64, 14, 14)
+    with torch.random.fork_rng(devices=[]):  # whoever has set a seed keeps it
+        conv = nn.Conv2d(64, 64, 3, padding=1)
+        x = torch.rand(8, 64, 14, 14)
 
     def seconds(dtype: torch.dtype | None) -> float:
         best = float("inf")

@@ -113,8 +113,8 @@ def trajectory(
         A `SampleStep` after each step.
 
     Raises:
-        TypeError, ValueError: bad pictures or timesteps, an unknown target, what the model refuses. They are
-            raised here, before the first step.
+        TypeError, ValueError: bad pictures or timesteps, an unknown target: raised here, before the first step.
+            What the model refuses, and a target that cannot be inverted at the first of the times: at that step.
     """
     check_pictures(x_T, "x_T")
     check_choice("target", target, TARGETS)

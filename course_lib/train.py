@@ -160,7 +160,7 @@ def train(
         An `Update` after each update.
 
     Raises:
-        TypeError, ValueError: pictures that do not fit the model, labels missing.
+        TypeError, ValueError: pictures that do not fit the model, labels missing or beyond the model's classes.
         FloatingPointError: the loss is no longer a finite number.
     """
     built = getattr(model, "config", {})
@@ -168,6 +168,12 @@ def train(
     check_training_pictures(pictures, built.get("in_channels", built.get("channels", pictures.images.shape[1])))
     if with_labels and pictures.labels is None:
         raise ValueError("the model was built with classes, but these pictures have no labels")
+    if with_labels and pictures.labels is not None:
+        low, high = int(pictures.labels.min()), int(pictures.labels.max())
+        if low < 0 or high >= built["num_classes"]:
+            raise ValueError(
+                f"the model was built with classes 0..{built['num_classes'] - 1}, these pictures have {low}..{high}"
+            )
     device = next(model.parameters()).device
     pictures = pictures.to(device)
     optimizer = torch.optim.AdamW(model.parameters(), lr=config.lr, weight_decay=0.0, fused=device.type != "mps")
