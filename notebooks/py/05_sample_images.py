@@ -1,0 +1,560 @@
+# ---
+# jupyter:
+#   jupytext:
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#   kernelspec:
+#     display_name: Python 3 (ipykernel)
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # Sample images
+#
+# **You will do:** walk from noise to a picture by hand, one step and then a thousand; put the same walk into 50 steps; blend two pictures; and look for your samples among the training pictures.
+#
+# **You will learn:** why one step is a mixture, what DDPM and DDIM share and where they part, why the last step adds no noise, and how to tell a new picture from a copy.
+#
+# **You need:** notebooks 03 and 04. 40 minutes, of which the computer takes about three.
+#
+# ![Two rows of pictures. Above, pure noise turns into a piece of clothing from left to right; below, what the network believes the picture will be: a grey blur first, then an outline, then details.](../figures/05_trajectory.png)
+#
+# *One walk. Above is x_t, below is `x0_hat`, what the network expects at the end. Outlines come early, details late.*
+
+# %%
+# Finds course_lib: installed, in a folder above this notebook, or in a clone beside it.
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+for folder in (Path.cwd(), *Path.cwd().parents, *Path.cwd().glob("*/")):
+    if find_spec("course_lib") is None and (folder / "course_lib" / "__init__.py").is_file():
+        sys.path.insert(0, str(folder))
+missing = [name for name in ("course_lib", "torch", "matplotlib", "ipywidgets") if find_spec(name) is None]
+if missing:
+    how = "Choose the course's .venv as the kernel, or run `%pip install -e COURSE_FOLDER` (README.md, 'Install')."
+    raise ModuleNotFoundError(f"This kernel has no {' or '.join(missing)}. {how}")
+
+# %%
+import time
+from itertools import pairwise
+
+import torch
+
+from course_lib import viz, widgets
+from course_lib.checkpoint import load_checkpoint, load_shipped
+from course_lib.checks import check
+from course_lib.data import load_fashion_mnist
+from course_lib.forward import q_sample
+from course_lib.runtime import describe_machine, make_generator, pick_device
+from course_lib.sample import reverse_step, sample, trajectory
+from course_lib.schedule import sampling_times
+
+device = pick_device()
+print(describe_machine())
+
+# %%
+shipped = load_shipped(device)
+model, schedule = shipped.model, shipped.schedule
+T = schedule.T
+assert shipped.target == "eps" and schedule.is_variance_preserving and T == 1000
+for key, value in shipped.details.items():
+    print(f"{key}: {value}")
+
+
+def noise(count, seed):
+    """count tensors x_T, (count, 1, 28, 28), from N(0, 1)."""
+    return torch.randn(count, 1, 28, 28, generator=make_generator(seed, device), device=device)
+
+
+# %% [markdown]
+# ## One reverse step by hand
+#
+# ![From left to right: a noisy picture, the noise that the network sees in it, the picture that this leaves, and the slightly less noisy mixture of the two.](../figures/05_reverse_step.png)
+#
+# Take test pictures, which the network has never seen, and bring them to t = 600. The network answers with `eps_hat`, the noise that it sees in them. The sentence of the course, $x_t = a_t x_0 + b_t \epsilon$, then gives the picture that must be underneath:
+#
+# $$\hat x_0 = \frac{x_t - b_t\,\hat\epsilon}{a_t}$$
+#
+# with $a_t$ = `schedule.signal[t]` and $b_t$ = `schedule.noise[t]`. All four tensors have the shape (B, C, H, W).
+
+# %%
+x0 = load_fashion_mnist("test", source="packaged")[::333].to(device)
+t = 600
+x_t, eps = q_sample(schedule, x0, t, generator=make_generator(0, device))
+with torch.no_grad():
+    eps_hat = model(x_t, torch.full((len(x_t),), t, device=device))
+a_t, b_t = schedule.signal[t].item(), schedule.noise[t].item()
+x0_hat = (x_t - b_t * eps_hat) / a_t
+print(f"a = {a_t:.2f}, b = {b_t:.2f}, shape {tuple(x_t.shape)}")
+assert a_t < b_t  # more noise than picture
+viz.show_rows({"x_t": x_t, "eps_hat": eps_hat, "x0_hat": x0_hat, "x_0 (hidden)": x0})
+
+# %% [markdown]
+# **What did you see?**
+#
+# <details><summary>Answer</summary>
+#
+# `x0_hat` has about the right shape and a smooth, washed-out inside. Many pictures could lie under this x_t, and the answer with the least squared error is their average. Going all the way to `x0_hat` would be the single step that failed in notebook 02.
+#
+# </details>
+#
+# So we don't go there. We go a little way towards it, to a timestep s < t, and ask again. What is a picture at timestep s? The same sentence says it: $a_s$ of the picture and $b_s$ of the noise. We have a guess at both:
+#
+# $$x_s = a_s\,\hat x_0 + b_s\,\hat\epsilon$$
+#
+# This is the step of **DDIM**. Nothing in it is random.
+
+# %% [markdown]
+# ### Exercise 1 — The DDIM step  (difficulty 1 of 3, 5 minutes)
+#
+# Write the step from t to s: first $\hat x_0$, then the mixture at s. You get $\bar\alpha$ as `alpha_bar`, shape (T+1,), and $a_t = \sqrt{\bar\alpha_t}$, $b_t = \sqrt{1 - \bar\alpha_t}$.
+
+
+# %%
+def my_ddim_step(x_t, eps_hat, t, s, alpha_bar):
+    """x_t, eps_hat (B, C, H, W); t, s ints with s < t; alpha_bar (T+1,); returns x_s."""
+    return ...  # your code
+
+
+# %%
+check("ddim_step", my_ddim_step)
+
+# %% [markdown]
+# <details><summary>Hint 1</summary>
+#
+# Two lines. The first uses only `alpha_bar[t]`, the second only `alpha_bar[s]`.
+#
+# </details>
+#
+# <details><summary>Hint 2</summary>
+#
+# `eps_hat` appears in both lines: with a minus where the noise of t is taken away, with a plus where the noise of s is put back.
+#
+# </details>
+#
+# <details><summary>Solution</summary>
+#
+# `course_lib.sample.reverse_step` with `eta=0`, and `course_lib.forward.to_x0_eps` for the first line. Look at them with `reverse_step??`.
+#
+# </details>
+
+# %% [markdown]
+# The numbers for one pixel in the middle of the first picture, from t = 600 to s = 500:
+
+# %%
+s = 500
+a_s, b_s = schedule.signal[s].item(), schedule.noise[s].item()
+x, e = x_t[0, 0, 14, 14].item(), eps_hat[0, 0, 14, 14].item()
+guess = (x - b_t * e) / a_t
+print(f"x0_hat = ({x:.3f} - {b_t:.3f} · {e:.3f}) / {a_t:.3f} = {guess:.3f}     (hidden: {x0[0, 0, 14, 14]:.3f})")
+print(f"x_s    = {a_s:.3f} · {guess:.3f} + {b_s:.3f} · {e:.3f} = {a_s * guess + b_s * e:.3f}")
+assert abs(a_s * guess + b_s * e - (a_s * x0_hat + b_s * eps_hat)[0, 0, 14, 14].item()) < 1e-4
+
+# %% [markdown]
+# **DDPM** takes the other road of notebook 03. If x_0 were known, x_s would be a draw from the posterior $q(x_s \mid x_t, x_0)$, a normal distribution with the variance
+#
+# $$\mathrm{var} = b_s^2\left(1 - \frac{a_t^2\,b_s^2}{a_s^2\,b_t^2}\right)$$
+#
+# Put $\hat x_0$ in the place of $x_0$ and draw. Part of the old noise is kept, part is replaced by fresh noise $z \sim N(0, I)$:
+#
+# $$x_s = a_s\,\hat x_0 + \sqrt{b_s^2 - \eta^2\,\mathrm{var}}\;\hat\epsilon + \eta\,\sqrt{\mathrm{var}}\;z$$
+#
+# with η = 1. At η = 0 it is the DDIM step. Between them lies a whole family, and in all of it the noise at s has the variance $b_s^2$: squared, the two roots add up to it.
+
+# %% [markdown]
+# ### Exercise 2 — The DDPM step  (difficulty 2 of 3, 10 minutes)
+#
+# Write the step with η = 1 from t to s = t − 1. `z` is noise of the shape of `x_t`, to be used where noise is due. For neighbours the variance is
+#
+# $$\mathrm{var} = \frac{1-\bar\alpha_{t-1}}{1-\bar\alpha_t}\left(1 - \frac{\bar\alpha_t}{\bar\alpha_{t-1}}\right)$$
+
+
+# %%
+def my_ddpm_step(x_t, eps_hat, z, t, alpha_bar):
+    """x_t, eps_hat, z (B, C, H, W); t an int >= 1; alpha_bar (T+1,); returns x at t - 1."""
+    return ...  # your code
+
+
+# %%
+check("ddpm_step", my_ddpm_step)
+
+# %% [markdown]
+# <details><summary>Hint 1</summary>
+#
+# Four lines: `x0_hat` as in exercise 1; `var`; the share of `eps_hat`, which is `(1 - alpha_bar[t - 1] - var).sqrt()`; and the sum of three terms.
+#
+# </details>
+#
+# <details><summary>Hint 2</summary>
+#
+# The papers write the mean as $(x_t - \beta_t\,\hat\epsilon/\sqrt{1-\bar\alpha_t})/\sqrt{\alpha_t}$ with $\alpha_t = \bar\alpha_t/\bar\alpha_{t-1}$ and $\beta_t = 1 - \alpha_t$. It is the same number, and a shorter way to the solution.
+#
+# </details>
+#
+# <details><summary>Solution</summary>
+#
+# `course_lib.sample.reverse_step` with `eta=1`; `schedule.posterior_variance(t - 1, t)` for the variance.
+#
+# </details>
+
+# %% [markdown]
+# Written out for any s < t and any η, and compared with the library's function. Where the variance is 0, no noise is drawn:
+
+
+# %%
+def step_by_hand(x0_hat, eps_hat, t, s, eta, generator):
+    a_t, b_t = schedule.signal[t].item(), schedule.noise[t].item()
+    a_s, b_s = schedule.signal[s].item(), schedule.noise[s].item()
+    var = eta**2 * b_s**2 * (1 - (a_t * b_s / (a_s * b_t)) ** 2)
+    x_s = a_s * x0_hat + (b_s**2 - var) ** 0.5 * eps_hat
+    if var > 0:
+        x_s = x_s + var**0.5 * torch.randn(x_s.shape, generator=generator, device=x_s.device)
+    return x_s
+
+
+for eta in (0.0, 0.5, 1.0):
+    by_hand = step_by_hand(x0_hat, eps_hat, t, s, eta, make_generator(1, device))
+    library = reverse_step(schedule, x0_hat, eps_hat, t, s, eta, generator=make_generator(1, device))
+    torch.testing.assert_close(by_hand, library)
+    print(f"eta = {eta}: the same step, up to {(by_hand - library).abs().max():.1g}")
+
+# %% [markdown]
+# ## The loop
+#
+# Ask, step, ask again: that is all of sampling. `times` falls from T to 0. One line is new, the `clamp`: pictures lie in [−1, 1], so the guess is kept there, and `eps_hat` follows so that the two still mix to x_t.
+
+
+# %%
+@torch.no_grad()
+def sample_by_hand(x, times, eta, generator):
+    for t, s in pairwise(times):  # (T, 950), (950, 900), ..., (50, 0)
+        a, b = schedule.at(t, x)
+        eps_hat = model(x, torch.full((len(x),), t, device=x.device))
+        x0_hat = ((x - b * eps_hat) / a).clamp(-1, 1)
+        eps_hat = (x - a * x0_hat) / b
+        x = step_by_hand(x0_hat, eps_hat, t, s, eta, generator)
+    return x
+
+
+times = sampling_times(T, 20)
+by_hand = sample_by_hand(noise(4, seed=2), times, 1.0, make_generator(3, device))
+library = sample(model, schedule, noise(4, seed=2), times=times, eta=1.0, generator=make_generator(3, device))
+assert torch.equal(by_hand, library)
+print("Ten lines by hand, the library's sample: the same pictures, bit for bit.")
+viz.to_png(by_hand, scale=4)
+
+# %% [markdown]
+# The clamp is no cosmetics. At t = T the schedule leaves next to nothing of the picture, and dividing by $a_T$ blows up the network's smallest error:
+
+# %%
+blown_up = (schedule.noise[T] / schedule.signal[T]).item()
+print(f"b_T / a_T = {blown_up:,.0f}")
+assert 20_000 < blown_up < 21_000
+first = next(trajectory(model, schedule, noise(4, seed=2), clip=False))
+print(f"without the clamp, x0_hat at t = {first.t} reaches {first.x0_hat.abs().max():,.0f}")
+assert first.x0_hat.abs().max() > 10
+
+# %% [markdown]
+# An error of 0.001 in the noise becomes an error of 20 in the picture, ten times the range from black to white. So the very first guess is wild, clamped or not. It does no harm as long as the next s is near T, where $a_s$ lets almost nothing of it in. (Networks that predict v instead of eps have no such division.)
+#
+# Now all thousand steps of DDPM, for eight pictures. This is the longest cell of the notebook: 1000 calls of the network, under a minute on two CPU cores.
+
+# %%
+start = time.perf_counter()
+steps = list(trajectory(model, schedule, noise(8, seed=0), eta=1.0, generator=make_generator(1, device)))
+seconds_ddpm = (time.perf_counter() - start) / 8
+print(f"{len(steps)} steps, {seconds_ddpm:.1f} seconds per picture")
+assert len(steps) == T and steps[0].t == T and steps[-1].s == 0
+widgets.trajectory_player([*steps[:-1:25], steps[-1]], columns=4)
+
+# %% [markdown]
+# Press play, or drag. How long does x_t look like noise? When do you first know what it will be? To measure it, follow the distance of `x0_hat` from the final picture (root mean square over all pixels):
+
+# %%
+final = steps[-1].x_s
+t_of = [step.t for step in steps]
+far = [(step.x0_hat - final).square().mean().sqrt().item() for step in steps]
+even = int((schedule.signal > schedule.noise).sum())
+print(
+    f"half picture, half noise at t = {even}; x0_hat at 900, 500, 100 is off by",
+    [round(far[T - t], 2) for t in (900, 500, 100)],
+)
+assert 490 <= even <= 500 and far[T - 900] > far[T - 500] > far[T - 100]
+viz.plot_curves(
+    {"distance of x0_hat from the final picture": (t_of, far)}, xlabel="t (sampling goes from right to left)", mark=even
+)
+
+# %% [markdown]
+# **What did you see?**
+#
+# <details><summary>Answer</summary>
+#
+# Until about t = 500, x_t is more noise than picture, and looks it. `x0_hat` knows by then whether it is a shoe or a shirt; what is left are details. Early on it changes its mind, and with DDPM it may do so late, since every step adds fresh noise that the network has to explain.
+#
+# </details>
+
+# %% [markdown]
+# ## No noise at the last step
+#
+# ### Exercise 3 — Count the draws  (difficulty 1 of 3, 2 minutes)
+#
+# `x_T` has been drawn. How often does DDPM (η = 1) draw noise after that, over all T = 1000 steps?
+
+# %%
+answer = ...  # your number
+
+# %%
+check("noise_draws", answer)
+
+# %% [markdown]
+# <details><summary>Hint 1</summary>
+#
+# At which s is var = 0? Look at $b_s$ in its formula.
+#
+# </details>
+#
+# <details><summary>Solution</summary>
+#
+# `(schedule.posterior_variance(torch.arange(T), torch.arange(1, T + 1)) > 0).sum()` counts it.
+#
+# </details>
+#
+# ![One sample four times: as it is, and with noise added at the last step of a run with 1000, 50 and 10 steps. The last one is visibly grainy.](../figures/05_last_step.png)
+#
+# At s = 0 the tables say $a_0 = 1$ and $b_0 = 0$. So var = 0, the noise terms vanish, and the last step hands out `x0_hat` as it is. No `if` is needed:
+
+# %%
+var = schedule.posterior_variance(torch.zeros(T, dtype=torch.int64), torch.arange(1, T + 1))
+assert (var == 0).all()  # exactly 0, from whichever t the last step starts
+assert torch.equal(steps[-1].x_s, steps[-1].x0_hat)
+print("posterior variance at s = 0:", var.unique().tolist(), "; the last x_s is x0_hat, bit for bit")
+
+# %% [markdown]
+# Much code gets this wrong. DDPM's other choice of variance, the one of the step forward, is not 0 at s = 0: it is $b_t^2$, where t is the last timestep before 0. Then grain is added to a picture that was finished. Let us do it on purpose, and measure the grain:
+
+# %%
+rows = {"right": final}
+for count in (1000, 50, 10):
+    t_last = sampling_times(T, count)[-2]
+    _, std = schedule.step_kernel(0, t_last)
+    rows[f"wrong, {count} steps"] = final + std.item() * noise(8, seed=4)
+    measured = (rows[f"wrong, {count} steps"] - final).var().item()
+    print(f"{count:4} steps, last from t = {t_last:3}: variance of the grain {measured:.6f}, b_t² = {std**2:.6f}")
+    assert abs(measured / schedule.noise[t_last].item() ** 2 - 1) < 0.1
+viz.show_rows(rows)
+
+# %% [markdown]
+# **What did you see?**
+#
+# <details><summary>Answer</summary>
+#
+# With 1000 steps nobody sees it: the grain is about 0.006, less than one step of a byte (0.008). That is why this mistake lives so long. With 50 steps you may see it on the black background, with 10 it is plain.
+#
+# </details>
+
+# %%
+grain, byte = schedule.noise[1].item(), 2 / 255
+print(f"grain {grain:.4f}, one byte {byte:.4f}")
+assert abs(grain - 0.006) < 0.0005 and abs(byte - 0.008) < 0.0005 and grain < byte
+
+# %% [markdown]
+# ## Fifty steps instead of a thousand
+#
+# ![The same eight starting points sampled with eta 0, one half and 1: similar pictures for small eta, other ones for eta 1.](../figures/05_eta.png)
+#
+# Nothing in the step asks that s = t − 1. `sampling_times` picks 50 timesteps of the 1000, evenly, and the same network serves. Below, the same 16 tensors x_T, in 50 steps, for five values of η.
+
+# %%
+times = sampling_times(T, 50)
+print(times[:4], "...", times[-3:])
+start = time.perf_counter()
+by_eta = {
+    eta: sample(model, schedule, noise(16, seed=5), times=times, eta=eta, generator=make_generator(6, device))
+    for eta in (0.0, 0.25, 0.5, 0.75, 1.0)
+}
+print(f"{(time.perf_counter() - start) / (5 * 16):.2f} seconds per picture; DDPM took {seconds_ddpm:.2f}")
+assert times[:2] == [1000, 980] and len(times) == 51
+widgets.eta_explorer(by_eta, columns=8)
+
+# %% [markdown]
+# **What did you see?**
+#
+# <details><summary>Answer</summary>
+#
+# From η = 0 to a small η some pictures only change a little; with much fresh noise the starting point is forgotten, and others appear. Fresh noise also lets the network mend earlier errors, so with enough steps η = 1 often gives the cleaner pictures.
+#
+# </details>
+#
+# η = 0 uses no randomness after x_T. In this course that is strict: nothing is drawn, so the generator stays where it was. And the same seed gives the same picture, for every η:
+
+# %%
+generator = make_generator(7, device)
+before = generator.get_state()
+once = sample(model, schedule, noise(2, seed=8), times=sampling_times(T, 10), eta=0.0, generator=generator)
+assert torch.equal(generator.get_state(), before)
+sample(model, schedule, noise(2, seed=8), times=sampling_times(T, 10), eta=1.0, generator=generator)
+assert not torch.equal(generator.get_state(), before)
+
+for eta in (0.0, 1.0):
+    runs = [
+        sample(model, schedule, noise(2, 8), times=sampling_times(T, 10), eta=eta, generator=make_generator(7, device))
+        for _ in range(2)
+    ]
+    assert torch.equal(*runs)
+print("eta = 0 draws nothing; same seed, same picture.")
+
+# %% [markdown]
+# How many steps are enough? With η = 0 the walk follows a curve from x_T to a picture (the solution of a differential equation), and more steps follow it more closely. Take 250 steps as the truth, and see how far 5, 10 and 50 are from it:
+
+# %%
+rows, seconds = {}, {}
+for count in (5, 10, 50, 250):
+    start = time.perf_counter()
+    rows[f"{count} steps"] = sample(model, schedule, noise(8, seed=9), times=sampling_times(T, count), eta=0.0)
+    seconds[count] = (time.perf_counter() - start) / 8
+off = {n: (rows[f"{n} steps"] - rows["250 steps"]).square().mean().sqrt().item() for n in seconds}
+for n in seconds:
+    print(f"{n:3} steps: {seconds[n]:.2f} s per picture, distance from 250 steps {off[n]:.2f}")
+assert off[5] > off[10] > off[50]
+viz.show_rows(rows)
+
+# %% [markdown]
+# **What did you see?**
+#
+# <details><summary>Answer</summary>
+#
+# Time grows with the number of steps and hardly anything else. From 50 to 250 steps you have to search for differences. With 5 steps the pictures are coarse, also because the wild first guess at t = T weighs much when the next s is far away.
+#
+# </details>
+
+# %% [markdown]
+# ## Between two pictures
+#
+# ![Nine pictures in a row: the first and the last are samples, those between blend from one into the other.](../figures/05_interpolation.png)
+#
+# With η = 0 every x_T has one picture. So blend two tensors of noise, $z_1$ and $z_2$, and look at what lies between. The straight line is a bad road: halfway, the variance of $\tfrac12 z_1 + \tfrac12 z_2$ is ¼ + ¼ = ½. It is the sag of notebook 01, and the network has never seen such pale noise at t = T. The arc on the sphere keeps the length (θ is the angle between the two):
+#
+# $$z(w) = \frac{\sin((1-w)\,\theta)}{\sin\theta}\,z_1 + \frac{\sin(w\,\theta)}{\sin\theta}\,z_2$$
+
+
+# %%
+def spherical(z1, z2, w):
+    """Between z1 (w = 0) and z2 (w = 1) on the arc; both (C, H, W)."""
+    angle = torch.acos((z1 * z2).sum() / (z1.norm() * z2.norm()))
+    return (torch.sin((1 - w) * angle) * z1 + torch.sin(w * angle) * z2) / torch.sin(angle)
+
+
+weights = torch.linspace(0, 1, 9).tolist()
+ends = [noise(2, seed) for seed in (10, 11)]
+line = torch.stack([(1 - w) * z1 + w * z2 for z1, z2 in ends for w in weights])
+arc = torch.stack([spherical(z1, z2, w) for z1, z2 in ends for w in weights])
+middle = {name: z[[4, 13]].std().item() for name, z in {"line": line, "arc": arc}.items()}
+print("standard deviation halfway:", {name: round(std, 2) for name, std in middle.items()})
+assert abs(middle["line"] - 0.5**0.5) < 0.06 and abs(middle["arc"] - 1) < 0.06
+
+# %%
+both = sample(model, schedule, torch.cat([line, arc]), times=times, eta=0.0)
+names = ("1, line", "2, line", "1, arc", "2, arc")
+pictures = dict(zip(names, both.split(9), strict=True))
+viz.show_rows({name: pictures[name] for name in sorted(names)}, titles=[f"w = {w:.2f}" for w in weights])
+
+# %% [markdown]
+# **What did you see?**
+#
+# <details><summary>Answer</summary>
+#
+# Along the arc each picture is a piece of clothing, and neighbours are alike. It is no cross-fade: shapes change, and somewhere a shoe jumps to a shirt. Along the line the pictures halfway lose contrast or structure; too little noise looks to the network like a flat picture.
+#
+# </details>
+
+# %% [markdown]
+# ## Your model, the shipped one, the training pictures
+#
+# Notebook 04 saved your own network as `my_unet.safetensors` in this folder. If it is there, it gets the same x_T as the shipped one.
+
+# %%
+x_T = noise(64, seed=12)
+samples = sample(model, schedule, x_T, times=times, eta=1.0, generator=make_generator(13, device))
+rows = {"shipped": samples[:10]}
+if Path("my_unet.safetensors").is_file():
+    mine = load_checkpoint("my_unet.safetensors", device)
+    print("yours:", mine.details)
+    options = dict(times=sampling_times(mine.schedule.T, 50), eta=1.0, target=mine.target)
+    rows["yours"] = sample(mine.model, mine.schedule, x_T[:10], **options, generator=make_generator(13, device))
+else:
+    print("There is no my_unet.safetensors here yet: run notebook 04, then this cell again. On with the shipped one.")
+viz.show_rows(rows)
+
+# %% [markdown]
+# Are the samples new, or did the network learn pictures by heart? For each sample, look for the nearest training pictures: the Euclidean distance $\lVert x - y\rVert$ over all 784 pixels.
+#
+# ![Samples in the first row, and under each the three training pictures nearest to it, with their distances: similar clothes, none the same.](../figures/05_nearest.png)
+
+# %%
+train = load_fashion_mnist("train")
+print(train)
+training = train[:]
+viz.nearest_table(samples[:8].cpu(), training)
+
+# %% [markdown]
+# A distance means nothing alone. The honest yardstick are *held-out* pictures: test pictures are real, and the network has certainly not copied them. If samples were copies, they would be much nearer to the training set than test pictures are.
+
+# %%
+test = load_fashion_mnist("test", source="packaged")
+chosen = torch.randperm(len(test), generator=make_generator(14))[:300]
+distances = {
+    "a training picture": viz.nearest(training[:64], training, k=1)[0],
+    "samples": viz.nearest(samples.cpu(), training, k=1)[0],
+    "test pictures": viz.nearest(test[chosen], training, k=1)[0],
+}
+for name, d in distances.items():
+    print(f"{name}: nearest {d.min():.1f}, median {d.median():.1f}")
+assert distances["a training picture"].max() < 0.2  # a copy is found, at distance 0 up to rounding
+assert distances["samples"].min() > 1  # no sample is one
+
+# %%
+curves = {}
+for name in ("samples", "test pictures"):
+    ranked = distances[name].flatten().sort().values
+    curves[name] = (ranked.tolist(), torch.linspace(0, 1, len(ranked)).tolist())
+viz.plot_curves(curves, xlabel="distance to the nearest training picture", ylabel="share of the pictures")
+
+# %% [markdown]
+# **What did you see?**
+#
+# <details><summary>Answer</summary>
+#
+# Copies would be at 0; no sample comes near it. If the curve of the samples lies left of that of the test pictures, don't call it memory yet: samples are smoother and more ordinary than real pictures, and the ordinary has near neighbours. The nearest pictures in the table show it: the same kind of thing, another thing.
+#
+# </details>
+
+# %% [markdown]
+# ## In three lines
+#
+# - One step: guess picture and noise, then mix them again as at s. η says how much of the noise is fresh.
+# - The loop is ten lines; DDPM, DDIM and any number of steps are the same loop. The last step adds nothing.
+# - With η = 0 noise and picture belong together: same seed, same picture, and blends along the arc.
+#
+# ## Honest limits
+#
+# - *How good* the samples are was judged by eye. A number for it needs a feature network, many samples and an error bar.
+# - The search for copies compares pixels: a copy shifted by two pixels would escape it. And where only the subset is on the machine, it searches a sixth of the pictures that the shipped network was trained on.
+# - Nobody chose what to sample: this network knows no classes.
+# - 50 steps are many by now. Better solvers than one straight step after another need 10 to 20.
+#
+# ## On your own
+#
+# 1. Start DDIM with 5 steps lower than T: `times = [900, 675, 450, 225, 0]`. Is it better than the 5 steps above, and why?
+# 2. Sample with `clip=False`, in 50 steps and in 1000. What goes wrong, and when?
+# 3. Bring a test picture to t = 300, 500 or 700 with `q_sample` and sample from there, `times=[500, 490, ..., 0]`. What is kept of it?
+# 4. Look for mirrored copies: `viz.nearest(samples.flip(3).cpu(), training)`.
+#
+# ## References
+#
+# - Ho, Jain and Abbeel 2020, *Denoising Diffusion Probabilistic Models*, arXiv:2006.11239. Algorithm 2 is the loop; section 3.2 has both choices of the variance.
+# - Song, Meng and Ermon 2021, *Denoising Diffusion Implicit Models*, arXiv:2010.02502. Equations 12 and 16 are the step with η; section 5.3 blends samples along the arc.
+# - Lin, Liu, Li and Yang 2023, *Common Diffusion Noise Schedules and Sample Steps Are Flawed*, arXiv:2305.08891. Why the first timestep must be T, and what to predict there.
+# - Carlini and others 2023, *Extracting Training Data from Diffusion Models*, arXiv:2301.13188. Where the search for copies does find some, in larger models.
