@@ -1,173 +1,83 @@
 """Pictures of tensors: pure functions that return a matplotlib figure or the bytes of a PNG.
 
 Pictures are floats (B, C, H, W) with -1 for black and 1 for white; what lies outside is clipped, as a screen would.
-No function here keeps a state, draws random numbers unasked, or touches pyplot, so nothing is ever shown twice.
-Figures stand on a light card of their own and keep their contrast on light and dark pages and in gray.
+No function keeps a state, draws random numbers unasked, or touches pyplot. What figures stand on is in `drawing`,
+drawings of networks and kernels in `diagrams`; their functions are reached from here as well.
 """
 
 from __future__ import annotations
 
 import io
 import math
-import struct
-import zlib
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
-from functools import wraps
-from itertools import pairwise
-from typing import Any, ParamSpec, TypeVar
+from collections.abc import Mapping, Sequence
+from typing import Any
 
-import matplotlib
-import matplotlib.figure
 import torch
-from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.patches import FancyArrowPatch, Patch, Rectangle
+import torch.nn.functional as F
 from PIL import Image, ImageDraw
 from torch import Tensor
 
 from .data import to_uint8
+from .diagrams import KINDS, halve, layer_size, plot_halvings, plot_kernel, plot_unet
+from .drawing import (
+    CARD,
+    COLORS,
+    CYCLE,
+    DASHES,
+    DPI,
+    Figure,
+    Png,
+    Sheet,
+    blank_png,
+    encode,
+    figure_png,
+    new_figure,
+    style,
+    styled,
+)
 from .forward import corrupt
 from .sample import SampleStep
 from .schedule import Schedule
-from .shapes import LayerShape, conv_out, conv_transpose_out, nearest_sizes, pool_out
 from .validate import check_choice, check_number, check_pictures
 
-#: Colors that people with any kind of color vision can tell apart (Okabe & Ito 2008), darkened where text needs it.
-COLORS = {
-    "blue": "#0072B2",
-    "orange": "#D55E00",
-    "green": "#009E73",
-    "purple": "#AA4A85",
-    "sky": "#56B4E9",
-    "yellow": "#E69F00",
-    "black": "#222222",
-    "gray": "#8A8A8A",
-    "red": "#C81E1E",
-}
-CARD = "#FBFAF7"
-#: Lines differ in dashes as well as in color, for print in gray.
-DASHES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 1)))
-_CYCLE = ("blue", "orange", "green", "purple", "yellow", "sky")
-_STYLE = {
-    "figure.facecolor": CARD,
-    "savefig.facecolor": CARD,
-    "axes.facecolor": CARD,
-    "axes.edgecolor": "#777777",
-    "axes.labelcolor": "#222222",
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "axes.titlesize": 11,
-    "axes.titlelocation": "left",
-    "axes.labelsize": 10,
-    "axes.prop_cycle": matplotlib.cycler(color=[COLORS[name] for name in _CYCLE]),
-    "grid.color": "#DDDBD5",
-    "grid.linewidth": 0.7,
-    "text.color": "#222222",
-    "xtick.color": "#444444",
-    "ytick.color": "#444444",
-    "xtick.labelsize": 9,
-    "ytick.labelsize": 9,
-    "font.family": "DejaVu Sans",
-    "font.size": 10,
-    "legend.frameon": False,
-    "legend.fontsize": 9,
-    "lines.linewidth": 2,
-    "hatch.linewidth": 0.6,
-}
-_DPI = 100
-P = ParamSpec("P")
-R = TypeVar("R")
-
-
-class Png(bytes):
-    """The bytes of a PNG; Jupyter shows them as a picture."""
-
-    @property
-    def size(self) -> tuple[int, int]:
-        """Width and height in pixels."""
-        return struct.unpack(">II", self[16:24])
-
-    def _repr_png_(self) -> bytes:
-        return bytes(self)
-
-    def __repr__(self) -> str:
-        return f"Png({self.size[0]}×{self.size[1]} pixels, {len(self):,} bytes)"
-
-    __str__ = __repr__
-
-    def pixels(self) -> Tensor:
-        """The decoded pixels, uint8, (H, W) or (H, W, 3)."""
-        image = Image.open(io.BytesIO(self))
-        bands = len(image.getbands())
-        flat = torch.frombuffer(bytearray(image.tobytes()), dtype=torch.uint8)
-        return (
-            flat.view(image.height, image.width, bands).squeeze(2)
-            if bands == 1
-            else flat.view(image.height, image.width, bands)
-        )
-
-
-class Figure(matplotlib.figure.Figure):
-    """A matplotlib figure in the course's style that shows itself in Jupyter, sharp on any screen."""
-
-    def draw(self, renderer: Any) -> None:
-        with style():
-            super().draw(renderer)
-
-    def _repr_png_(self) -> tuple[bytes, dict[str, int]]:
-        width, height = (round(inches * _DPI) for inches in self.get_size_inches())
-        return bytes(figure_png(self, 2)), {"width": width, "height": height}
-
-
-def style() -> AbstractContextManager[None]:
-    """The course's matplotlib style as a context: fonts, colors that survive color blindness, a light card."""
-    return matplotlib.rc_context(_STYLE)
-
-
-def _styled(function: Callable[P, R]) -> Callable[P, R]:
-    @wraps(function)
-    def inner(*args: P.args, **kwargs: P.kwargs) -> R:
-        with style():
-            return function(*args, **kwargs)
-
-    return inner
-
-
-@_styled
-def new_figure(
-    width: float, height: float, rows: int = 1, columns: int = 1, **options: Any
-) -> tuple[Figure, list[Axes]]:
-    """An empty figure in the course's style.
-
-    Args:
-        width: in inches; a Jupyter page shows about 8 of them.
-        height: in inches.
-        rows: rows of axes.
-        columns: columns of axes.
-        options: passed on to `Figure.subplots`.
-
-    Returns:
-        The figure and its axes, row by row.
-    """
-    figure = Figure(figsize=(width, height), dpi=_DPI, layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = figure.subplots(rows, columns, squeeze=False, **options)
-    return figure, list(axes.flat)
-
-
-def figure_png(figure: matplotlib.figure.Figure, scale: float = 1.0) -> Png:
-    """A figure as PNG bytes.
-
-    Args:
-        figure: any matplotlib figure.
-        scale: 1 for 100 pixels an inch.
-    """
-    buffer = io.BytesIO()
-    with style():
-        figure.savefig(buffer, format="png", dpi=_DPI * scale, metadata={"Software": None})
-    return Png(buffer.getvalue())
+__all__ = [
+    "CARD",
+    "COLORS",
+    "GAUGE_LIMITS",
+    "KINDS",
+    "Figure",
+    "MarkedCurves",
+    "Png",
+    "blank_png",
+    "encode",
+    "figure_png",
+    "filmstrip",
+    "gauge_verdict",
+    "grid",
+    "halve",
+    "layer_size",
+    "nearest",
+    "nearest_table",
+    "new_figure",
+    "plot_curves",
+    "plot_gauge",
+    "plot_halvings",
+    "plot_histogram",
+    "plot_kernel",
+    "plot_loss",
+    "plot_loss_by_timestep",
+    "plot_schedules",
+    "plot_time_embedding",
+    "plot_trajectory",
+    "plot_unet",
+    "plot_variance",
+    "show_features",
+    "show_grid",
+    "show_rows",
+    "smoothed",
+    "style",
+    "to_png",
+]
 
 
 # --------------------------------------------------------------------------------------------- pictures
@@ -205,40 +115,6 @@ def grid(x: Tensor, columns: int | None = None, pad: int = 1, span: float = 1.0)
     return out.squeeze(2) if C == 1 else out
 
 
-def encode(pixels: Tensor, scale: int = 1) -> Png:
-    """Bytes as a PNG, each pixel a square of scale × scale.
-
-    Repeated lines are stored as "the same as above", which makes this about twice as fast as a general encoder.
-
-    Args:
-        pixels: uint8, (H, W) for gray or (H, W, 3) for color, on the CPU.
-        scale: enlargement, nearest neighbor.
-
-    Raises:
-        TypeError, ValueError: not uint8, another shape, or a scale below 1.
-    """
-    check_number("scale", scale, 1, integer=True)
-    if pixels.dtype != torch.uint8:
-        raise TypeError(f"pixels must be uint8, got {pixels.dtype}; use course_lib.data.to_uint8")
-    if pixels.ndim not in (2, 3) or (pixels.ndim == 3 and pixels.shape[2] != 3):
-        raise ValueError(f"pixels must have shape (H, W) or (H, W, 3), got {tuple(pixels.shape)}")
-    height, width = pixels.shape[:2]
-    lines = pixels.repeat_interleave(scale, 1).reshape(height, -1)
-    raw = torch.zeros(height, scale, lines.shape[1] + 1, dtype=torch.uint8)
-    raw[:, 0, 1:] = lines
-    raw[:, 1:, 0] = 2  # filter type "up": this line minus the one above, all zeros here
-    header = struct.pack(">IIBBBBB", width * scale, height * scale, 8, 2 if pixels.ndim == 3 else 0, 0, 0, 0)
-    chunks = ((b"IHDR", header), (b"IDAT", zlib.compress(raw.numpy().tobytes(), 1)), (b"IEND", b""))
-    parts = (struct.pack(">I", len(d)) + k + d + struct.pack(">I", zlib.crc32(k + d)) for k, d in chunks)
-    return Png(b"\x89PNG\r\n\x1a\n" + b"".join(parts))
-
-
-def blank_png(width: int, height: int) -> Png:
-    """An empty card of so many pixels."""
-    level = torch.tensor([int(CARD[i : i + 2], 16) for i in (1, 3, 5)], dtype=torch.uint8)
-    return encode(level.expand(height, width, 3))
-
-
 def to_png(x: Tensor, columns: int | None = None, scale: int = 3, pad: int = 1, span: float = 1.0) -> Png:
     """Many pictures as one PNG: the quickest way to show them.
 
@@ -255,22 +131,55 @@ def to_png(x: Tensor, columns: int | None = None, scale: int = 3, pad: int = 1, 
     return encode(grid(x, columns, pad, span), scale)
 
 
-def _show(axes: Axes, picture: Tensor, span: float = 1.0) -> None:
-    """One picture, (C, H, W), without ticks."""
-    pixels = to_uint8(picture.detach().cpu().float() / span).permute(1, 2, 0)
-    axes.imshow(pixels.expand(-1, -1, 3).numpy(), interpolation="nearest")
-    axes.set_xticks([])
-    axes.set_yticks([])
-    for spine in axes.spines.values():
-        spine.set_visible(False)
-    axes.grid(False)
+def _mosaic(
+    rows: Sequence[Tensor],
+    labels: Sequence[str] | None = None,
+    titles: Sequence[str] | None = None,
+    captions: Sequence[Sequence[str]] | None = None,
+    title: str | None = None,
+    span: float = 1.0,
+) -> Figure:
+    """Rows of pictures on a card: labels at the left, titles over the columns, captions under (or over) each picture.
+
+    A picture's pixels become whole pixels of the figure, so that none is wider than its neighbor.
+    """
+    C, H, W = (max(x.shape[i] for x in rows) for i in (1, 2, 3))
+    columns = max(len(x) for x in rows)
+    margin = 0 if labels is None else 14 + max(round(7.4 * max(map(len, label.split("\n")))) for label in labels)
+    scale = max(1, min(140, (850 - margin) // columns - 4) // W)
+    wide, high, gap = W * scale, H * scale, 4
+    above, below = (22 if titles else 0), (17 if captions else 0)
+    top = 6 + (24 if title else 0) + above
+    width = margin + columns * (wide + gap) + gap
+    height = top + len(rows) * (high + below + gap) + 4
+    sheet = Sheet(width / DPI, height / DPI)
+    axes = sheet.figure.add_axes((0, 0, 1, 1), xlim=(0, width), ylim=(height, 0))
+    axes.set_axis_off()
+    for r, x in enumerate(rows):
+        y = top + r * (high + below + gap)
+        if x.shape[2:] != (H, W):
+            x = F.interpolate(x.float(), (H, W), mode="nearest-exact")
+        for c, picture in enumerate(to_uint8(x.detach().cpu().float() / span).expand(-1, max(C, 3), -1, -1)):
+            left = margin + gap + c * (wide + gap)
+            extent = (left, left + wide, y + high, y)
+            axes.imshow(picture.permute(1, 2, 0).numpy(), extent=extent, interpolation="nearest", aspect="auto")
+            if captions:
+                sheet.text((left + wide / 2) / DPI, (y + high + 9) / DPI, captions[r][c], 8.5)
+        if labels is not None:
+            sheet.text((margin - 4) / DPI, (y + high / 2) / DPI, labels[r], 10, ha="right")
+    axes.set(xlim=(0, width), ylim=(height, 0))
+    for c, words in enumerate(titles or ()):
+        sheet.text((margin + gap + c * (wide + gap) + wide / 2) / DPI, (top - 10) / DPI, words, 9)
+    if title:
+        sheet.text((margin + gap) / DPI, 15 / DPI, title, 11, ha="left")
+    return sheet.figure
 
 
-@_styled
+@styled
 def show_grid(
     x: Tensor, titles: Sequence[str] | None = None, columns: int = 8, title: str | None = None, span: float = 1.0
 ) -> Figure:
-    """Pictures in a grid, each with its own title.
+    """Pictures in a grid, each with its own title below it.
 
     Args:
         x: pictures, (B, C, H, W) with C = 1 or 3, floats.
@@ -283,69 +192,45 @@ def show_grid(
         TypeError, ValueError: not pictures, or titles of another number.
     """
     check_pictures(x)
+    check_number("columns", columns, 1, integer=True)
     if titles is not None and len(titles) != len(x):
         raise ValueError(f"titles must have one entry per picture, {len(x)}, got {len(titles)}")
-    columns = min(columns, len(x))
-    rows = math.ceil(len(x) / columns)
-    side = min(1.4, 8.4 / columns)
-    height = rows * (side + (0.22 if titles is not None else 0)) + (0.35 if title else 0.1)
-    figure, axes = new_figure(columns * side + 0.1, height, rows, columns)
-    for i, ax in enumerate(axes):
-        if i >= len(x):
-            ax.set_axis_off()
-            continue
-        _show(ax, x[i], span)
-        if titles is not None:
-            ax.set_title(titles[i], fontsize=9, loc="center", pad=3)
-    if title:
-        figure.suptitle(title, fontsize=11)
-    return figure
+    captions = None if titles is None else [titles[i : i + columns] for i in range(0, len(x), columns)]
+    return _mosaic(x.split(columns), captions=captions, title=title, span=span)
 
 
-@_styled
+@styled
 def show_rows(
     rows: Mapping[str, Tensor], titles: Sequence[str] | None = None, title: str | None = None, span: float = 1.0
 ) -> Figure:
     """Rows of pictures with a label to the left of each row and a title above each column.
 
     Args:
-        rows: label to pictures, (B, C, H, W); rows may differ in length.
+        rows: label to pictures, (B, C, H, W) with C = 1 or 3; rows may differ in length, and smaller pictures are
+            enlarged to the size of the largest.
         titles: one for each column, or None.
         title: of the whole.
         span: -span is shown black and span white.
 
     Raises:
-        TypeError, ValueError: nothing to show, not pictures, or more titles than columns.
+        TypeError, ValueError: nothing to show, not pictures, or titles of another number.
     """
+    _check_rows(rows)
+    columns = max(len(x) for x in rows.values())
+    if titles is not None and len(titles) != columns:
+        raise ValueError(f"titles must have one entry per column, {columns}, got {len(titles)}")
+    return _mosaic(list(rows.values()), list(rows), titles, title=title, span=span)
+
+
+def _check_rows(rows: Mapping[str, Tensor]) -> None:
     if not rows:
         raise ValueError("rows must hold at least one label with pictures, got none")
     for label, x in rows.items():
         check_pictures(x, f"rows[{label!r}]")
-    columns = max(len(x) for x in rows.values())
-    if titles is not None and len(titles) != columns:
-        raise ValueError(f"titles must have one entry per column, {columns}, got {len(titles)}")
-    margin = 0.25 + 0.082 * max(len(line) for label in rows for line in label.split("\n"))
-    side = min(1.4, (8.6 - margin) / columns)
-    shape = next(iter(rows.values())).shape
-    high = side * shape[2] / shape[3]
-    height = len(rows) * (high + 0.05) + (0.28 if titles is not None else 0.1) + (0.3 if title else 0)
-    figure, axes = new_figure(margin + columns * side, height, len(rows), columns)
-    for r, (label, x) in enumerate(rows.items()):
-        for c in range(columns):
-            ax = axes[r * columns + c]
-            if c >= len(x):
-                ax.set_axis_off()
-                continue
-            _show(ax, x[c], span)
-            if r == 0 and titles is not None:
-                ax.set_title(titles[c], fontsize=9, loc="center", pad=3)
-            if c == 0:
-                ax.set_ylabel(label, rotation=0, ha="right", va="center", fontsize=10)
-    if title:
-        figure.suptitle(title, fontsize=11)
-    return figure
+        check_choice(f"channels of rows[{label!r}]", x.shape[1], (1, 3))
 
 
+@styled
 def filmstrip(
     x: Tensor,
     amounts: Sequence[float] | None = None,
@@ -366,8 +251,8 @@ def filmstrip(
     amounts = [i / 10 for i in range(11)] if amounts is None else list(amounts)
     _, used = corrupt(x, 1.0, noise, generator=generator)
     mixed = [corrupt(x, float(amount), used)[0] for amount in amounts]
-    rows = {" " * (i + 1): torch.stack([column[i] for column in mixed]) for i in range(len(x))}
-    return show_rows(rows, titles=[f"{amount:.2g}" for amount in amounts])
+    rows = [torch.stack([column[i] for column in mixed]) for i in range(len(x))]
+    return _mosaic(rows, titles=[f"{amount:.2g}" for amount in amounts])
 
 
 def show_features(h: Tensor, columns: int = 8, title: str | None = None) -> Figure:
@@ -397,7 +282,7 @@ def _list(values: Any) -> list[float]:
     return torch.as_tensor(values, dtype=torch.float64).detach().cpu().flatten().tolist()
 
 
-@_styled
+@styled
 def plot_curves(
     curves: Mapping[str, tuple[Any, Any]],
     dots: Mapping[str, Sequence[Any]] | None = None,
@@ -481,7 +366,7 @@ def plot_variance(
     return figure
 
 
-@_styled
+@styled
 def plot_histogram(
     values: Tensor | Mapping[str, Tensor], normal: bool = True, title: str | None = None, bins: int = 60
 ) -> Figure:
@@ -503,7 +388,7 @@ def plot_histogram(
     width = float(edges[1] - edges[0])
     for i, (label, v) in enumerate(flat.items()):
         density = torch.histc(v, bins, low, high) / (len(v) * width)
-        color = COLORS[_CYCLE[i % len(_CYCLE)]]
+        color = COLORS[CYCLE[i % len(CYCLE)]]
         ax.stairs(density.tolist(), edges.tolist(), fill=True, alpha=0.25, color=color)
         ax.stairs(
             density.tolist(), edges.tolist(), label=label or None, color=color, linewidth=1.5, linestyle=DASHES[i % 4]
@@ -532,7 +417,7 @@ def _schedules(schedules: Schedule | Sequence[Schedule]) -> list[Schedule]:
     return found
 
 
-@_styled
+@styled
 def plot_schedules(schedules: Schedule | Sequence[Schedule], t: int | None = None) -> Figure:
     """Signal, noise and signal-to-noise ratio against the timestep.
 
@@ -550,7 +435,7 @@ def plot_schedules(schedules: Schedule | Sequence[Schedule], t: int | None = Non
         for i, (schedule, y) in enumerate(zip(named, curves, strict=True)):
             first = int(torch.isinf(y[0]))
             y = y.masked_fill(torch.isinf(y), float("nan"))
-            color = COLORS[_CYCLE[i % len(_CYCLE)]]
+            color = COLORS[CYCLE[i % len(CYCLE)]]
             xs = range(first, schedule.T + 1)
             ax.plot(xs, y[first:].tolist(), label=schedule.name, color=color, linestyle=DASHES[i % len(DASHES)])
             if t is not None:
@@ -588,7 +473,7 @@ class MarkedCurves:
             ends = [image.height - float(to_pixel((t, y))[1]) * self.scale for y in (bottom, top)]
             pen.line([(x, ends[0]), (x, ends[1])], fill=COLORS["red"], width=max(1, round(1.5 * self.scale)))
             for line in axes.get_lines():
-                xs, ys = line.get_xdata(), line.get_ydata()
+                xs, ys = _list(line.get_xdata()), _list(line.get_ydata())
                 index = round(t) - int(xs[0])
                 if 0 <= index < len(ys) and bottom <= ys[index] <= top:
                     y = image.height - float(to_pixel((t, ys[index]))[1]) * self.scale
@@ -623,36 +508,30 @@ def gauge_verdict(schedule: Schedule) -> str:
     )
 
 
-@_styled
+@styled
 def plot_gauge(schedule: Schedule) -> Figure:
-    """A gauge of what is left of the picture in x_T, a_T = √ᾱ_T, with a verdict in words.
+    """A gauge of what is left of the picture in x_T, a_T = √ᾱ_T, with a verdict in a word.
 
     Args:
         schedule: the tables a and b.
     """
     a = float(schedule.signal[-1])
     low, high = GAUGE_LIMITS
-    figure = Figure(figsize=(6.4, 1.5), dpi=_DPI)
-    FigureCanvasAgg(figure)
-    ax = figure.add_axes((0.04, 0.42, 0.92, 0.22))
-    root = math.sqrt  # a square-root scale leaves room for the small numbers that matter
-    for left, right, color, hatch in ((0, low, "green", ""), (low, high, "yellow", "//"), (high, 1, "red", "xx")):
-        ax.add_patch(
-            Rectangle((root(left), 0), root(right) - root(left), 1, facecolor=COLORS[color], alpha=0.45, hatch=hatch)
-        )
-    ax.plot([root(a)], [0.5], marker="v", markersize=13, color=COLORS["black"], clip_on=False)
-    ax.set(xlim=(0, 1), ylim=(0, 1), yticks=[])
-    ticks = (0, 0.02, 0.1, 0.25, 0.5, 0.75, 1)
-    ax.set_xticks([root(v) for v in ticks], [f"{v:g}" for v in ticks])
-    ax.set_xlabel("a_T: what is left of the picture in x_T")
-    ax.grid(False)
-    for spine in ax.spines.values():
-        spine.set_visible(False)
-    figure.text(0.04, 0.82, f"{schedule.name}, T = {schedule.T}:  a_T = {a:.4f}", fontsize=11, weight="bold")
+    sheet = Sheet(6.4, 1.35)
+
+    def at(value: float) -> float:  # a square root leaves room for the small numbers, which matter
+        return 0.3 + 5.8 * math.sqrt(value)
+
+    for left, right, fill, hatch in ((0, low, "#8FD3BF", ""), (low, high, "#F2CF86", "//"), (high, 1, "#E39A9A", "xx")):
+        sheet.box(at(left), 0.58, at(right) - at(left), 0.28, fill, "#555555", hatch=hatch, linewidth=0.8)
+    for value in (0, 0.02, 0.1, 0.25, 0.5, 0.75, 1):
+        sheet.text(at(value), 0.97, f"{value:g}", 9)
+    sheet.text(3.2, 1.2, "a_T: what is left of the picture in x_T", 9)
+    sheet.arrow((at(a), 0.42), (at(a), 0.72), COLORS["black"], width=3)
+    sheet.text(0.3, 0.2, f"{schedule.name}, T = {schedule.T}:  a_T = {a:.4f}", 11, ha="left", weight="bold")
     word = "noise" if a < low else "careful" if a < high else "still holds the picture"
-    color = COLORS["black"] if a < high else COLORS["red"]
-    figure.text(0.96, 0.82, word, fontsize=11, ha="right", color=color, weight="bold")
-    return figure
+    sheet.text(6.1, 0.2, word, 11, COLORS["black" if a < high else "red"], ha="right", weight="bold")
+    return sheet.figure
 
 
 # --------------------------------------------------------------------------------------------- training
@@ -674,7 +553,7 @@ def smoothed(losses: Sequence[float], smooth: float = 0.98) -> list[float]:
     return out
 
 
-@_styled
+@styled
 def plot_loss(
     losses: Sequence[float] | Mapping[str, Sequence[float]],
     *,
@@ -697,7 +576,7 @@ def plot_loss(
     named = dict(losses) if isinstance(losses, Mapping) else {"": losses}
     figure, (ax,) = new_figure(*size)
     for i, (label, raw) in enumerate(named.items()):
-        values, color = _list(raw), COLORS[_CYCLE[i % len(_CYCLE)]]
+        values, color = _list(raw), COLORS[CYCLE[i % len(CYCLE)]]
         steps = range(1, len(values) + 1)
         ax.plot(steps, values, color=color, alpha=0.3, linewidth=0.8)
         ax.plot(steps, smoothed(values, smooth), color=color, linestyle=DASHES[i % 4], label=label or "running mean")
@@ -714,7 +593,7 @@ def plot_loss(
     return figure
 
 
-@_styled
+@styled
 def plot_loss_by_timestep(t: Tensor, loss: Tensor, T: int, bins: int = 20) -> Figure:
     """Mean loss of each stretch of timesteps, with its standard error.
 
@@ -745,7 +624,7 @@ def plot_loss_by_timestep(t: Tensor, loss: Tensor, T: int, bins: int = 20) -> Fi
     return figure
 
 
-@_styled
+@styled
 def plot_time_embedding(embedding: Tensor, t: Tensor | None = None) -> Figure:
     """A time embedding as a heat map, and some of its entries as curves.
 
@@ -771,363 +650,10 @@ def plot_time_embedding(embedding: Tensor, t: Tensor | None = None) -> Figure:
     heat.set(xlabel="entry of the embedding", ylabel="timestep t", title="one row for each timestep")
     heat.grid(False)
     figure.colorbar(image, ax=heat, shrink=0.9, pad=0.02)
-    for i, entry in enumerate(sorted({dim // 16, dim // 8, dim // 4, dim // 2 - 1})):
-        lines.plot(times, values[:, entry].tolist(), label=f"entry {entry}", linestyle=DASHES[i % 4])
-    lines.set(xlabel="timestep t", title="some entries: fast and slow waves", ylim=(-1.15, 1.5))
+    for i, entry in enumerate(sorted({round(share * dim / 2) for share in (0.35, 0.5, 0.65, 0.8)})):
+        lines.plot(times, values[:, entry].tolist(), label=f"entry {entry}", linestyle=DASHES[i % 4], linewidth=1.5)
+    lines.set(xlabel="timestep t", title="some entries: quick and slow waves", ylim=(-1.15, 1.75))
     lines.legend(ncols=2, loc="upper right")
-    return figure
-
-
-# ------------------------------------------------------------------------------------------------ shapes
-
-#: The layers that `layer_size` and `plot_kernel` know.
-KINDS = ("conv", "pool", "transposed conv")
-
-
-def layer_size(
-    kind: str, size: int, kernel: int, stride: int = 1, padding: int = 0, output_padding: int = 0, dilation: int = 1
-) -> tuple[int, str]:
-    """Output size of a layer, and the formula with the numbers put in.
-
-    Args:
-        kind: one of `KINDS`.
-        size, kernel, stride, padding, dilation: as `course_lib.shapes.conv_out`.
-        output_padding: for the transposed convolution only; the others must leave it at 0.
-
-    Returns:
-        The size, and a line such as "⌊(28 + 2·1 − 1·(3 − 1) − 1) / 2⌋ + 1 = 14".
-
-    Raises:
-        TypeError, ValueError: an unknown kind, or what the functions of `course_lib.shapes` refuse.
-    """
-    check_choice("kind", kind, KINDS)
-    if kind == "transposed conv":
-        out = conv_transpose_out(size, kernel, stride, padding, output_padding, dilation)
-        return out, (f"({size} − 1)·{stride} − 2·{padding} + {dilation}·({kernel} − 1) + {output_padding} + 1 = {out}")
-    if output_padding:
-        raise ValueError(
-            f"output_padding belongs to transposed convolutions; a {kind} must leave it at 0, got {output_padding}"
-        )
-    out = (pool_out if kind == "pool" else conv_out)(size, kernel, stride, padding, dilation)
-    return out, f"⌊({size} + 2·{padding} − {dilation}·({kernel} − 1) − 1) / {stride}⌋ + 1 = {out}"
-
-
-def _cells(ax: Axes, size: int, title: str, frame: tuple[int, int] | None = None) -> None:
-    """A square of size × size cells; those outside frame = (first, last + 1) are drawn as extra ones."""
-    first, last = frame or (0, size)
-    ax.add_patch(Rectangle((0, 0), size, size, facecolor="#E4E2DC", hatch="////", edgecolor="#B5B2AA", linewidth=0))
-    ax.add_patch(Rectangle((first, first), last - first, last - first, facecolor="white", edgecolor="none"))
-    for i in range(size + 1):
-        ax.plot([i, i], [0, size], color="#BBBBBB", linewidth=0.6, zorder=2)
-        ax.plot([0, size], [i, i], color="#BBBBBB", linewidth=0.6, zorder=2)
-    box = Rectangle(
-        (first, first), last - first, last - first, fill=False, edgecolor=COLORS["black"], linewidth=1.6, zorder=4
-    )
-    ax.add_patch(box)
-    ax.set(xlim=(-0.3, size + 0.3), ylim=(size + 0.3, -0.3), aspect="equal")
-    ax.set_axis_off()
-    ax.set_title(title, loc="center", fontsize=10)
-
-
-def _taps(ax: Axes, left: int, top: int, kernel: int, dilation: int, color: str, hatch: str) -> None:
-    """The cells that one placement of a kernel touches, and the square that it spans."""
-    for i in range(kernel):
-        for j in range(kernel):
-            corner = (left + j * dilation, top + i * dilation)
-            ax.add_patch(Rectangle(corner, 1, 1, facecolor=COLORS[color], alpha=0.4, linewidth=0, zorder=3))
-    reach = dilation * (kernel - 1) + 1
-    square = Rectangle(
-        (left, top), reach, reach, fill=False, edgecolor=COLORS[color], linewidth=2.4, zorder=5, linestyle=hatch
-    )
-    ax.add_patch(square)
-
-
-@_styled
-def plot_kernel(
-    kind: str, size: int, kernel: int, stride: int = 1, padding: int = 0, output_padding: int = 0, dilation: int = 1
-) -> Figure:
-    """Where the kernel lands: its first two places, and what they make of the output.
-
-    A convolution or pooling gathers the cells of a square into one cell; a transposed convolution spreads one
-    cell over a square. Hatched cells are padding: added before a convolution, cut off after a transposed one.
-
-    Args:
-        kind: one of `KINDS`.
-        size, kernel, stride, padding, output_padding, dilation: as `layer_size`.
-
-    Raises:
-        TypeError, ValueError: as `layer_size`.
-    """
-    out, _ = layer_size(kind, size, kernel, stride, padding, output_padding, dilation)
-    reach = dilation * (kernel - 1) + 1
-    figure = Figure(figsize=(6.4, 3.3), dpi=_DPI)
-    FigureCanvasAgg(figure)
-    left, right = figure.add_axes((0.02, 0.1, 0.46, 0.78)), figure.add_axes((0.52, 0.1, 0.46, 0.78))
-    if kind == "transposed conv":
-        full = max((size - 1) * stride + reach + output_padding, out + 2 * padding)
-        _cells(left, size, f"input {size}×{size}")
-        _cells(right, full, f"output {out}×{out}", (padding, padding + out))
-        single, square, note = left, right, "hatched: cut off by padding" if padding else ""
-    else:
-        full = size + 2 * padding
-        _cells(left, full, f"input {size}×{size}", (padding, padding + size))
-        _cells(right, out, f"output {out}×{out}")
-        single, square = right, left
-        rest = full - ((out - 1) * stride + reach)
-        note = "hatched: padding. " if padding else ""
-        if rest:
-            note += (
-                f"The last {rest} row{'s' if rest > 1 else ''} and column{'s' if rest > 1 else ''} are never looked at."
-            )
-    count = min(2, size if kind == "transposed conv" else out)
-    for i, (color, dash) in enumerate((("orange", "-"), ("blue", "--"))[:count]):
-        _taps(single, i, 0, 1, 1, color, dash)
-        _taps(square, i * stride, 0, kernel, dilation, color, dash)
-    figure.text(0.5, 0.49, "→", fontsize=20, ha="center", va="center")
-    figure.text(0.5, 0.035, note, fontsize=9, ha="center")
-    return figure
-
-
-def halve(size: int, halvings: int) -> tuple[list[int], list[tuple[int, int]], str]:
-    """A size through 2×2 poolings and up again by doubling, and what is wrong with it, in words.
-
-    Args:
-        size: height and width of the input, >= 1.
-        halvings: number of poolings, >= 1.
-
-    Returns:
-        The sizes on the way down; on the way up, deepest first, pairs of (doubled size, size of the skip), each
-        starting from the skip below as if a map that does not fit had been resized; a sentence, empty where all fit.
-
-    Raises:
-        TypeError, ValueError: a number out of range.
-
-    >>> halve(28, 4)[:2]
-    ([28, 14, 7, 3, 1], [(2, 3), (6, 7), (14, 14), (28, 28)])
-    """
-    check_number("size", size, 1, integer=True)
-    check_number("halvings", halvings, 1, integer=True)
-    sizes = [size]
-    while len(sizes) <= halvings and sizes[-1] >= 2:
-        sizes.append(pool_out(sizes[-1], 2))
-    good = nearest_sizes(size, 2**halvings)
-    near = f"The nearest good size{'s are' if len(good) > 1 else ' is'} {' and '.join(map(str, good))}."
-    if len(sizes) <= halvings:
-        times = f"{len(sizes) - 1} pooling{'s' if len(sizes) != 2 else ''}"
-        return sizes, [], f"Nothing is left to halve after {times}. {near}"
-    up = [(conv_transpose_out(below, kernel=2, stride=2), skip) for skip, below in pairwise(sizes)][::-1]
-    bad = [f"{skip} → {skip // 2} → {doubled} ≠ {skip}" for doubled, skip in reversed(up) if doubled != skip]
-    return sizes, up, f"{',  '.join(bad)}. {near}" if bad else ""
-
-
-@_styled
-def plot_halvings(size: int, halvings: int = 4, levels: int | None = None) -> Figure:
-    """A size on its way down through poolings and up again by doubling; where the two do not meet stands in red.
-
-    Args:
-        size: height and width of the input, >= 1.
-        halvings: number of 2×2 poolings, >= 1.
-        levels: leave room for so many poolings, so that a slider's picture keeps its size.
-
-    Raises:
-        TypeError, ValueError: a number out of range.
-    """
-    down, up, problem = halve(size, halvings)
-    room = max(halvings, levels or 0)
-    figure = Figure(figsize=(6.4, 0.56 * (room + 1) + 0.6), dpi=_DPI)
-    FigureCanvasAgg(figure)
-    ax = figure.add_axes((0, 0, 1, 1))
-    ax.set_axis_off()
-    ax.set(xlim=(0, 10), ylim=(-room - 1.35, 0.5))
-    half, tall, lean = 0.62, 0.3, 2.7 / max(halvings, 1)
-
-    def box(x: float, y: float, text: str, color: str, fill: str) -> None:
-        corner = (x - half, y - tall)
-        ax.add_patch(Rectangle(corner, 2 * half, 2 * tall, facecolor=fill, edgecolor=COLORS[color], linewidth=1.8))
-        ink = COLORS["red" if color == "red" else "black"]
-        ax.text(x, y, text, ha="center", va="center", fontsize=11, weight="bold", color=ink)
-
-    def arrow(start: tuple[float, float], end: tuple[float, float], color: str, dash: str = "-") -> None:
-        kind = {"arrowstyle": "-|>", "mutation_scale": 11, "linewidth": 1.4, "shrinkA": 1, "shrinkB": 1}
-        ax.add_patch(FancyArrowPatch(start, end, color=COLORS[color], linestyle=dash, **kind))
-
-    def left(level: int) -> float:
-        return 1.0 + lean * level if level < halvings else 5.0
-
-    for level, side in enumerate(down):
-        box(left(level), -level, f"{side}×{side}", "blue", "#E2EEF6")
-        if level + 1 < len(down):
-            arrow((left(level), -level - tall), (left(level + 1) - half, -level - 1), "blue")
-    for level, (doubled, skip) in zip(reversed(range(len(up))), up, strict=True):
-        x, bad = 10 - left(level), doubled != skip
-        below = 10 - left(level + 1) + (half if level + 1 == halvings else half)
-        arrow((below, -level - 1), (x, -level - tall), "green")
-        arrow((left(level) + half, -level), (x - half, -level), "red" if bad else "gray", "--")
-        box(x, -level, f"{doubled}×{doubled}", "red" if bad else "green", "#F8D7D7" if bad else "#E0F2EA")
-        words, ink = (f"{doubled} ≠ {skip}", COLORS["red"]) if bad else ("skip fits", "#555555")
-        ax.text(5, -level + 0.08, words, ha="center", va="bottom", fontsize=11 if bad else 8.5, color=ink,
-                weight="bold" if bad else "normal")  # fmt: skip
-    times = "once" if halvings == 1 else f"{halvings} times"
-    words = problem or f"{size} can be halved {times}: every skip fits."
-    ax.text(5, -room - 0.9, words, ha="center", va="center", fontsize=10, color=COLORS["red" if problem else "black"])
-    return figure
-
-
-class _Box:
-    """One bar of the U diagram: a map, or a vector, of the shape (C, side)."""
-
-    def __init__(
-        self, channels: int, side: int, level: int, kind: str, skip: int = 0, source: _Box | None = None
-    ) -> None:
-        self.channels, self.side, self.level, self.kind = channels, side, level, kind
-        self.skip, self.source = skip, source
-        self.x = 0.0
-
-
-def _boxes(rows: Sequence[LayerShape]) -> list[_Box]:
-    """The bars of the U diagram: one for each new shape along the trace, and one for each concatenation."""
-    first = next((row.in_shape for row in rows if len(row.in_shape) == 4), None)
-    if first is None:
-        raise ValueError(
-            "rows must hold at least one layer of pictures; make them with course_lib.shapes.trace(model, x)"
-        )
-    boxes = [_Box(first[1], first[2], 0, "picture")]
-    for row in rows:
-        here, numbers = boxes[-1], math.prod(row.in_shape[1:])
-        if len(row.out_shape) not in (2, 4) or len(row.in_shape) not in (2, 4):
-            continue
-        if len(row.in_shape) == 2 and numbers != here.channels * max(here.side, 1) ** 2:
-            continue  # beside the flow of the pictures: the embedding of the time
-        added = row.in_shape[1] - here.channels
-        if len(row.in_shape) == 4 and added > 0 and here.side:
-            fits = [b for b in boxes[:-1] if b.channels == added and b.side >= row.in_shape[2] and b.kind != "concat"]
-            same = [b for b in fits if b.level == here.level] or fits
-            boxes.append(
-                _Box(row.in_shape[1], row.in_shape[2], here.level, "concat", added, same[-1] if same else None)
-            )
-            here = boxes[-1]
-        channels, side = row.out_shape[1], row.out_shape[2] if len(row.out_shape) == 4 else 0
-        if (channels, side) == (here.channels, here.side):
-            continue
-        level, kind = here.level, "conv"
-        if bool(side) != bool(here.side):
-            level, kind = level + (1 if here.side else -1), "dense" if here.side else "up"
-        elif not side:
-            kind = "dense"
-        elif 2 * side <= here.side + 1:
-            level, kind = level + 1, "down"
-        elif side >= 1.5 * here.side:
-            level, kind = level - 1, "up"
-        boxes.append(_Box(channels, side, level, kind))
-    return boxes
-
-
-@_styled
-def plot_unet(rows: Sequence[LayerShape], title: str | None = None, width: float = 9.0) -> Figure:
-    """A network as a U: one bar for each shape that the pictures take on, channels above it, height = width below.
-
-    A bar is taller where the map is larger and wider where it has more channels; a concatenation is drawn in two
-    parts, and a dashed arrow shows where its second part comes from.
-
-    Args:
-        rows: `trace(model, x)`; for `UNet` better `trace(model, x, t, depth=2)`.
-        title: above.
-        width: of the figure, in inches.
-
-    Raises:
-        ValueError: rows without a layer of pictures.
-    """
-    boxes = _boxes(rows)
-    tallest = max(box.side for box in boxes)
-    widest = max(box.channels for box in boxes)
-    deepest = max(box.level for box in boxes)
-
-    def bar_width(box: _Box) -> float:
-        return 0.16 + 0.42 * math.log2(1 + box.channels) / math.log2(1 + widest)
-
-    def bar_height(box: _Box) -> float:
-        return 0.18 + 0.62 * math.log2(1 + box.side) / math.log2(1 + tallest)
-
-    x = 0.0
-    for box in boxes:
-        box.x = x + bar_width(box) / 2
-        x += max(bar_width(box), 0.62) + 0.13
-    height = 1.05 * (deepest + 1) + 0.55 + (0.3 if title else 0)
-    figure = Figure(figsize=(width, height), dpi=_DPI)
-    FigureCanvasAgg(figure)
-    ax = figure.add_axes((0.0, 0.0, 1, 1))
-    ax.set_axis_off()
-    ax.set(xlim=(-0.35, x + 0.2), ylim=(-1.05 * deepest - 1.15, 0.62 + (0.3 if title else 0)))
-    colors = {
-        "picture": "#444444",
-        "conv": COLORS["blue"],
-        "down": COLORS["sky"],
-        "up": COLORS["green"],
-        "dense": COLORS["purple"],
-    }
-    colors["concat"] = colors["up"]
-    font = max(5.5, min(9.0, 9.0 * width / max(x, 1e-9) * 0.9))
-    for before, box in zip([None, *boxes], boxes, strict=False):
-        y, w, h = -1.05 * box.level, bar_width(box), bar_height(box)
-        ax.add_patch(
-            Rectangle((box.x - w / 2, y - h / 2), w, h, facecolor=colors[box.kind], edgecolor="#222222", linewidth=0.7)
-        )
-        if box.kind == "concat":
-            part = w * box.skip / box.channels
-            ax.add_patch(
-                Rectangle(
-                    (box.x - w / 2, y - h / 2),
-                    part,
-                    h,
-                    facecolor=COLORS["yellow"],
-                    hatch="///",
-                    edgecolor="#222222",
-                    linewidth=0.7,
-                )
-            )
-            if box.source is not None:
-                start = (box.source.x + bar_width(box.source) / 2, y)
-                ax.add_patch(
-                    FancyArrowPatch(
-                        start,
-                        (box.x - w / 2, y),
-                        arrowstyle="-|>",
-                        mutation_scale=9,
-                        linestyle="--",
-                        linewidth=1.1,
-                        color=COLORS["orange"],
-                        shrinkA=1,
-                        shrinkB=0,
-                        zorder=0,
-                    )  # fmt: skip
-                )
-        channels = f"{box.skip}+{box.channels - box.skip}" if box.kind == "concat" else f"{box.channels}"
-        ax.text(box.x, y + h / 2 + 0.03, channels, ha="center", va="bottom", fontsize=font, weight="bold")
-        ax.text(box.x, y - h / 2 - 0.04, f"{box.side}" if box.side else "vector", ha="center", va="top", fontsize=font)
-        if before is not None and before.level != box.level:
-            sign = 1 if before.level > box.level else -1
-            start = (before.x + bar_width(before) / 2 + 0.02, -1.05 * before.level)
-            end = (box.x - w / 2 - 0.02, y)
-            ax.add_patch(FancyArrowPatch(start, end, arrowstyle="-|>", mutation_scale=8, color="#555555", linewidth=0.9,
-                                         connectionstyle=f"arc3,rad={0.25 * sign}", zorder=1))  # fmt: skip
-    names = {"conv": "convolution", "down": "halved", "up": "doubled", "dense": "dense", "concat": "skip, concatenated"}
-    used = [kind for kind in names if any(box.kind == kind for box in boxes)]
-    handles = [
-        Patch(facecolor=COLORS["yellow"] if kind == "concat" else colors[kind], hatch="///" if kind == "concat" else None,
-              edgecolor="#222222", linewidth=0.7, label=names[kind])
-        for kind in used
-    ]  # fmt: skip
-    ax.legend(handles=handles, loc="lower center", ncols=len(handles), fontsize=8.5, handlelength=1.2)
-    ax.text(
-        -0.25,
-        -1.05 * deepest - 0.45,
-        "above: channels\nbelow: height = width",
-        fontsize=8,
-        va="center",
-        color="#555555",
-    )
-    if title:
-        ax.text(-0.25, 0.78, title, fontsize=11, va="center")
     return figure
 
 
@@ -1177,7 +703,8 @@ def nearest(samples: Tensor, training: Tensor, k: int = 3) -> tuple[Tensor, Tens
     check_pictures(training, "training")
     if samples.shape[1:] != training.shape[1:]:
         raise ValueError(
-            f"samples and training must have pictures of one shape, got {tuple(samples.shape[1:])} and {tuple(training.shape[1:])}"
+            "samples and training must have pictures of one shape, "
+            f"got {tuple(samples.shape[1:])} and {tuple(training.shape[1:])}"
         )
     check_number("k", k, 1, len(training), integer=True)
     flat = samples.flatten(1).float()
@@ -1186,7 +713,7 @@ def nearest(samples: Tensor, training: Tensor, k: int = 3) -> tuple[Tensor, Tens
     return distances, index
 
 
-@_styled
+@styled
 def nearest_table(samples: Tensor, training: Tensor, k: int = 3) -> Figure:
     """Each sample beside the training pictures nearest to it, with their distances.
 
@@ -1199,13 +726,9 @@ def nearest_table(samples: Tensor, training: Tensor, k: int = 3) -> Figure:
         TypeError, ValueError: as `nearest`.
     """
     distances, index = nearest(samples, training, k)
-    rows = {"sample": samples}
+    rows, labels, captions = [samples], ["sample"], [[""] * len(samples)]
     for j in range(k):
-        rows["nearest" if j == 0 else f"{j + 1}. nearest"] = training[index[:, j].to(training.device)]
-    figure = show_rows(rows)
-    for j in range(k):
-        for i in range(len(samples)):
-            ax = figure.axes[(j + 1) * len(samples) + i]
-            ax.set_xlabel(f"{float(distances[i, j]):.1f}", fontsize=8, labelpad=1)
-    figure.set_figheight(figure.get_figheight() + 0.18 * k)
-    return figure
+        rows.append(training[index[:, j].to(training.device)])
+        labels.append("nearest" if j == 0 else f"{j + 1}. nearest")
+        captions.append([f"{distance:.1f}" for distance in distances[:, j].tolist()])
+    return _mosaic(rows, labels, captions=captions)

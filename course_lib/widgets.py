@@ -31,7 +31,7 @@ _PIXELS = "<style>.course-pixels{image-rendering:pixelated}</style>"
 _WIDE = 640
 
 
-class Explorer(ipywidgets.VBox):
+class Explorer(ipywidgets.VBox):  # type: ignore[misc]
     """Controls, and panels that follow them.
 
     Args:
@@ -562,7 +562,7 @@ def x0_hat_explorer(
     return Explorer(view, {"t": _integer("timestep t", t, 1, schedule.T, width="600px")}, rows=rows)
 
 
-class LossPlot(ipywidgets.VBox):
+class LossPlot(ipywidgets.VBox):  # type: ignore[misc]
     """A loss curve that grows while training runs, drawn at most once in `every` seconds.
 
     Args:
@@ -576,7 +576,7 @@ class LossPlot(ipywidgets.VBox):
         self, smooth: float = 0.98, reference: Mapping[str, float] | None = None, every: float = 1.0, logy: bool = False
     ) -> None:
         self.losses: list[float] = []
-        self._options = {"smooth": smooth, "reference": reference, "logy": logy, "size": (6.4, 2.6)}
+        self._options: dict[str, Any] = {"smooth": smooth, "reference": reference, "logy": logy, "size": (6.4, 2.6)}
         self._every, self._drawn_at = every, float("-inf")
         self.image = _panel(self.draw(), None)
         super().__init__([self.image])
@@ -597,7 +597,7 @@ class LossPlot(ipywidgets.VBox):
         self._drawn_at = time.monotonic()
 
 
-class TrainingMonitor(ipywidgets.VBox):
+class TrainingMonitor(ipywidgets.VBox):  # type: ignore[misc]
     """Progress bar, loss curve and samples while training runs.
 
     Args:
@@ -649,7 +649,7 @@ class TrainingMonitor(ipywidgets.VBox):
         return viz.to_png(x, columns, _scale(x, columns))
 
     def watch(self, updates: Iterable[Update]) -> Iterator[Update]:
-        """Pass on the updates of `course_lib.train.train`, showing them on the way, also when the loop is left early."""
+        """Pass on the updates of `course_lib.train.train` and show them; draw once more when the loop ends or is left."""
         try:
             for update in updates:
                 self.update(update)
