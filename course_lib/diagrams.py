@@ -172,7 +172,7 @@ def plot_halvings(size: int, halvings: int = 4, levels: int | None = None) -> Fi
         TypeError, ValueError: a number out of range.
     """
     down, up, problem = halve(size, halvings)
-    room, step, half, tall = max(halvings, levels or 0), 0.56, 0.42, 0.19
+    room, step, half, tall = max(halvings, levels or 0), 0.58, 0.42, 0.18
     sheet = Sheet(6.4, step * (room + 1) + 0.55)
 
     def left(level: int) -> float:
@@ -181,6 +181,10 @@ def plot_halvings(size: int, halvings: int = 4, levels: int | None = None) -> Fi
     def y(level: int) -> float:
         return 0.32 + step * level
 
+    def enter(level: int, side: int) -> tuple[float, float]:
+        x = left(level) if side > 0 else 6.4 - left(level)
+        return (x - side * half, y(level)) if level == halvings else (x - 0.2 * side, y(level) - tall)
+
     def box(x: float, level: int, side: int, edge: str, fill: str) -> None:
         sheet.box(x - half, y(level) - tall, 2 * half, 2 * tall, fill, COLORS[edge], linewidth=1.8)
         sheet.text(x, y(level), f"{side}×{side}", 11, COLORS["red" if edge == "red" else "black"], weight="bold")
@@ -188,10 +192,10 @@ def plot_halvings(size: int, halvings: int = 4, levels: int | None = None) -> Fi
     for level, side in enumerate(down):
         box(left(level), level, side, "blue", "#E2EEF6")
         if level + 1 < len(down):
-            sheet.arrow((left(level), y(level) + tall), (left(level + 1) - half, y(level + 1)), COLORS["blue"])
+            sheet.arrow((left(level) + 0.15, y(level) + tall), enter(level + 1, 1), COLORS["blue"])
     for level, (doubled, skip) in zip(reversed(range(len(up))), up, strict=True):
         x, bad = 6.4 - left(level), doubled != skip
-        sheet.arrow((6.4 - left(level + 1) + half, y(level + 1)), (x, y(level) + tall), COLORS["green"])
+        sheet.arrow(enter(level + 1, -1), (x - 0.15, y(level) + tall), COLORS["green"])
         sheet.arrow((left(level) + half, y(level)), (x - half, y(level)), COLORS["red" if bad else "gray"], (0, (4, 2)))
         box(x, level, doubled, "red" if bad else "green", "#F8D7D7" if bad else "#E0F2EA")
         if bad:
@@ -269,7 +273,7 @@ _LEGEND = {
     "down": "halved",
     "up": "doubled",
     "dense": "dense",
-    "concat": "skip + doubled, one after the other",
+    "concat": "concatenated (hatched: the skip)",
 }
 
 
@@ -294,7 +298,7 @@ def plot_unet(rows: Sequence[LayerShape], title: str | None = None, width: float
     jumps = sum(one.level != other.level for one, other in pairwise(bars))
     pitch = min(0.6, (width - 0.3) / (len(bars) + 0.45 * jumps))
     font, room = max(6.0, min(9.0, 23 * pitch)), 1.02
-    top = 0.5 + (0.3 if title else 0)
+    top = 0.62 + (0.25 if title else 0)
     sheet = Sheet(width, top + room * (deepest + 0.5) + 0.62)
 
     def wide(bar: _Bar) -> float:

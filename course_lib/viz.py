@@ -574,7 +574,8 @@ def plot_loss(
         size: width and height in inches.
     """
     named = dict(losses) if isinstance(losses, Mapping) else {"": losses}
-    figure, (ax,) = new_figure(*size)
+    figure = Figure(*size)
+    ax = figure.subplots(gridspec_kw={"left": 0.1, "right": 0.98, "bottom": 0.5 / size[1], "top": 1 - 0.3 / size[1]})
     for i, (label, raw) in enumerate(named.items()):
         values, color = _list(raw), COLORS[CYCLE[i % len(CYCLE)]]
         steps = range(1, len(values) + 1)

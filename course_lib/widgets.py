@@ -563,38 +563,49 @@ def x0_hat_explorer(
 
 
 class LossPlot(ipywidgets.VBox):  # type: ignore[misc]
-    """A loss curve that grows while training runs, drawn at most once in `every` seconds.
+    """A loss curve that grows while training runs.
+
+    It is drawn at most once in `every` seconds, and less often where drawing would take more than a twentieth of
+    the time.
 
     Args:
         smooth: strength of the running mean, as `viz.smoothed`.
         reference: label to height of a horizontal line.
-        every: seconds between two drawings, so that drawing does not slow the training.
+        every: seconds between two drawings.
         logy: vertical axis in powers of ten.
     """
 
     def __init__(
         self, smooth: float = 0.98, reference: Mapping[str, float] | None = None, every: float = 1.0, logy: bool = False
     ) -> None:
-        self.losses: list[float] = []
+        self._losses: list[float | Tensor] = []
         self._options: dict[str, Any] = {"smooth": smooth, "reference": reference, "logy": logy, "size": (6.4, 2.6)}
-        self._every, self._drawn_at = every, float("-inf")
+        self._every, self._next = every, float("-inf")
         self.image = _panel(self.draw(), None)
         super().__init__([self.image])
+
+    @property
+    def losses(self) -> list[float]:
+        """The loss of every update so far."""
+        self._losses = [float(loss) for loss in self._losses]
+        return self._losses
 
     def draw(self) -> viz.Png:
         """The curve so far."""
         return viz.figure_png(viz.plot_loss(self.losses, **self._options))
 
     def add(self, loss: float | Tensor) -> None:
-        """Take in the loss of one update, and draw if it is time."""
-        self.losses.append(float(loss))
-        if time.monotonic() - self._drawn_at >= self._every:
+        """Take in the loss of one update, and draw if it is time; a GPU is waited for only then."""
+        self._losses.append(loss.detach() if isinstance(loss, Tensor) else loss)
+        if time.monotonic() >= self._next:
             self.finish()
 
     def finish(self) -> None:
         """Draw now."""
+        began = time.monotonic()
         self.image.value = bytes(self.draw())
-        self._drawn_at = time.monotonic()
+        done = time.monotonic()
+        self._next = done + max(self._every, 20 * (done - began))
 
 
 class TrainingMonitor(ipywidgets.VBox):  # type: ignore[misc]
@@ -649,13 +660,14 @@ class TrainingMonitor(ipywidgets.VBox):  # type: ignore[misc]
         return viz.to_png(x, columns, _scale(x, columns))
 
     def watch(self, updates: Iterable[Update]) -> Iterator[Update]:
-        """Pass on the updates of `course_lib.train.train` and show them; draw once more when the loop ends or is left."""
+        """Pass on the updates of `course_lib.train.train`, and show them on the way and at the end."""
         try:
             for update in updates:
                 self.update(update)
                 yield update
-        finally:
             self.finish()
+        finally:  # also where the loop was left or interrupted
+            self.plot.finish()
 
     def update(self, update: Update) -> None:
         """Take in one update, and draw what it is time for."""
