@@ -1,0 +1,718 @@
+# ---
+# jupyter:
+#   jupytext:
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#   kernelspec:
+#     display_name: Python 3 (ipykernel)
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # Build a U-Net
+#
+# **You will do:** work out what size comes out of every layer of a U-Net, trace three famous shapes of it, break one, and train the smallest to
+# take noise away.
+#
+# **You will learn:** the arithmetic of convolution, pooling and transposed convolution; why a skip doubles the channels; how to count parameters
+# by hand; why 28×28 pictures break a network that halves four times; why a network that cleans half-noisy pictures well makes nothing but fog from pure noise.
+#
+# **You need:** about 40 minutes, exercises included (the computer needs about two of them); notebook 01 for `corrupt`; convolutions in PyTorch, roughly.
+#
+# ![Three rows of pictures. Half-noisy clothes come out of the network as clean clothes. Pure noise comes out as the same grey blob every time, which looks like the mean of all training pictures.](../figures/02_one_step.png)
+
+# %%
+# Finds course_lib: installed, in a folder above this notebook, or in a clone beside it.
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+for folder in (Path.cwd(), *Path.cwd().parents, *Path.cwd().glob("*/")):
+    if find_spec("course_lib") is None and (folder / "course_lib" / "__init__.py").is_file():
+        sys.path.insert(0, str(folder))
+missing = [name for name in ("course_lib", "torch", "matplotlib", "ipywidgets") if find_spec(name) is None]
+if missing:
+    how = "Choose the course's .venv as the kernel, or run `%pip install -e COURSE_FOLDER` (README.md, 'Install')."
+    raise ModuleNotFoundError(f"This kernel has no {' or '.join(missing)}. {how}")
+
+# %%
+import time
+
+import torch
+import torch.nn.functional as F
+from IPython.display import display
+from torch import nn
+
+from course_lib import viz, widgets
+from course_lib.checks import check
+from course_lib.data import batches, load_fashion_mnist
+from course_lib.forward import corrupt
+from course_lib.runtime import make_generator
+from course_lib.schedule import linear_amount
+from course_lib.shapes import conv_out, conv_transpose_out, count_parameters, format_trace, pool_out, trace
+from course_lib.unet import BottleneckUNet, ClassicUNet, DoubleConvUNet
+
+# %% [markdown]
+# ## Size a layer
+#
+# ![A 3×3 kernel on a padded 7×7 input, at its first two places, and the two cells of the output that they make.](../figures/02_kernel.png)
+#
+# A **convolution** lays a $k \times k$ kernel on the picture and turns what lies below into one number; then it moves on by $s$ pixels.
+# How often does it fit? The padded side has $n + 2p$ pixels, the first placement takes $k$ of them, and every further one needs $s$ more:
+#
+# $$n_\text{out} = \left\lfloor \frac{n + 2p - k}{s} \right\rfloor + 1$$
+#
+# | symbol | code | meaning |
+# |---|---|---|
+# | $n$ | `size` | height or width of the input; each axis counts for itself |
+# | $k$ | `kernel` | side of the kernel |
+# | $s$ | `stride` | pixels from one placement to the next |
+# | $p$ | `padding` | pixels added on *each* side |
+#
+# **Pooling** moves in the same way, usually with $s = k$: a 2×2 max-pool keeps the largest of each four pixels and halves the size.
+#
+# ### Exercise 1: conv_out (difficulty 1 of 3, 3 minutes)
+#
+# Write the formula as a function of four ints that returns an int. $\lfloor\;\rfloor$ rounds down: a placement that does not fit whole is left out.
+
+
+# %%
+def my_conv_out(size, kernel, stride, padding):
+    """Four ints in, the output size out, an int."""
+    return ...  # your code
+
+
+# %%
+check("conv_out", my_conv_out)
+
+# %% [markdown]
+# <details><summary>Hint</summary>
+#
+# `//` divides ints and rounds down. Mind where the `+ 1` stands: outside of the brackets.
+#
+# </details>
+#
+# <details><summary>Solution</summary>
+#
+# `course_lib.shapes.conv_out`, which also knows dilation and refuses kernels that do not fit: `help(conv_out)`.
+#
+# </details>
+
+# %% [markdown]
+# ### The way back
+#
+# ![A transposed convolution: each of two input cells paints a 3×3 patch on the output, the patches two pixels apart; a rim is cut off.](../figures/02_transposed.png)
+#
+# A **transposed convolution** turns the picture around: each input pixel *paints* a $k \times k$ patch on the output, weighted by its value. Patches begin $s$
+# pixels apart and add up where they overlap. At the end $p$ rows are cut off each side, and $o$ (`output_padding`) are added back on one side.
+#
+# ### Exercise 2: conv_transpose_out (difficulty 2 of 3, 5 minutes)
+#
+# Derive the size from that description: how far do $n$ patches reach, what is cut, what is added?
+
+
+# %%
+def my_conv_transpose_out(size, kernel, stride, padding, output_padding):
+    """Five ints in, the output size out, an int."""
+    return ...  # your code
+
+
+# %%
+check("conv_transpose_out", my_conv_transpose_out)
+
+# %% [markdown]
+# <details><summary>Hint 1</summary>
+#
+# The first patch covers `kernel` pixels. Each of the other `size - 1` reaches `stride` further.
+#
+# </details>
+#
+# <details><summary>Hint 2</summary>
+#
+# Or solve the formula of the convolution for $n$, as if nothing were rounded. What rounding had lost is `output_padding`.
+#
+# </details>
+#
+# <details><summary>Solution</summary>
+#
+# The third row of the table below, with dilation 1; in the library `course_lib.shapes.conv_transpose_out`: `help(conv_transpose_out)`.
+#
+# </details>
+
+# %% [markdown]
+# With **dilation** $d$ the kernel's cells lie $d$ pixels apart, so that it spans $d(k-1)+1$ pixels instead of $k$. All three formulas in full:
+#
+# | layer | output size | code |
+# |---|---|---|
+# | convolution | $\left\lfloor \dfrac{n + 2p - d(k-1) - 1}{s} \right\rfloor + 1$ | `conv_out(size, kernel, stride, padding, dilation)` |
+# | pooling | the same, with $s = k$ unless said otherwise | `pool_out(size, kernel, stride, padding, dilation)` |
+# | transposed convolution | $(n-1)\,s - 2p + d(k-1) + o + 1$ | `conv_transpose_out(size, kernel, stride, padding, output_padding, dilation)` |
+#
+# Do they tell the truth? Six layers, four sizes, against what PyTorch really returns:
+
+# %%
+layers = {
+    "conv 3×3": (nn.Conv2d(1, 1, 3), lambda n: conv_out(n, 3)),
+    "conv 3×3, padding 1": (nn.Conv2d(1, 1, 3, 1, 1), lambda n: conv_out(n, 3, 1, 1)),
+    "conv 3×3, stride 2, padding 1": (nn.Conv2d(1, 1, 3, 2, 1), lambda n: conv_out(n, 3, 2, 1)),
+    "max-pool 2×2": (nn.MaxPool2d(2), lambda n: pool_out(n, 2)),
+    "transposed 2×2, stride 2": (nn.ConvTranspose2d(1, 1, 2, 2), lambda n: conv_transpose_out(n, 2, 2)),
+    "transposed 3×3, stride 2, padding 1, output padding 1": (
+        nn.ConvTranspose2d(1, 1, 3, 2, 1, 1),
+        lambda n: conv_transpose_out(n, 3, 2, 1, 1),
+    ),
+}
+sizes = (572, 28, 16, 7)
+print(f"{'size in':54}", *(f"{n:6}" for n in sizes))
+for name, (layer, formula) in layers.items():
+    predicted = [formula(n) for n in sizes]
+    assert predicted == [layer(torch.zeros(1, 1, n, n)).shape[-1] for n in sizes]
+    print(f"{name:54}", *(f"{n:6}" for n in predicted))
+
+# %% [markdown]
+# Now play. **Find:** (1) the padding with which a 3×3, then a 5×5 convolution keeps every size; (2) two sizes which `stride` 2 sends to the same output;
+# (3) for *transposed conv* with kernel 3, stride 2, padding 1: how to come back to each of those two.
+
+# %%
+widgets.shape_explorer("conv", size=7, kernel=3, stride=2, padding=1)
+
+# %% [markdown]
+# **What did you see?**
+#
+# <details><summary>Answer</summary>
+#
+# 1. With stride 1, padding $(k-1)/2$ keeps the size: 1 for a 3×3 kernel, 2 for a 5×5.
+# 2. Sizes 7 and 8 both become 4 (kernel 3, stride 2, padding 1). Rounding down has forgotten which it was.
+# 3. So the way back needs to be told: 4 returns to 7 with output padding 0, and to 8 with output padding 1. That is all that output padding is for.
+#
+# A 2×2 pool on an odd size never looks at the last row and column. Keep that in mind.
+#
+# </details>
+
+# %%
+assert all(conv_out(n, 3, padding=1) == n == conv_out(n, 5, padding=2) for n in range(1, 100))
+assert conv_out(7, 3, stride=2, padding=1) == conv_out(8, 3, stride=2, padding=1) == 4
+assert [conv_transpose_out(4, 3, 2, 1, o) for o in (0, 1)] == [7, 8]
+try:
+    conv_transpose_out(4, kernel=3, stride=2, padding=1, output_padding=2)
+except ValueError as error:
+    print(error)
+
+# %% [markdown]
+# ## Go down, come up, carry skips
+#
+# To clean a picture, a network must know *what* it shows (a boot) and *where* every edge runs. The two pull in opposite directions:
+#
+# - **Down.** Two 3×3 convolutions, then halve the size. A 3×3 kernel on a halved map covers twice as much of the picture. Maps shrink, channels grow.
+# - **Bottleneck.** The smallest maps: much *what*, hardly any *where*.
+# - **Up.** A transposed convolution doubles the size and halves the channels.
+# - **Skip.** The map from the way down, which still has every edge, is handed straight across and laid beside the one from below.
+#
+# ![Two blocks of feature maps, the skip and the upsampled map, with C channels each, are stacked into one block with 2C channels, which a double convolution brings back to C.](../figures/02_concatenate.png)
+#
+# "Beside" means along the channel axis: `torch.cat([skip, up], dim=1)`. Height and width must agree, channels add up:
+#
+# $$(B, C, H, W) \;\text{ and }\; (B, C, H, W) \;\longrightarrow\; (B, 2C, H, W)$$
+#
+# Why not simply add the two maps? Because a convolution after `cat` can do that, and more. It has one set of weights for the skip and one for the map from below:
+
+# %%
+generator = make_generator(0)
+skip, up = torch.randn(2, 2, 8, 14, 14, generator=generator)  # two maps, (B, C, H, W) each
+both = torch.cat([skip, up], dim=1)
+layer = nn.Conv2d(16, 8, 3, padding=1, bias=False)
+for_skip, for_up = layer.weight.split(8, dim=1)  # (8, 16, 3, 3) -> twice (8, 8, 3, 3)
+
+print(f"{tuple(skip.shape)} and {tuple(up.shape)} -> {tuple(both.shape)} -> {tuple(layer(both).shape)}")
+apart = F.conv2d(skip, for_skip, padding=1) + F.conv2d(up, for_up, padding=1)
+torch.testing.assert_close(layer(both), apart, atol=1e-5, rtol=1e-5)
+
+# %% [markdown]
+# Adding is the special case in which both sets of weights are equal. Concatenation lets training decide how much to trust the sharp map and how much the wise one.
+#
+# ### Exercise 3: merge_channels (difficulty 1 of 3, 2 minutes)
+#
+# A `DoubleConvUNet` has 64, 128, 256 and 512 channels on its four levels (top first) and 1024 in the bottleneck. Each transposed convolution
+# halves the channels. How many channels enter the *topmost* double convolution on the way up?
+
+# %%
+answer = ...  # a number
+
+# %%
+check("merge_channels", answer)
+
+# %% [markdown]
+# <details><summary>Hint</summary>
+#
+# The top skip has 64 channels. The map from below had 128 before its transposed convolution.
+#
+# </details>
+#
+# <details><summary>Solution</summary>
+#
+# Read it off the drawing of the padded U-Net in the next section: the striped bar on the top right.
+#
+# </details>
+
+# %% [markdown]
+# Here is a whole U-Net with two levels, written out:
+
+
+# %%
+def double_conv(i, o):
+    return nn.Sequential(nn.Conv2d(i, o, 3, padding=1), nn.ReLU(), nn.Conv2d(o, o, 3, padding=1), nn.ReLU())
+
+
+class TinyUNet(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.down = nn.ModuleList([double_conv(1, 8), double_conv(8, 16)])
+        self.bottleneck = double_conv(16, 32)
+        self.up = nn.ModuleList([nn.ConvTranspose2d(32, 16, 2, stride=2), nn.ConvTranspose2d(16, 8, 2, stride=2)])
+        self.merge = nn.ModuleList([double_conv(2 * 16, 16), double_conv(2 * 8, 8)])
+        self.out = nn.Conv2d(8, 1, 1)
+
+    def forward(self, x):
+        skips = []
+        for block in self.down:
+            skips.append(block(x))  # keep the map for later ...
+            x = F.max_pool2d(skips[-1], 2)  # ... and halve it
+        x = self.bottleneck(x)
+        for up, merge in zip(self.up, self.merge, strict=True):
+            x = merge(torch.cat([skips.pop(), up(x)], dim=1))  # last in, first out: the sizes match
+        return self.out(x)
+
+
+# %% [markdown]
+# `DoubleConvUNet` of the library is this with any number of levels and with clear errors. Same weights, same answer:
+
+# %%
+tiny, x = TinyUNet(), torch.randn(4, 1, 28, 28, generator=generator)
+library = DoubleConvUNet(in_channels=1, out_channels=1, features=(8, 16), bottleneck=32, batch_norm=False)
+library.load_state_dict(tiny.state_dict())
+torch.testing.assert_close(tiny(x), library(x))
+print(f"{tuple(x.shape)} -> {tuple(tiny(x).shape)}, {count_parameters(tiny):,} parameters")
+
+# %% [markdown]
+# ### Exercise 4: double_conv_parameters (difficulty 2 of 3, 4 minutes)
+#
+# A convolution from $i$ to $o$ channels has one $k \times k$ kernel for every *pair* of input and output channel, and one bias for every output channel:
+#
+# $$\text{parameters} = k^2 \cdot i \cdot o + o$$
+#
+# How many has a double convolution: 3×3 from `in_channels` to `out_channels`, then 3×3 from `out_channels` to `out_channels`, both with biases?
+
+
+# %%
+def my_parameters(in_channels, out_channels):
+    """Two ints in, the number of weights and biases out."""
+    return ...  # your code
+
+
+# %%
+check("double_conv_parameters", my_parameters)
+
+# %% [markdown]
+# <details><summary>Hint</summary>
+#
+# Two terms of the form $9\,i\,o + o$. What goes into the second convolution is what came out of the first. Try 1 → 8: it should give 664.
+#
+# </details>
+#
+# <details><summary>Solution</summary>
+#
+# `count_parameters(DoubleConv(in_channels, out_channels))`, with `from course_lib.blocks import DoubleConv`. By hand it is done below, for a whole network.
+#
+# </details>
+
+# %% [markdown]
+# ## Trace three U-Nets
+#
+# ### 2015: larger in than out
+#
+# ![The U-Net of 2015 as a U: from 1×572×572 down to 1024×28×28 and up to 2×388×388; dashed arrows carry the skips.](../figures/02_unet_2015.png)
+#
+# The first U-Net (Ronneberger et al. 2015) labelled the cells in microscope pictures. Its convolutions have no padding, so each one loses two pixels.
+# `trace` runs a network once and lists what came out of each layer (ReLU left out here). This one takes some seconds and about 1 GB of memory:
+
+# %%
+classic = ClassicUNet()
+rows = trace(classic, torch.zeros(1, 1, 572, 572))
+print(format_trace([row for row in rows if row.kind != "ReLU"]))
+assert rows[-1].out_shape == (1, 2, 388, 388) and count_parameters(classic) == 31_030_658
+
+# %%
+viz.plot_unet(rows)
+
+# %% [markdown]
+# Follow one side: 572 → 570 → 568, halved to 284, and so on down to 28×28 with 1024 channels, then up to 388. A skip of 64×64 meets a map of 56×56, so its middle
+# is cut out: "crop and concatenate". The number of weights is not where the sizes are: one convolution in the bottleneck holds 30 % of all parameters.
+#
+# And 572 is no whim. Most sizes meet an odd number on the way:
+
+# %%
+deepest = min(rows, key=lambda row: row.out_shape[-1])
+largest = max(rows, key=lambda row: row.parameters)
+print(f"deepest map {deepest.out_shape}; {largest.name} has {largest.parameters / 31_030_658:.0%} of the parameters")
+assert deepest.out_shape[2:] == (28, 28) and abs(largest.parameters / 31_030_658 - 0.30) < 0.005
+try:
+    classic.output_size(570)
+except ValueError as error:
+    print(error)
+del classic, rows  # 31 million numbers that we no longer need
+
+# %% [markdown]
+# ### Padded: as large out as in
+#
+# With padding 1 a 3×3 convolution keeps the size. Nothing is cropped, and the output lies pixel on pixel over the input, as a network that removes noise needs it.
+# Most later U-Nets are of this kind:
+
+# %%
+padded = DoubleConvUNet(in_channels=1, out_channels=1)
+rows = trace(padded, torch.zeros(1, 1, 32, 32))
+print(f"{rows[0].in_shape} -> {rows[-1].out_shape}, {count_parameters(padded):,} parameters")
+assert rows[-1].out_shape == (1, 1, 32, 32) and count_parameters(padded) == 31_036_481
+del padded
+viz.plot_unet(rows)
+
+# %% [markdown]
+# The striped halves are the skips. On every level of the right arm the channels double at `cat` and are halved again by the double convolution.
+# (This network has **BatchNorm** between convolution and ReLU: it shifts and scales each channel to a standard size, with two parameters per channel.
+# The convolution before it then needs no bias.)
+#
+# ### 16×16: small enough to count
+#
+# ![The small U-Net: 1×16×16 down to 64×4×4, through a vector of 32 numbers, and up to 1×16×16.](../figures/02_unet_16.png)
+#
+# `BottleneckUNet` halves twice and then squeezes the deepest map, 64 · 4 · 4 = 1024 numbers, through a vector of 32. On the way up the skip is concatenated *before* the
+# transposed convolution (3×3, stride 2, padding 1, output padding 1).
+
+# %%
+rows = trace(BottleneckUNet(), torch.zeros(1, 1, 16, 16))
+ends = ["stem.2", "down.0.6", "down.1.6", "flatten.1", "unflatten.3", "up.0.body.5", "up.1.body.5", "out.3"]
+shapes = ["×".join(map(str, row.out_shape[1:])) for row in rows if row.name in ends]
+print(" → ".join(shapes))
+assert shapes == ["16×16×16", "32×8×8", "64×4×4", "1024", "64×4×4", "32×8×8", "16×16×16", "1×16×16"]
+viz.plot_unet(rows)
+
+# %% [markdown]
+# Every parameter, by hand. Kernels of a transposed convolution are counted like those of a convolution; a dense layer is a convolution with $k = 1$:
+
+
+# %%
+def conv(i, o):
+    return 9 * i * o + o
+
+
+def dense(i, o):
+    return i * o + o
+
+
+def norm(channels):
+    return 2 * channels
+
+
+stem = conv(1, 16) + norm(16)
+down = conv(16, 32) + conv(32, 32) + 2 * norm(32) + conv(32, 64) + conv(64, 64) + 2 * norm(64)
+bottleneck = dense(1024, 32) + dense(32, 32) + dense(32, 1024) + conv(64, 64) + norm(64)
+up = conv(2 * 64, 32) + conv(32, 32) + 2 * norm(32) + conv(2 * 32, 16) + conv(16, 16) + 2 * norm(16)
+out = conv(16, 16) + norm(16) + conv(16, 1)
+total = stem + down + bottleneck + up + out
+print(f"{stem:,} + {down:,} + {bottleneck:,} + {up:,} + {out:,} = {total:,}")
+assert total == count_parameters(BottleneckUNet()) == 234_977
+
+# %% [markdown]
+# ## Send 28 through four poolings
+#
+# ![28 halved four times gives 14, 7, 3 and 1; on the way up 3 doubles to 6, which is not 7, marked in red.](../figures/02_halvings.png)
+#
+# Our pictures are 28×28. The padded U-Net halves four times and doubles four times. On paper:
+
+# %%
+sizes = [28]
+for _ in range(4):
+    sizes.append(pool_out(sizes[-1], kernel=2))
+print("down:", " → ".join(map(str, sizes)))
+for size in sizes[1:]:
+    doubled = conv_transpose_out(size, kernel=2, stride=2)
+    skip_size = sizes[sizes.index(size) - 1]
+    print(f"up: {size:2} → {doubled:2}, the skip has {skip_size:2}", "" if doubled == skip_size else "  does not fit")
+assert sizes == [28, 14, 7, 3, 1] and conv_transpose_out(3, kernel=2, stride=2) == 6
+
+# %% [markdown]
+# 7 → 3 → 6 ≠ 7: halving rounds down, doubling does not round up. You will meet this as PyTorch's error, deep inside somebody's network,
+# or as a sentence at its door:
+
+# %%
+try:
+    torch.cat([torch.zeros(1, 256, 7, 7), torch.zeros(1, 256, 6, 6)], dim=1)
+except RuntimeError as error:
+    print("PyTorch:   ", error)
+
+small = {"in_channels": 1, "features": (8, 16, 32, 64), "bottleneck": 128}  # narrow: here only sizes matter
+picture = torch.zeros(1, 1, 28, 28)
+try:
+    DoubleConvUNet(**small)(picture)
+except ValueError as error:
+    print("course_lib:", error)
+
+# %%
+widgets.unet_explorer(size=28, halvings=4)
+
+# %% [markdown]
+# **What did you see?** Which sizes work with four halvings, and how often can 28 be halved?
+#
+# <details><summary>Answer</summary>
+#
+# Only multiples of 16 = 2⁴ come back whole. 28 = 4 · 7 can be halved twice: 28 → 14 → 7. A red skip is always one pixel short, because one row and column
+# were dropped by the pool above it.
+#
+# </details>
+#
+# Three cures:
+#
+# 1. **Fewer halvings.** The `UNet` that this course trains from notebook 04 on stops at 7×7.
+# 2. **Another size.** A black border makes 32×32 of 28×28: `load_fashion_mnist(size=32)`.
+# 3. **A patch.** Stretch the map that comes up to the size of its skip; `resize_to_skip=True`. It runs, but look at what it does to a row of six pixels:
+
+# %%
+patched = DoubleConvUNet(**small, resize_to_skip=True).eval()
+with torch.no_grad():
+    print(tuple(picture.shape), "->", tuple(patched(picture).shape))
+six = torch.arange(6.0).view(1, 1, 6)
+seven = F.interpolate(six, size=7)
+print("six pixels", six.flatten().int().tolist(), "stretched to seven", seven.flatten().int().tolist())
+assert patched(picture).shape == picture.shape and seven.flatten().tolist() == [0, 0, 1, 2, 3, 4, 5]
+del patched
+
+# %% [markdown]
+# The first pixel is doubled and all others shift by one: what comes from below no longer lies over its skip. The network can learn around that, but has better things to do.
+
+# %% [markdown]
+# ## Train one to take noise away
+#
+# The small U-Net gets a picture with a random amount $u$ of noise and must answer with the clean picture, in one step. What it minimizes:
+#
+# $$L = \mathbb E_{x, n, u} \big\lVert f(x_u) - x \big\rVert^2, \qquad x_u = (1-u)\,x + u\,n$$
+#
+# | symbol | code | shape |
+# |---|---|---|
+# | $x$, pictures | `x` | `(64, 1, 16, 16)` |
+# | $u$, amounts, uniform on [0, 1] | `amount` | `(64,)` |
+# | $n$, Gaussian noise | drawn by `corrupt` | like `x` |
+# | $f(x_u)$, the network's guess at $x$ | `x_hat` | like `x` |
+#
+# We ask for the picture, not for the noise, because a picture can be looked at. Nobody tells the network $u$: it has to see for itself how noisy its input is.
+
+# %%
+pictures = load_fashion_mnist("train", size=16, source="packaged")
+test = load_fashion_mnist("test", size=16, source="packaged")[::4]  # 500 pictures that it will not train on
+print(pictures)
+x0 = pictures[:]  # (10000, 1, 16, 16), floats in [-1, 1]
+mean_picture = x0.mean(0, keepdim=True)
+mean_loss = (x0 - mean_picture).square().mean().item()
+print(f"loss of a network that always answers with the mean of all pictures: {mean_loss:.2f}")
+assert abs(mean_loss - 0.27) < 0.005
+
+# %% [markdown]
+# The whole training: one minute on the CPU, and 300 updates at least, should your machine be slow. The step size falls to zero on the way, which calms the end.
+
+# %%
+SECONDS = 60
+torch.manual_seed(0)  # the network's first weights
+generator = make_generator(0)  # everything else
+model = BottleneckUNet()
+optimizer = torch.optim.Adam(model.parameters())
+plot = widgets.LossPlot(reference={"always the mean picture": mean_loss}, every=3)
+display(plot)
+start = time.perf_counter()
+for index in batches(len(x0), 64, generator):
+    progress = min((time.perf_counter() - start) / SECONDS, len(plot.losses) / 300)
+    if progress >= 1:
+        break
+    optimizer.param_groups[0]["lr"] = 3e-3 * (1 - progress)
+    x = x0[index]
+    amount = torch.rand(len(x), generator=generator)
+    x_u, _ = corrupt(x, amount, generator=generator)
+    x_hat = model(x_u)
+    loss = (x_hat - x).square().mean()
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
+    plot.add(loss)
+plot.finish()
+print(f"{len(plot.losses):,} updates of 64 pictures")
+
+# %% [markdown]
+# Does it work? New pictures, half of each noise. `eval()` matters: in training, BatchNorm takes its statistics from the batch, so an answer would depend on the neighbors.
+
+# %%
+model.eval()
+
+
+@torch.no_grad()
+def clean(noisy):
+    return model(noisy)
+
+
+half, _ = corrupt(test, 0.5, generator=make_generator(1))
+before, after = ((guess - test).square().mean() for guess in (half, clean(half)))
+print(f"mean squared error: {before:.2f} before, {after:.3f} after: {1 - after / before:.0%} of it is gone")
+assert after < before / 4
+viz.show_rows({"picture": test[:10], "half noise": half[:10], "one step": clean(half)[:10]})
+
+# %% [markdown]
+# It finds clothes where your eye finds gravel: at least three quarters of the squared error are gone, in one step. Small things (prints, stripes) are gone, too.
+#
+# Below, $t$ is the amount in percent: `linear_amount(100)` is notebook 01's mixture as a table with 100 steps.
+
+# %%
+widgets.x0_hat_explorer(model, linear_amount(100), test[:8], target="x0", t=50)
+
+# %% [markdown]
+# **What did you see?**
+#
+# <details><summary>Answer</summary>
+#
+# At small $t$ the answer is nearly the picture. From about 50 on it keeps the outline and loses the details, near 80 different clothes begin to look alike,
+# and at 100 all eight have become nearly the same grey blob.
+#
+# </details>
+
+# %% [markdown]
+# ## Hand it pure noise
+#
+# If it can clean any amount, why not amount 1? Pure noise in, a new piece of clothing out, in one step. A generator, it seems:
+
+# %%
+noise = torch.randn(200, 1, 16, 16, generator=make_generator(2))
+answers = clean(noise)
+rows = {
+    "pure noise": noise[:10],
+    "one step": answers[:10],
+    "mean of all\npictures": mean_picture.expand(10, -1, -1, -1),
+}
+viz.show_rows(rows)
+
+# %% [markdown]
+# Fog. Two hundred different noises, two hundred times nearly the same grey blur. In numbers:
+
+# %%
+variety = x0.var(dim=0).mean()  # variance over the pictures, mean over the pixels
+variety_of_answers = answers.var(dim=0).mean()
+distance = (answers - mean_picture).square().mean()
+print(f"variance from one picture to the next: {variety:.3f} real, {variety_of_answers:.3f} answered")
+print(f"mean squared distance to the mean picture: {mean_loss:.3f} real, {distance:.3f} answered")
+assert variety_of_answers < variety / 4 and distance < mean_loss / 4
+
+# %% [markdown]
+# The answers vary less than a quarter as much as real pictures, and lie less than a quarter as far from the mean of all training pictures. And the network is *right*:
+#
+# ### Why fog is the best answer
+#
+# Fix the noisy input $x_u$. Many pictures $x$ could have led to it. Whatever the network answers, call it $c$, its expected loss splits in two:
+#
+# $$\mathbb E\big[\lVert c - x\rVert^2 \,\big|\, x_u\big] \;=\; \big\lVert c - \mathbb E[x \mid x_u]\big\rVert^2 \;+\; \mathbb E\big[\lVert x - \mathbb E[x \mid x_u]\rVert^2 \,\big|\, x_u\big]$$
+#
+# (Write $c - x = (c - \mathbb E[x \mid x_u]) + (\mathbb E[x \mid x_u] - x)$; the mixed term averages to zero.) The second part does not depend on $c$. The first is zero for
+#
+# $$c = \mathbb E[x \mid x_u],$$
+#
+# the **conditional mean**: the average of all pictures that could hide behind $x_u$. Little noise leaves one candidate, and the average is sharp. At $u = 1$ the input
+# *is* noise and says nothing, all pictures are candidates, and the best answer is the mean of everything. A real picture would be a worse one:
+
+# %%
+shuffled = x0[torch.randperm(len(x0), generator=make_generator(3))]
+cost_of_mean = (x0 - mean_picture).square().mean()
+cost_of_real = (x0 - shuffled).square().mean()
+ratio = cost_of_real / cost_of_mean
+print(
+    f"loss of the mean: {cost_of_mean:.3f}; of a real picture drawn at random: {cost_of_real:.3f}, {ratio:.2f} times as much"
+)
+assert abs(ratio - 2) < 0.05
+
+# %% [markdown]
+# A guess as sharp as life costs *twice* the fog: it pays for its own variance and for that of the truth. Squared error punishes courage.
+# The same law bends the whole curve:
+
+# %%
+amounts = torch.linspace(0, 1, 11)
+noisy = [corrupt(test, float(u), generator=make_generator(4))[0] for u in amounts]
+errors = torch.tensor([(clean(x_u) - test).square().mean() for x_u in noisy])
+assert errors[10] > 0.8 * mean_loss and errors[5] < 0.4 * mean_loss
+curves = {
+    "one step of the network": (amounts, errors),
+    "always the mean picture": (amounts, [mean_loss] * 11),
+    "the noisy picture itself": (amounts[:6], [(x_u - test).square().mean() for x_u in noisy[:6]]),
+}
+viz.plot_curves(curves, xlabel="amount of noise u", ylabel="mean squared error")
+
+# %% [markdown]
+# **What did you see?**
+#
+# <details><summary>Answer</summary>
+#
+# The error climbs from near zero, where one candidate is left, to that of the mean picture, where all are. It ends at or a little above the dashed line: no network can do
+# better there. On the far left it may be wiser to leave the picture alone: the squeeze costs more than so little noise.
+#
+# </details>
+#
+# ### Take a small step instead
+#
+# One step is not enough, but the answer points somewhere: towards all the pictures it could be. So go only a little of the way, and *ask again*. With $k$ steps left, go $1/k$ of the way:
+#
+# $$x \;\leftarrow\; x + \frac{1}{k}\,\big(f(x) - x\big)$$
+
+
+# %%
+def walk(x, steps):
+    for k in range(steps, 0, -1):
+        x = x + (clean(x) - x) / k
+    return x
+
+
+twenty = walk(noise, steps=20)
+print(f"variance from one picture to the next: {twenty.var(dim=0).mean():.3f}, with one step {variety_of_answers:.3f}")
+assert twenty.var(dim=0).mean() > 2 * variety_of_answers
+rows = {f"{steps} step{'s' if steps > 1 else ''}": walk(noise[:10], steps) for steps in (1, 2, 5)}
+viz.show_rows({**rows, "20 steps": twenty[:10]})
+
+# %% [markdown]
+# The same network, the same noise, and things one could nearly wear. After a small step the input is no longer pure noise: by accident it resembles some
+# pictures more than others, so fewer candidates are left, and the next answer is less grey. That is **diffusion**, in one line, without any of its theory. What it
+# lacks is the rest of this course:
+#
+# - how far each step may go, and which mixture of picture and noise belongs to each moment: a *schedule* (notebook 03);
+# - a network that is *told the time*, instead of guessing how noisy its input is (notebook 04);
+# - steps that provably end at pictures distributed like the real ones, with or without fresh noise (notebook 05).
+
+# %% [markdown]
+# ## In three lines
+#
+# - Sizes follow from three formulas; halving rounds down, so a U-Net with $h$ halvings wants multiples of $2^h$.
+# - Down for *what*, up for *where*; a skip is concatenated, so the channels double, and the next convolution weighs both.
+# - Trained on squared error, one step gives the mean of all pictures that are possible: sharp with little noise, fog with nothing but noise.
+#
+# ## Honest limits
+#
+# - One minute, 16×16 pixels, 10,000 pictures: how sharp your rows are depends on how many updates your machine made.
+# - The dense bottleneck nails this network to 16×16. The `UNet` of notebook 04 has none.
+# - "Fog is best" is a statement about *squared error*, and our network only comes near the conditional mean; see how its answers to noise still differ a little.
+# - The last experiment shows that small steps help. It does not show that the pictures come out with the right frequencies.
+#
+# ## On your own
+#
+# 1. Train on trousers alone, `pictures.of_class(1)`. Predict first: what does pure noise give now, and why is it less foggy?
+# 2. Replace the squared by the absolute error, `(x_hat - x).abs().mean()`. The best answer is then a *median* for each pixel. What does pure noise give?
+# 3. Take the skips out of `TinyUNet` (`torch.zeros_like` in their place) and train it and the original on half-noisy pictures. What is lost first?
+# 4. Train the small network to answer with the noise $n$. At which amounts is that an easy question, and at which a hard one?
+#
+# ## References
+#
+# - O. Ronneberger, P. Fischer, T. Brox, *U-Net: Convolutional Networks for Biomedical Image Segmentation*, 2015, arXiv:1505.04597. Eight pages; figure 1 is the U that you traced.
+# - V. Dumoulin, F. Visin, *A guide to convolution arithmetic for deep learning*, 2016, arXiv:1603.07285. All of the first section with a drawing for each case.
+# - A. Odena, V. Dumoulin, C. Olah, *Deconvolution and Checkerboard Artifacts*, Distill, 2016, doi:10.23915/distill.00003. What overlapping patches of transposed convolutions do to pictures, and how to avoid it.
+# - Z. Kadkhodaie, E. Simoncelli, *Solving Linear Inverse Problems Using the Prior Implicit in a Denoiser*, 2020, arXiv:2007.13640. Sampling in small steps with a network that is not told the amount of noise, done with care.
+# - J. Ho, A. Jain, P. Abbeel, *Denoising Diffusion Probabilistic Models*, 2020, arXiv:2006.11239. Where the next three notebooks lead; look at figure 6 for fog turning into faces.
