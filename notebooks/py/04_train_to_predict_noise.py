@@ -1,0 +1,670 @@
+# ---
+# jupyter:
+#   jupytext:
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#   kernelspec:
+#     display_name: Python 3 (ipykernel)
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # Train to predict noise
+#
+# **You will do:** build the clock that tells a U-Net how noisy its input is, write the loss and the training step, overfit one batch,
+# and train a real network for three minutes.
+#
+# **You will learn:** why the network is asked for the noise and not for the picture; which loss a healthy network starts with; where in
+# time the task is hard; what an average of the weights is good for.
+#
+# **You need:** about 40 minutes, exercises included (the computer needs about five of them); notebooks 02 (the U-Net) and 03 (x_t, a_t, b_t).
+#
+# ![Test pictures drowned in noise at several timesteps, and below each the picture that the trained network believes is in it: sharp at small t, a blurred garment in the middle, no more than a pale cloud near the end.](../figures/04_x0_hat.png)
+#
+# In a hurry? Run all cells, and read the loss curve while it grows.
+
+# %%
+# Finds course_lib: installed, in a folder above this notebook, or in a clone beside it.
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+for folder in (Path.cwd(), *Path.cwd().parents, *Path.cwd().glob("*/")):
+    if find_spec("course_lib") is None and (folder / "course_lib" / "__init__.py").is_file():
+        sys.path.insert(0, str(folder))
+missing = [name for name in ("course_lib", "torch", "matplotlib", "ipywidgets") if find_spec(name) is None]
+if missing:
+    how = "Choose the course's .venv as the kernel, or run `%pip install -e COURSE_FOLDER` (README.md, 'Install')."
+    raise ModuleNotFoundError(f"This kernel has no {' or '.join(missing)}. {how}")
+
+# %%
+import copy
+import math
+
+import torch
+import torch.nn.functional as F
+from IPython.display import display
+
+from course_lib import viz, widgets
+from course_lib.blocks import ResBlock, sinusoidal_embedding
+from course_lib.checkpoint import load_checkpoint, load_shipped, save_checkpoint
+from course_lib.checks import check
+from course_lib.data import batches, load_fashion_mnist
+from course_lib.forward import TARGETS, q_sample, to_x0_eps
+from course_lib.objective import denoising_loss
+from course_lib.runtime import describe_machine, make_generator, pick_autocast, pick_device
+from course_lib.sample import sample
+from course_lib.schedule import make_schedule, sampling_times, zero_terminal_snr
+from course_lib.shapes import count_parameters, format_trace, trace
+from course_lib.train import EMA, TrainConfig, train
+from course_lib.unet import UNet
+
+# %%
+device = pick_device()
+pictures = load_fashion_mnist("train")
+test = load_fashion_mnist("test", source="packaged").to(device)
+schedule = make_schedule("cosine")
+print(describe_machine())
+print(pictures)
+
+# %% [markdown]
+# The same symbols as in notebook 03: $x_t = a_t\,x_0 + b_t\,\varepsilon$ with $a_t$ = `schedule.signal[t]`, $b_t$ = `schedule.noise[t]`,
+# and $\bar\alpha_t = a_t^2$ = `schedule.alpha_bar[t]`. Pictures are (B, C, H, W) in [−1, 1], timesteps `t` are int64 (B,), from 1 to T = 1000.
+#
+# ## Tell the network the time
+#
+# ![A heat map of the time embedding: narrow stripes on the left of each half, broad ones on the right; beside it four entries as waves, from fast to slow.](../figures/04_time_embedding.png)
+#
+# One network serves all thousand timesteps, so it must know which one it is looking at: at t = 10 nearly everything it sees is picture, at
+# t = 990 nearly everything is noise. How should `t` enter?
+#
+# - **As the raw number:** 1 to 1000, beside pixels between −1 and 1. It would drown them.
+# - **As one more input plane filled with t/T,** as the `DoubleConvUNet` of notebook 02 can. Neighbors then differ by a thousandth,
+#   at the very place where a thousandth matters. And the plane enters once, at the top: every deeper layer must be handed the time by the one above.
+
+# %%
+snr = schedule.snr
+print(f"t/T moves by {1 / schedule.T}; signal-to-noise ratio: {snr[1]:,.0f} at t = 1, {snr[2]:,.0f} at t = 2")
+assert snr[2] < snr[1] / 2
+
+# %% [markdown]
+# One step more than halves the signal-to-noise ratio, and the plane hardly moves. A **sinusoidal embedding** writes t as the hands of many
+# clocks, fast ones for the fine differences and slow ones for the coarse. With `dim` = d entries and $i = 0, \dots, d/2-1$:
+#
+# $$e_i(t) = \cos(\omega_i t), \qquad e_{d/2+i}(t) = \sin(\omega_i t), \qquad \omega_i = 10000^{-2i/d}$$
+
+
+# %%
+def my_embedding(t, dim):
+    """t (B,) to (B, dim)."""
+    i = torch.arange(dim // 2)
+    omega = 10000.0 ** (-2 * i / dim)
+    angle = t[:, None] * omega  # (B, dim / 2)
+    return torch.cat([angle.cos(), angle.sin()], dim=1)
+
+
+t_all = torch.arange(1, schedule.T + 1)
+torch.testing.assert_close(my_embedding(t_all, 32), sinusoidal_embedding(t_all, 32), atol=1e-3, rtol=0)
+viz.plot_time_embedding(sinusoidal_embedding(t_all, 32), t_all)
+
+# %% [markdown]
+# Because $\cos\cos + \sin\sin$ is the cosine of the difference, the distance of two embeddings depends on the distance of their
+# times alone. Neighbors are as easy to tell apart at t = 1 as at t = 999:
+
+# %%
+e = sinusoidal_embedding(t_all, 32)
+steps = (e[1:] - e[:-1]).norm(dim=1)
+print(f"distance of neighbors: {steps.min():.2f} to {steps.max():.2f}; length of each embedding: {e[0].norm():.2f}")
+assert (steps - 1.17).abs().max() < 0.005 and (e.norm(dim=1) - 4).abs().max() < 1e-3
+viz.plot_curves({"from t = 300": (t_all, (e - e[299]).norm(dim=1))}, xlabel="t", ylabel="distance", mark=300)
+
+# %% [markdown]
+# ### How a block reads it
+#
+# Two linear layers turn the embedding into a vector `emb` (B, 128). Each residual block makes from it two numbers per channel, a **scale**
+# and a **shift**, and applies them to its normalized maps h (B, C, H, W):
+#
+# $$h \leftarrow (1 + \text{scale}) \cdot \text{norm}(h) + \text{shift}$$
+#
+# So the time can turn any channel of any block up, down or off. Here is the whole block, beside the library's:
+
+# %%
+block = load_shipped().model.down[0].res  # of the trained network that comes with the course
+g = make_generator(0)
+x, emb = torch.randn(2, 32, 14, 14, generator=g), torch.randn(2, 128, generator=g)
+with torch.no_grad():
+    h = block.conv1(F.silu(block.norm1(x)))
+    scale, shift = block.scale_shift(F.silu(emb))[:, :, None, None].chunk(2, dim=1)  # each (2, 32, 1, 1)
+    h = block.conv2(F.silu((1 + scale) * block.norm2(h) + shift))
+    torch.testing.assert_close(x + h, block(x, emb), atol=1e-4, rtol=1e-4)
+
+new = ResBlock(32, 32, emb=128)
+assert torch.equal(new(x, emb), x)
+print("a new block hands on its input, bit for bit")
+
+# %% [markdown]
+# The last line holds because the second convolution starts at zero: a new block is its shortcut, and learns to add something.
+# What does a *trained* block do with the time? Its gain, 1 + scale, for the four channels that move most:
+
+# %%
+with torch.no_grad():
+    shipped = load_shipped().model
+    gain = 1 + shipped.down[0].res.scale_shift(F.silu(shipped.time(t_all)))[:, :32]  # (1000, 32)
+most = gain.std(dim=0).argsort(descending=True)[:4]
+viz.plot_curves({f"channel {c}": (t_all, gain[:, c]) for c in most.tolist()}, xlabel="t", ylabel="1 + scale")
+
+# %% [markdown]
+# **What did you see?**
+#
+# <details><summary>Answer</summary>
+#
+# The gains are smooth in t: from fast and slow clocks the network has mixed slow curves of its own. They change most at the ends of
+# the time axis, where the task changes most from one timestep to the next.
+#
+# </details>
+#
+# ## Look at the network
+#
+# ![The U-Net as a U: 28×28 pixels become 14×14, then 7×7 at the bottom, and come back up; arrows carry the skips across.](../figures/04_unet.png)
+#
+# `UNet()` is notebook 02's U with three changes. Residual blocks that know the time replace the double convolutions. Attention, where
+# maps are 7×7, lets each place look at all others. And the picture is first cut into **patches** of 2×2 pixels, which become 4 channels,
+# (B, 1, 28, 28) to (B, 4, 14, 14): the widest maps have a quarter of the pixels, which is what makes three minutes enough.
+
+# %%
+torch.manual_seed(0)  # the initial weights
+model = UNet()
+rows = trace(model, torch.zeros(1, 1, 28, 28), torch.tensor([1]), depth=2)
+print(format_trace(rows))
+assert count_parameters(model) == 727_972
+viz.plot_unet(rows)
+
+# %% [markdown]
+# ## Ask for the noise
+#
+# **What we want** is a step back, from $x_t$ to a less noisy $x_s$. Notebook 03 has it, the posterior $q(x_s \mid x_t, x_0)$, but it needs
+# the picture $x_0$, which a sampler does not have. So a network $f(x_t, t)$ guesses. Of all guesses, the mean of all pictures that could
+# hide in $x_t$ has the least squared error, and that is what training approaches.
+#
+# Picture and noise are tied together by $x_t$: who knows one knows the other. DDPM asks for the noise, $\hat\varepsilon$ = `eps_hat`.
+#
+# ### Exercise 1 — the picture behind the noise  (difficulty 1 of 3, 5 minutes)
+#
+# Solve $x_t = \sqrt{\bar\alpha_t}\,x_0 + \sqrt{1-\bar\alpha_t}\,\varepsilon$ for $x_0$, with the guess `eps_hat` in place of $\varepsilon$.
+# Each picture has its own t: make `alpha_bar[t]`, of shape (B,), fit (B, C, H, W).
+
+
+# %%
+def my_x0_hat(x_t, eps_hat, t, alpha_bar):
+    """x_t and eps_hat (B, C, H, W), t (B,), alpha_bar (T+1,); returns x0_hat like x_t."""
+    return ...  # your code
+
+
+# %%
+check("x0_hat", my_x0_hat)
+
+# %% [markdown]
+# <details><summary>Hint 1</summary>
+#
+# Bring the noise to the other side, then divide. The weights are square roots of `alpha_bar[t]` and of `1 - alpha_bar[t]`.
+#
+# </details>
+# <details><summary>Hint 2</summary>
+#
+# `alpha_bar[t].view(-1, 1, 1, 1)` has shape (B, 1, 1, 1) and broadcasts over channels, rows and columns.
+#
+# </details>
+# <details><summary>Solution</summary>
+#
+# `from course_lib.forward import to_x0_eps; help(to_x0_eps)`: with kind `"eps"` the first of the two results. Its source is in course_lib/forward.py.
+#
+# </details>
+#
+# ### From the bound to one line
+#
+# If the network's reverse step is a Gaussian with the posterior's variance, its mismatch with the posterior (a KL divergence) is a
+# weighted squared error of the noise (DDPM, eq. 12, for s = t − 1):
+#
+# $$L_t = \underbrace{\frac{\beta_t}{2\,\alpha_t\,(1-\bar\alpha_{t-1})}}_{w_t}\; \mathbb{E}\,\lVert \varepsilon - \hat\varepsilon(x_t, t) \rVert^2$$
+#
+# with $\alpha_t = 1 - \beta_t$. Here is $w_t$, the weight (t = 1 is a case of its own, since $\bar\alpha_0 = 1$):
+
+# %%
+beta, alpha_bar = schedule.beta, schedule.alpha_bar
+w = beta[2:] / (2 * (1 - beta[2:]) * (1 - alpha_bar[1:-1]))
+print(f"w at t = 2: {w[0]:.2f}, smallest: {w.min():.4f}, at t = T: {w[-1]:.0f}")
+assert w[0] > 100 * w.min() and w[-1] > 100 * w.min()
+viz.plot_curves({"w_t": (t_all[1:], w)}, xlabel="t", ylabel="weight in the bound", logy=True)
+
+# %% [markdown]
+# The bound cares most for both ends: the last touches, which nobody sees, and the first step out of pure noise. DDPM drops the weight
+# and gets better pictures. What is left is $L_\text{simple}$ (eq. 14), the loss of this course, with t uniform on 1..T:
+#
+# $$L_\text{simple} = \mathbb{E}_{x_0,\,t,\,\varepsilon}\ \lVert \varepsilon - \hat\varepsilon(a_t x_0 + b_t \varepsilon,\ t) \rVert^2 \quad\text{(mean over pixels)}$$
+#
+# ### Exercise 2 — the loss  (difficulty 2 of 3, 5 minutes)
+#
+# Write it: mix $x_t$ as in notebook 03, ask `model(x_t, t)`, compare with `eps`. Return one number, the mean over batch and pixels.
+
+
+# %%
+def my_loss(model, x0, t, eps, alpha_bar):
+    """x0 and eps (B, C, H, W), t (B,), alpha_bar (T+1,); returns a scalar."""
+    return ...  # your code
+
+
+# %%
+check("loss", my_loss)
+
+# %% [markdown]
+# <details><summary>Hint 1</summary>
+#
+# Three lines: `x_t`, `eps_hat`, and the mean of the square of a difference.
+#
+# </details>
+# <details><summary>Solution</summary>
+#
+# `from course_lib.objective import denoising_loss; help(denoising_loss)`: it keeps one number per picture; `.mean()` makes it one. The next cell uses it.
+#
+# </details>
+#
+# ### The loss at the start is 1
+#
+# The last convolution of `UNet` starts at zero, so a new network answers 0 everywhere. Its loss is then the mean of $\varepsilon^2$,
+# and that is the variance of standard normal noise: 1. Over n numbers such a mean scatters by $\sqrt{2/n}$.
+
+# %%
+g = make_generator(0, device)
+x0 = test[:256]
+t = torch.randint(1, schedule.T + 1, (256,), generator=g, device=device)
+eps = torch.randn(x0.shape, generator=g, device=device)
+
+model = model.to(device)
+with torch.no_grad():
+    a, b = schedule.at(t, x0)  # each (256, 1, 1, 1)
+    eps_hat = model(a * x0 + b * eps, t)
+    loss = (eps_hat - eps).square().mean()
+    torch.testing.assert_close(loss, denoising_loss(model, schedule, x0, t, eps).mean())
+scatter = math.sqrt(2 / eps.numel())
+print(f"largest answer: {eps_hat.abs().max():.1f}, loss at the start: {loss:.4f} ± {scatter:.4f}")
+assert eps_hat.abs().max() == 0 and abs(loss - 1) < 5 * scatter
+
+# %% [markdown]
+# This is a free test of any training code. A start far above 1 means that the output layer is not small; a start far below 1, that
+# the answer leaks into the input or that noise and target have the wrong scale.
+#
+# ### Other things to ask for
+#
+# | target | the network predicts | known from |
+# |---|---|---|
+# | `eps` | the noise | DDPM |
+# | `x0` | the picture | DDPM tried it; cold diffusion |
+# | `v` | $a_t\,\varepsilon - b_t\,x_0$ | progressive distillation (arXiv:2202.00512) |
+# | `velocity` | $\varepsilon - x_0$ | flow matching (arXiv:2210.02747) |
+#
+# Each gives back the pair ($\hat x_0$, $\hat\varepsilon$), with one exception. If no picture is left in x_T, $a_T = 0$, its noise says
+# nothing about the picture: Exercise 1 divides by zero. The library refuses:
+
+# %%
+print("targets:", TARGETS)
+try:
+    to_x0_eps("eps", zero_terminal_snr(schedule), eps[:2], eps[:2], schedule.T)
+except ValueError as error:
+    print(error)
+
+# %% [markdown]
+# ## Overfit one batch
+#
+# ![Loss of one batch seen again and again: from 1 down to nearly nothing.](../figures/04_overfit.png)
+#
+# Before you spend minutes (or weeks) on training, spend seconds: give the network the same 16 pictures, the same t and the same noise in
+# each update. It has far more parameters than there are numbers to remember, so the loss must go towards 0. If it does not, something
+# is broken, such as a gradient that does not arrive or a wrong target, and no amount of data will mend it.
+#
+# One training step is five lines:
+
+
+# %%
+def step_once(model, optimizer, x0, t, eps):
+    """One update; returns the loss before it, a scalar tensor."""
+    loss = denoising_loss(model, schedule, x0, t, eps).mean()  # forward
+    optimizer.zero_grad()  # forget the last gradient
+    loss.backward()  # gradient of each parameter
+    torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)  # at most of length 1
+    optimizer.step()
+    return loss.detach()
+
+
+torch.manual_seed(0)
+small = UNet().to(device)
+optimizer = torch.optim.AdamW(small.parameters(), lr=2e-3, weight_decay=0.0)
+few = (test[:16], t[:16], eps[:16])
+losses = [step_once(small, optimizer, *few).item() for _ in range(120)]
+print(f"first {losses[0]:.3f}, last {losses[-1]:.4f}")
+assert losses[-1] < 0.05
+viz.plot_loss(losses, smooth=0.5, reference={"predicting 0": 1.0}, logy=True)
+
+# %% [markdown]
+# Has it understood anything? The same pictures at the same timesteps, with fresh noise:
+
+# %%
+fresh = torch.randn(few[0].shape, generator=g, device=device)
+with torch.no_grad():
+    renewed = denoising_loss(small, schedule, test[:16], t[:16], fresh).mean().item()
+print(f"noise it has seen {losses[-1]:.4f}, fresh noise {renewed:.4f}, {renewed / losses[-1]:.0f} times as much")
+assert renewed > 5 * losses[-1]
+
+# %% [markdown]
+# **What did you see?**
+#
+# <details><summary>Answer</summary>
+#
+# It has learned this noise by heart. That is what was asked: the test is about the code, not about the network. In real training each update
+# draws new pictures, new timesteps and new noise, so there is nothing to learn by heart.
+#
+# </details>
+#
+# ## Train for three minutes
+#
+# ![The loss of a three-minute run: it drops steeply from 1, then creeps down.](../figures/04_loss.png)
+#
+# DDPM's algorithm 1 is a loop around that step. As a generator it hands out each loss, and whoever calls it may look at anything in between:
+
+
+# %%
+def my_train(model, pictures, config):
+    """Train for config.steps updates; yields the loss of each."""
+    optimizer = torch.optim.AdamW(model.parameters(), lr=config.lr, weight_decay=0.0)
+    order = batches(len(pictures), config.batch_size, make_generator(config.seed))
+    g = make_generator(config.seed, device)
+    for step in range(1, config.steps + 1):
+        x0 = pictures[next(order)].to(device)
+        t = torch.randint(1, schedule.T + 1, (len(x0),), generator=g, device=device)
+        eps = torch.randn(x0.shape, generator=g, device=device)
+        for group in optimizer.param_groups:
+            group["lr"] = config.learning_rate(step, (step - 1) / config.steps)
+        yield step_once(model, optimizer, x0, t, eps).item()
+
+
+# %% [markdown]
+# The library's `train` is this loop, plus time limits, autocast and averaging. From equal weights and one seed the two must agree:
+
+# %%
+config = TrainConfig(steps=6, batch_size=16, lr=2e-3, warmup=0, seed=1)
+torch.manual_seed(0)
+mine = UNet().to(device)
+theirs = copy.deepcopy(mine)
+my_losses = torch.tensor(list(my_train(mine, pictures, config)))
+their_losses = torch.stack([update.loss for update in train(theirs, schedule, pictures, config)]).cpu()
+print(my_losses)
+torch.testing.assert_close(my_losses, their_losses, atol=0.005, rtol=0)
+
+# %% [markdown]
+# The learning rate rises over the first updates (`warmup`), then falls along half a cosine to a hundredth, so that the weights come to rest.
+#
+# ### Average the weights
+#
+# Weights jitter from batch to batch; their running average, an **EMA**, jitters less, and it is the average that we sample from. With decay d:
+#
+# $$\text{average} \leftarrow d \cdot \text{average} + (1 - d) \cdot \text{weights}$$
+#
+# ### Exercise 3 — the running average  (difficulty 1 of 3, 3 minutes)
+
+
+# %%
+def my_ema(average, weights, decay):
+    """Two tensors of one shape and a number; returns the new average."""
+    return ...  # your code
+
+
+# %%
+check("ema", my_ema)
+
+# %% [markdown]
+# <details><summary>Hint 1</summary>
+#
+# With a decay near 1 the average hardly moves.
+#
+# </details>
+# <details><summary>Solution</summary>
+#
+# `from course_lib.train import EMA; help(EMA.update)`; in course_lib/train.py, where one fused call does it for all parameters.
+#
+# </details>
+#
+# Such an average looks back over about $1/(1-d)$ updates. Your run has perhaps a thousand. What share of the average would then still be
+# the random start? With a plain average $d^n$. The library limits d to $(1+n)/(10+n)$ at update n, which forgets the start at once:
+
+# %%
+n = 1000
+for d in (0.995, 0.999):
+    limited = math.prod(min(d, (1 + i) / (10 + i)) for i in range(1, n + 1))
+    print(f"d = {d}: looks back {1 / (1 - d):.0f} updates; share of the start {d**n:.1%}, limited {limited:.0e}")
+assert round(0.999**n, 2) == 0.37 and 0.995**n < 0.01 and limited < 1e-15
+
+# %% [markdown]
+# A plain 0.999 is too slow here: it would look back over the whole run, and 37 % of it would be random weights. We take 0.995, which suits
+# short runs; shipped weights, trained far longer, can afford more.
+#
+# ### Run it
+#
+# Two things make it quick. `channels_last` stores the channels of a pixel side by side, which convolutions like. `pick_autocast` tries
+# whether this machine multiplies faster in bfloat16. The limit is a time, not a number of updates, so it takes three minutes on any
+# machine; a faster one gets further. `draw` makes 16 pictures in 20 steps with the averaged weights, always from the same noise.
+
+# %%
+torch.manual_seed(0)
+model = UNet().to(device, memory_format=torch.channels_last)
+ema = EMA(model, 0.995)
+config = TrainConfig(minutes=3, batch_size=32, lr=2e-3, warmup=20)
+x_T = torch.randn(16, 1, 28, 28, generator=make_generator(1, device), device=device)
+
+
+def draw(model=ema.model, steps=20):
+    """Sixteen samples; notebook 05 is about how."""
+    times = sampling_times(schedule.T, steps)
+    return sample(model, schedule, x_T, times=times, eta=1.0, generator=make_generator(2, device))
+
+
+@torch.no_grad()
+def held_out(model, count=64):
+    """Loss on test pictures, always with the same timesteps and noise."""
+    g = make_generator(3, device)
+    t = torch.linspace(1, schedule.T, count).long().to(device)
+    eps = torch.randn(count, 1, 28, 28, generator=g, device=device)
+    return denoising_loss(model, schedule, test[:count], t, eps).mean().item()
+
+
+# %%
+monitor = widgets.TrainingMonitor(draw=draw, draw_every=30, reference={"predicting 0": 1.0})
+display(monitor)
+autocast = pick_autocast(device)
+half_way, history = None, []
+for update in monitor.watch(train(model, schedule, pictures, config, ema=ema, autocast=autocast)):
+    if update.progress >= 0.05 * (len(history) + 1):  # twenty times in all
+        history.append((update.step, held_out(model), held_out(ema.model)))
+    if half_way is None and update.progress >= 0.5:
+        half_way = copy.deepcopy(model), copy.deepcopy(ema.model)
+
+# %%
+last = monitor.losses[-(len(monitor.losses) // 5) :]  # one batch alone says little
+final = sum(last) / len(last)
+print(f"{update.step:,} updates in {update.seconds:.0f} s, loss {final:.3f}, autocast: {autocast}")
+assert final < 0.5  # loose on purpose: a slow or busy machine must meet it too
+viz.show_grid(draw(steps=50), title="16 samples of the averaged weights, 50 steps")
+
+# %% [markdown]
+# **What did you see?**
+#
+# <details><summary>Answer</summary>
+#
+# The loss falls off a cliff and then creeps: noise is soon told from not noise; the rest is learning what clothes are. The samples are noise at first, then blots, then garments, and they go on improving while the loss hardly moves.
+# A single loss value says little, because each batch draws its own timesteps: that is the jitter, and the next section.
+#
+# </details>
+#
+# ## See what it learned
+#
+# ### Loss by timestep
+#
+# ![Mean loss against the timestep: high bars at small t, falling steadily to almost nothing at large t.](../figures/04_loss_by_timestep.png)
+#
+# A thousand test pictures, one at each timestep:
+
+# %%
+net = ema.model
+x0 = test[: schedule.T]
+eps = torch.randn(x0.shape, generator=make_generator(4, device), device=device)
+t = t_all.to(device)
+with torch.no_grad():
+    by_time = denoising_loss(net, schedule, x0, t, eps)
+early, late = by_time[:100].mean(), by_time[-100:].mean()
+print(f"mean loss: {early:.3f} for t up to 100, {late:.3f} for t above 900")
+assert early > 3 * late
+viz.plot_loss_by_timestep(t, by_time, schedule.T)
+
+# %% [markdown]
+# **Which timesteps are hard, and why?**
+#
+# <details><summary>Answer</summary>
+#
+# Small t. There the input is almost all picture, and the noise to be found is a whisper in it: at t = 1 it is weighted with less than a hundredth.
+# Whatever the network cannot tell from texture, it cannot report, so the loss goes towards 1. At large t the input is almost all noise, and
+# handing it on is nearly the right answer.
+#
+# </details>
+#
+# Careful: an easy timestep is not one where the network knows the picture. From Exercise 1,
+#
+# $$\lVert x_0 - \hat x_0 \rVert^2 = \frac{b_t^2}{a_t^2}\, \lVert \varepsilon - \hat\varepsilon \rVert^2$$
+#
+# so the same error of the noise is a tiny error of the picture at small t and a huge one at large t:
+
+# %%
+with torch.no_grad():
+    x_t, _ = q_sample(schedule, x0, t, eps)
+    x0_hat, eps_hat = to_x0_eps("eps", schedule, net(x_t, t), x_t, t)
+picture_error = (x0 - x0_hat).square().mean(dim=(1, 2, 3))  # (1000,)
+snr = schedule.snr[1:].float().to(device)
+torch.testing.assert_close(picture_error, by_time / snr, rtol=0.02, atol=1e-6)
+
+for low in (1, 201, 401, 601, 801):
+    part = slice(low - 1, low + 99)
+    print(
+        f"t = {low:3d} to {low + 99:3d}: noise error {by_time[part].mean():.3f}, picture error {picture_error[part].mean():.4f}"
+    )
+assert picture_error[800:900].mean() > 3 * picture_error[:100].mean()
+assert schedule.noise[1] < 0.01 and 1 / schedule.signal[-1] > 20_000
+
+# %% [markdown]
+# ### x0_hat at every timestep
+#
+# Drag **t** over pictures that the network has never seen. The bottom row is what it believes to be behind the noise.
+
+# %%
+widgets.x0_hat_explorer(net, schedule, test[:8], t=300)
+
+# %% [markdown]
+# **What did you see?**
+#
+# <details><summary>Answer</summary>
+#
+# At small t the guess is the picture. In the middle prints and straps go, and the outline stays: $\hat x_0$ is a mean over all pictures that
+# could be there, and a mean is blurred. Far out it turns into an all-purpose garment, then into specks: at t = T dividing by
+# $a_T$ multiplies each small error by more than 20,000. So nobody jumps from noise to picture in one step;
+# notebook 05 takes many short ones, and asks again after each.
+#
+# </details>
+#
+# ### EMA or not
+#
+# ![Two rows of samples from the same noise, half-way through training: with the weights of the moment, and with their average.](../figures/04_ema.png)
+#
+# The weights of the moment and their average, on the same test pictures with the same noise, all through the run:
+
+# %%
+seen, plain, averaged = zip(*history, strict=True)
+half = len(history) // 2
+print(f"half-way: weights {plain[half]:.4f}, average {averaged[half]:.4f}")
+print(f"end:      weights {plain[-1]:.4f}, average {averaged[-1]:.4f}")
+assert abs(averaged[-1] / plain[-1] - 1) < 0.1
+curves = {"weights": (seen[2:], plain[2:]), "average": (seen[2:], averaged[2:])}
+viz.plot_curves(curves, xlabel="updates", ylabel="loss on test pictures")
+
+# %% [markdown]
+# And in pictures, from the same x_T:
+
+# %%
+chosen = {
+    "weights, half-way": half_way[0],
+    "average, half-way": half_way[1],
+    "weights, end": model,
+    "average, end": net,
+}
+viz.show_rows({name: draw(one)[:8] for name, one in chosen.items()})
+
+# %% [markdown]
+# **What did you see?**
+#
+# <details><summary>Answer</summary>
+#
+# While the learning rate is high, the average is a little ahead of the weights and its curve is calmer. At the end both are one: the learning rate
+# has gone down, the weights no longer jitter, and there is nothing left to average out. An EMA pays where one samples in the middle of a run,
+# or where the learning rate stays high; it costs a second copy of the weights. Do not expect more of it in three minutes.
+#
+# </details>
+#
+# ### Save it
+#
+# A checkpoint is two files: the weights and the schedule's tables as safetensors (numbers only, no code), and a JSON file that says what they are.
+
+# %%
+details = {
+    "updates": update.step,
+    "minutes": round(update.seconds / 60, 2),
+    "data": pictures.sha256,
+    "loss": round(final, 4),
+}
+path = save_checkpoint("my_unet.safetensors", net, schedule, target="eps", details=details)
+print(path.with_suffix(".json").read_text())
+
+# %%
+loaded = load_checkpoint(path, device)
+again = loaded.model.to(memory_format=torch.channels_last)
+with torch.no_grad():
+    assert torch.equal(again(x_T, t[:16]), net(x_T, t[:16]))
+print(f"same output, bit for bit; trained with the {loaded.schedule.name} schedule to predict {loaded.target}")
+
+# %% [markdown]
+# Bit for bit needs the same machine and the same memory order, hence `channels_last` again: another order adds the same numbers in
+# another sequence and rounds differently in the last digits. Notebook 05 samples from `my_unet.safetensors`, if it finds it.
+#
+# ## In three lines
+#
+# - The network sees $x_t$ and, through a scale and a shift in each block, the time; it answers with the noise.
+# - The loss is the mean squared error of that answer. It starts at 1, must go to 0 on one batch, and is highest at small t.
+# - From $\hat\varepsilon$ comes $\hat x_0$: a mean over all pictures that could be there, so it is blurred where much noise is.
+#
+# ## Honest limits
+#
+# - Three minutes give clothes that can be told apart, not good ones. Notebook 05 shows what the same network does after a longer training.
+# - The loss does not measure how good samples look, and looking at 16 of them is no measurement either.
+# - How many updates fit into three minutes depends on the machine, and so do the last two digits of everything above.
+# - The network has seen grey 28×28 pictures of clothes with a black background. It knows nothing else.
+#
+# ## On your own
+#
+# 1. Train with `target="v"` in `TrainConfig` (pass `target` to the loss, to `sample` and to the explorer too). Where does x0_hat differ most?
+# 2. Break `step_once`: leave out `zero_grad`. Does overfitting one batch notice? What if x_t is mixed without the square roots?
+# 3. Draw timesteps below 200 only. What becomes of the loss, and what of the samples?
+# 4. Train with `make_schedule("linear")` for the same three minutes, and compare the loss by timestep. Why must losses of two schedules not be compared?
+#
+# ## References
+#
+# - Ho, Jain, Abbeel 2020, *Denoising diffusion probabilistic models*, arXiv:2006.11239. Section 3 derives the loss; algorithm 1 is your loop.
+# - Nichol, Dhariwal 2021, *Improved denoising diffusion probabilistic models*, arXiv:2102.09672. The cosine schedule, and which timesteps carry the bound.
+# - Dhariwal, Nichol 2021, *Diffusion models beat GANs on image synthesis*, arXiv:2105.05233. Scale and shift by the time, and other choices in the U-Net, tried one by one.
+# - Salimans, Ho 2022, *Progressive distillation for fast sampling of diffusion models*, arXiv:2202.00512. Section 4 and appendix D: the v target and what weighting each target implies.
+# - Karras et al. 2022, *Elucidating the design space of diffusion-based generative models*, arXiv:2206.00364. What changes if one asks for network inputs and outputs of unit variance at every noise level.
