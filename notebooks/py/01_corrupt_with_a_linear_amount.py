@@ -204,7 +204,8 @@ viz.show_rows(rows, titles=[f"{u:.2f}" for u in u28[some]])
 # `corrupt` does the reshaping for you, and refuses amounts of any other length.
 #
 # </details>
-#
+
+# %% [markdown]
 # Now from 0 to 1 in eleven steps, with the same noise along a row:
 
 # %%
@@ -226,10 +227,8 @@ viz.show_rows(kinds, titles=[f"{u:g}" for u in amounts])
 # %%
 drawn = {kind: corrupt(x, 1.0, kind, generator=make_generator(4))[0] for kind in ("gaussian", "uniform")}
 for kind, n in drawn.items():
-    outside, on_screen = (n.abs() > 1).float().mean(), to_float(to_uint8(n))
-    print(
-        f"{kind:9} variance {n.var():.3f}, outside [-1, 1]: {outside:5.1%}, variance on the screen {on_screen.var():.3f}"
-    )
+    outside, shown = (n.abs() > 1).float().mean(), to_float(to_uint8(n))
+    print(f"{kind:9} variance {n.var():.3f}, {outside:5.1%} outside [-1, 1], variance on the screen {shown.var():.3f}")
 
 gaussian, uniform = drawn["gaussian"], drawn["uniform"]
 assert abs(gaussian.var() - 1) < 0.01 and abs(uniform.var() - 1 / 3) < 0.005
@@ -251,7 +250,8 @@ widgets.corruption_explorer(ten, noise="uniform", amount=0.6, columns=10)
 #
 # <details><summary>Answer</summary>
 #
-# At the same amount, uniform noise hides less: its standard deviation is √⅓ ≈ 0.58 of the Gaussian's. What hides a picture is the noise's variance, hardly its shape.
+# At the same amount, uniform noise hides less: its standard deviation is √⅓ ≈ 0.58 of the Gaussian's. What hides a picture is the noise's variance,
+# hardly the shape of its histogram (a task at the end lets you test that).
 # Diffusion takes Gaussian noise for another reason: the sum of two Gaussian draws is Gaussian again, while two uniform draws add up to a triangle.
 # Notebook 03 needs that, to replace a thousand small steps by one.
 #
@@ -392,7 +392,8 @@ viz.show_rows(rows, titles=columns, span=2.5)
 # *Rooted* has the same size too, but is noisier than *rescaled* below amount ½ and less noisy above it: it walks the same road at another pace.
 #
 # </details>
-#
+
+# %% [markdown]
 # Both roads lie ahead of you:
 #
 # - Notebook 03 takes the roots, and calls $1-u$ there $\bar\alpha_t$: the weights $\sqrt{\bar\alpha_t}$ and $\sqrt{1-\bar\alpha_t}$ make a **variance-preserving** process.
@@ -486,7 +487,7 @@ viz.plot_curves(
 #
 # - Blur the noise with `blur`, divide by its standard deviation, and hand it to `corrupt(x, amount, noise)`. The variance is 1 as before. At which amount do pictures vanish now, and why?
 # - Load the pictures with `size=16` and `size=32`. Does the collapse of recognition move?
-# - Scale uniform noise to variance 1 and draw the recognition curve again. Does the kind of noise matter at all?
+# - Give `recognized` uniform noise scaled to variance 1, and draw the curve again. Does the kind of noise matter at all?
 # - Put your own photos into a folder and load them with `course_lib.data.load_folder(path, size=64)`. What is their variance, and where is the bottom of the sag?
 #
 # ## References
