@@ -27,5 +27,5 @@ if __name__ == "__main__":
         arrays[f"{split}_images"] = full.images[chosen, 0].numpy()
         arrays[f"{split}_labels"] = full.labels[chosen].numpy().astype(np.uint8)
     PACKAGED.parent.mkdir(exist_ok=True)
-    np.savez_compressed(PACKAGED, **arrays)
+    np.savez_compressed(PACKAGED, allow_pickle=False, **arrays)
     print({name: array.shape for name, array in arrays.items()}, f"{PACKAGED.stat().st_size:,} bytes in {PACKAGED}")

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import os
 import re
 import shutil
 import subprocess
@@ -197,7 +198,7 @@ def errors_in(outputs: list[Any]) -> Iterator[str]:
 
 def scan(paths: list[Path]) -> list[str]:
     """The errors that executed notebooks hold, also those inside widgets, which no test runner sees."""
-    problems = []
+    problems: list[str] = []
     for path in paths:
         notebook = read(path)
         problems += long_cells(notebook, path)
@@ -215,17 +216,19 @@ def scan(paths: list[Path]) -> list[str]:
     return problems
 
 
-def run(names: list[str]) -> list[str]:
+def run(names: list[str], folder: Path = NOTEBOOKS, executed: Path = EXECUTED) -> list[str]:
     """Execute copies of the notebooks one after the other, in full, then scan the copies."""
-    chosen = [path for _, path in pairs() if not names or any(path.stem.startswith(Path(name).stem) for name in names)]
+    prefixes = tuple(Path(name).stem for name in names) or ("",)
+    chosen = [path for _, path in pairs(folder) if path.stem.startswith(prefixes)]
     missing = [name_of(path) for path in chosen if not path.exists()]
     if missing or not chosen:
-        return [f"no notebook to run: {', '.join(missing) or 'none is called ' + ' or '.join(names)}; run `{MEND}`."]
-    shutil.rmtree(EXECUTED, ignore_errors=True)
-    EXECUTED.mkdir(parents=True)
-    copies = [Path(shutil.copy(path, EXECUTED)) for path in chosen]
+        return [f"no notebook to run: {', '.join(missing) or 'no name starts with ' + ' or '.join(prefixes)}."]
+    shutil.rmtree(executed, ignore_errors=True)
+    executed.mkdir(parents=True)
+    copies = [Path(shutil.copy(path, executed)) for path in chosen]
     command = [sys.executable, "-m", "pytest", "--nbmake", "--overwrite", "--nbmake-timeout=1200", "--durations=0"]
-    status = subprocess.run([*command, "-p", "no:cacheprovider", "-v", *map(str, copies)], cwd=ROOT).returncode
+    command += ["-v", "-p", "no:cacheprovider", f"--rootdir={executed}", "-c", os.devnull]
+    status = subprocess.run([*command, *map(str, copies)], cwd=executed).returncode
     failed = [f"pytest ended with status {status}: see its report above."] if status else []
     return failed + scan(copies)
 

@@ -26,7 +26,7 @@ NEWEST_TRIED = (3, 13)
 EXTRAS = "test,dev"
 GB = 1e9
 # PyTorch for Linux brings NVIDIA's libraries along, with or without a GPU.
-NEEDED = {"linux": (7.5, 4.0), "other": (2.5, 1.5)}  # GB for .venv, GB for the downloads
+NEEDED = {"linux": (6.7, 3.0), "other": (2.5, 1.5)}  # GB for .venv, GB for the downloads
 
 
 def version_problem(version):
@@ -125,7 +125,7 @@ def install():
     command += ["constraints.txt", "-e", ".[%s]" % EXTRAS]
     with io.open(LOG, "w", encoding="utf-8") as log:
         pip = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-        for raw in pip.stdout:
+        for raw in pip.stdout or ():
             line = raw.decode("utf-8", "replace")
             log.write(line)
             log.flush()

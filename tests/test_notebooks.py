@@ -1,0 +1,232 @@
+"""The notebooks' two forms, their rules, and a scan that sees what a test runner does not."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import nbformat
+import nbstripout
+import pytest
+
+import notebooks
+
+ROOT = Path(__file__).resolve().parent.parent
+NAMES = [path.stem for path, _ in notebooks.pairs()]
+CELLS = """# %% [markdown]
+# # Draw a line
+# with x² = 4
+
+# %%
+# %matplotlib inline
+x = 2
+
+# %%
+print(x)
+
+# %%
+print(x)
+
+# %% tags=["keep"]
+x**2
+"""
+
+# Notebooks that break behind a test runner's back.
+START = (
+    "# %%\nimport ipywidgets as w\nfrom IPython.display import display\n\n\ndef fail(x):\n    return 1 / x\n\n\n# %%\n"
+)
+BROKEN = {
+    "interact": "w.interact(fail, x=w.IntSlider(0))",
+    "interactive_output": "display(w.interactive_output(fail, {'x': w.IntSlider(0)}))",
+    "output_context": "out = w.Output()\nwith out:\n    fail(0)\nout",
+    "output_capture": "out = w.Output()\nout.capture()(fail)(0)\nout",
+    "output_in_a_box": "out = w.Output()\nbox = w.VBox([w.HBox([out])])\nwith out:\n    fail(0)\nbox",
+    "observe": "out, s = w.Output(), w.IntSlider(1)\ns.observe(out.capture()(lambda change: fail(s.value)), 'value')\n"
+    "s.value = 0\nw.VBox([s, out])",
+    "printed_traceback": "import traceback\n\ntry:\n    fail(0)\nexcept ZeroDivisionError:\n    traceback.print_exc()",
+}
+HEALTHY = "w.interact(fail, x=w.IntSlider(1, min=1))\nout = w.Output()\nwith out:\n    print(fail(2))\nout"
+
+
+# --- the committed notebooks ------------------------------------------------------------------------------------------
+
+
+def test_both_forms_agree() -> None:
+    assert NAMES
+    assert notebooks.check() == []
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_notebook_is_stripped(name: str) -> None:
+    path = notebooks.NOTEBOOKS / f"{name}.ipynb"
+    before = notebooks.read(path)
+    stripped = nbstripout.strip_output(notebooks.read(path), keep_output=False, keep_count=False, keep_id=True)
+    assert stripped == before
+    assert before.metadata.kernelspec.name == "python3"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_first_code_cell_finds_the_library(name: str) -> None:
+    blocks = re.findall(r"```python\n(.*?)\n```", (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8"), re.DOTALL)
+    assert len(blocks) == 1 and len(blocks[0].splitlines()) <= 12
+    cells = notebooks.read(notebooks.NOTEBOOKS / f"{name}.ipynb").cells
+    assert next(cell.source for cell in cells if cell.cell_type == "code") == blocks[0]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_notebook_says_what_it_asks_and_gives(name: str) -> None:
+    cells = notebooks.read(notebooks.NOTEBOOKS / f"{name}.ipynb").cells
+    text = "\n".join(cell.source for cell in cells if cell.cell_type == "markdown")
+    assert cells[0].source.startswith("# ")
+    for words in ("You will do", "You will learn", "You need"):
+        assert f"**{words}" in text
+    links = re.findall(r"(!?)\[([^\]]*)\]\((?!https?:|#)([^)#]+)[^)]*\)", text)
+    images = re.findall(r"<img\b[^>]*>", text)
+    for bang, alt, link in links:
+        assert (notebooks.NOTEBOOKS / link).exists(), f"{link} is not there"
+        assert alt or not bang, f"{link} has no alt text"
+    for image in images:
+        source = re.search(r'src="([^"]+)"', image)
+        assert re.search(r'alt="[^"]+"', image) and source is not None
+        assert source[1].startswith("https:") or (notebooks.NOTEBOOKS / source[1]).exists()
+
+
+@pytest.mark.parametrize("place", ["course/notebooks", "course", "beside"])
+def test_first_cell_works_without_an_installed_library(tmp_path: Path, place: str) -> None:
+    source = re.findall(r"```python\n(.*?)\n```", (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8"), re.DOTALL)[0]
+    (tmp_path / "course" / "notebooks").mkdir(parents=True)
+    (tmp_path / "course" / "course_lib").mkdir()
+    (tmp_path / "course" / "course_lib" / "__init__.py").write_text("here = True\n")
+    (tmp_path / "others").mkdir()
+    for name in ("torch", "matplotlib", "ipywidgets"):
+        (tmp_path / "others" / f"{name}.py").touch()
+    folder = tmp_path if place == "beside" else tmp_path / place
+    script = source + "\nimport course_lib\nassert course_lib.here\n"
+
+    def start(folder: Path) -> subprocess.CompletedProcess[str]:
+        environment = {**os.environ, "PYTHONPATH": str(tmp_path / "others")}
+        command = [sys.executable, "-S", "-c", script]  # -S: nothing that is installed can be found
+        return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
+
+    assert start(folder).returncode == 0
+    (tmp_path / "others" / "torch.py").unlink()
+    assert "This kernel has no torch. Choose the course's .venv" in start(folder).stderr
+    (tmp_path / "empty").mkdir()
+    assert "This kernel has no course_lib or torch." in start(tmp_path / "empty").stderr
+
+
+# --- from text to notebook and back -----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A folder with one notebook in both forms."""
+    (tmp_path / "py").mkdir()
+    (tmp_path / "py" / "01_draw.py").write_text(CELLS, encoding="utf-8")
+    assert notebooks.sync(tmp_path) == []
+    return tmp_path
+
+
+def test_sync_is_deterministic_and_leaves_no_outputs(folder: Path) -> None:
+    first = (folder / "01_draw.ipynb").read_bytes()
+    assert notebooks.check(folder) == []
+    assert notebooks.sync(folder) == [] and (folder / "01_draw.ipynb").read_bytes() == first
+    (folder / "01_draw.ipynb").unlink()
+    assert notebooks.sync(folder) == [] and (folder / "01_draw.ipynb").read_bytes() == first
+    cells = json.loads(first)["cells"]
+    assert [cell["cell_type"] for cell in cells] == ["markdown", "code", "code", "code", "code"]
+    assert "".join(cells[1]["source"]) == "%matplotlib inline\nx = 2"
+    assert cells[4]["metadata"] == {"tags": ["keep"]}
+    assert all(cell["outputs"] == [] and cell["execution_count"] is None for cell in cells[1:])
+
+
+def test_ids_of_other_cells_survive_an_edit() -> None:
+    before = [cell["id"] for cell in json.loads(notebooks.to_notebook(CELLS))["cells"]]
+    assert len(set(before)) == 5
+    more = CELLS.replace("# %%\nprint(x)", "# %%\ny = 1\n\n# %%\nprint(x)", 1)
+    after = [cell["id"] for cell in json.loads(notebooks.to_notebook(more))["cells"]]
+    assert after[:2] + after[3:] == before
+
+
+def edit(path: Path, change: tuple[str, str], *, later: float) -> None:
+    """Replace a text in a file, and set its time relative to that of the other form."""
+    text = path.read_text(encoding="utf-8")
+    assert change[0] in text
+    path.write_text(text.replace(*change), encoding="utf-8")
+    other = path.parent.parent / "01_draw.ipynb" if path.suffix == ".py" else path.parent / "py" / "01_draw.py"
+    os.utime(path, (other.stat().st_atime, other.stat().st_mtime + later))
+
+
+def test_edit_of_the_text_is_seen_and_synced(folder: Path) -> None:
+    edit(folder / "py" / "01_draw.py", ("x = 2", "x = 3"), later=10)
+    (problem,) = notebooks.check(folder)
+    assert "01_draw.ipynb and" in problem and "differ from cell 2 on: run `make notebooks`" in problem
+    assert notebooks.sync(folder) == [] and notebooks.check(folder) == []
+
+
+def test_edit_of_the_notebook_is_never_lost_silently(folder: Path) -> None:
+    edit(folder / "01_draw.ipynb", ("x = 2", "x = 3"), later=10)
+    edited = (folder / "01_draw.ipynb").read_bytes()
+    (problem,) = notebooks.sync(folder)
+    assert "adopt 01_draw" in problem and (folder / "01_draw.ipynb").read_bytes() == edited
+    assert notebooks.adopt("01_draw", folder) == [] and notebooks.check(folder) == []
+    assert "x = 3" in (folder / "py" / "01_draw.py").read_text(encoding="utf-8")
+    assert "does not exist" in notebooks.adopt("02_other", folder)[0]
+
+
+def test_outputs_and_missing_forms_are_refused(folder: Path) -> None:
+    path, text_path = folder / "01_draw.ipynb", folder / "py" / "01_draw.py"
+    executed = notebooks.read(path)
+    executed.cells[2].outputs = [nbformat.v4.new_output("stream", name="stdout", text="2\n")]
+    nbformat.write(executed, path)
+    assert "holds outputs or metadata" in notebooks.check(folder)[0]
+    path.unlink()
+    assert "has no" in notebooks.check(folder)[0] and "make notebooks" in notebooks.check(folder)[0]
+    assert notebooks.sync(folder) == []
+    text_path.unlink()
+    assert "adopt 01_draw" in notebooks.check(folder)[0] and "adopt 01_draw" in notebooks.sync(folder)[0]
+
+
+def test_long_cells_and_lost_headers_are_refused(folder: Path) -> None:
+    text_path = folder / "py" / "01_draw.py"
+    edit(text_path, ("x = 2", "\n".join(["x = 2"] * 24)), later=10)
+    assert notebooks.sync(folder) == [] and notebooks.check(folder) == []  # with %matplotlib these are 25
+    edit(text_path, ("x = 2\n", "x = 2\nx = 2\n"), later=20)
+    notebooks.sync(folder)
+    assert any("cell 2" in problem and "at most 25" in problem for problem in notebooks.check(folder))
+    text_path.write_text(CELLS, encoding="utf-8")
+    assert any("standard header" in problem for problem in notebooks.check(folder))
+
+
+# --- the scan of executed notebooks -----------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_scan_sees_what_the_test_runner_does_not(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "py").mkdir()
+    for name, code in {**BROKEN, "healthy": HEALTHY}.items():
+        (tmp_path / "py" / f"{name}.py").write_text(f"{START}{code}\n", encoding="utf-8")
+    assert notebooks.sync(tmp_path) == []
+    problems = notebooks.run([], tmp_path, tmp_path / "executed")
+    capfd.readouterr()
+    assert not any(problem.startswith("pytest ended") for problem in problems), "else the runner does see them"
+    for name in BROKEN:
+        assert any(f"{name}.ipynb" in problem and "ZeroDivisionError" in problem for problem in problems), name
+    assert not any("healthy" in problem for problem in problems)
+
+
+@pytest.mark.slow
+def test_run_fails_where_a_cell_fails(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "py").mkdir()
+    (tmp_path / "py" / "01_raise.py").write_text(f"{START}fail(0)\n\n# %%\nfail(1)\n", encoding="utf-8")
+    assert notebooks.sync(tmp_path) == []
+    problems = notebooks.run(["01_raise"], tmp_path, tmp_path / "executed")
+    assert "ZeroDivisionError" in capfd.readouterr().out
+    assert any(problem.startswith("pytest ended with status 1") for problem in problems)
+    assert any("cell 2: ZeroDivisionError" in problem for problem in problems)
+    assert any("cell 3: was not executed" in problem for problem in problems)
+    assert "no notebook to run" in notebooks.run(["02"], tmp_path, tmp_path / "executed")[0]

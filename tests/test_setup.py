@@ -1,0 +1,300 @@
+"""The set-up: three lists of packages that agree, refusals that say what to do, a server for this machine alone."""
+
+from __future__ import annotations
+
+import ast
+import os
+import re
+import socket
+import subprocess
+import sys
+import time
+import tomllib
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from importlib import metadata
+from pathlib import Path
+
+import pytest
+import yaml
+from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
+from packaging.utils import canonicalize_name
+
+import open_lab
+import setup_env
+
+ROOT = Path(__file__).resolve().parent.parent
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+EXTRAS: dict[str, list[str]] = PROJECT["optional-dependencies"]
+LINES = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
+EXACT = dict(line.split("==") for line in LINES)
+NAMES_OF_IMPORTS = {"PIL": "pillow", "yaml": "pyyaml"}
+
+
+# --- pyproject.toml, constraints.txt, environment.yml -----------------------------------------------------------------
+
+
+def test_constraints_are_plain_lines() -> None:
+    assert all(re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*==[0-9][0-9a-z.]*", line) for line in LINES)
+    assert len(set(EXACT)) == len(LINES)
+    assert sorted(EXACT) == list(EXACT)
+
+
+@pytest.mark.parametrize("text", [*PROJECT["dependencies"], *(text for texts in EXTRAS.values() for text in texts)])
+def test_every_direct_dependency_has_an_exact_version_within_its_bound(text: str) -> None:
+    wanted = Requirement(text)
+    assert str(wanted.specifier).startswith(">="), "pyproject.toml holds lower bounds, constraints.txt exact versions"
+    assert wanted.specifier.contains(EXACT[canonicalize_name(wanted.name)])
+
+
+def test_environment_installs_the_same() -> None:
+    environment = yaml.safe_load((ROOT / "environment.yml").read_text(encoding="utf-8"))
+    python, pip, listed = environment["dependencies"]
+    assert pip == "pip"
+    assert listed == {"pip": ["-c constraints.txt", f"-e .[{setup_env.EXTRAS}]"]}
+    version = re.fullmatch(r"python=(3\.\d+)", python)
+    assert version is not None and f"Programming Language :: Python :: {version[1]}" in PROJECT["classifiers"]
+    assert sorted(setup_env.EXTRAS.split(",")) == sorted(EXTRAS)
+
+
+def test_python_versions_agree() -> None:
+    tried = [re.search(r":: Python :: 3\.(\d+)$", text) for text in PROJECT["classifiers"]]
+    minors = sorted(int(match[1]) for match in tried if match)
+    assert (3, minors[0]) == setup_env.OLDEST and (3, minors[-1]) == setup_env.NEWEST_TRIED
+    allowed = SpecifierSet(PROJECT["requires-python"])
+    assert allowed.contains(f"3.{minors[0]}.0") and not allowed.contains(f"3.{minors[0] - 1}.99")
+
+
+def needed(text: str, seen: set[str]) -> Iterator[str]:
+    """The names of all packages that a requirement brings into this environment."""
+    wanted = Requirement(text)
+    name = canonicalize_name(wanted.name)
+    for extra in ("", *sorted(wanted.extras)):
+        if f"{name}[{extra}]" in seen:
+            continue
+        seen.add(f"{name}[{extra}]")
+        yield name
+        for more in metadata.requires(name) or []:
+            marker = Requirement(more).marker
+            if marker is None or marker.evaluate({"extra": extra}):
+                yield from needed(more, seen)
+
+
+@pytest.mark.skipif(not Path(sys.prefix, Path(setup_env.STAMP).name).exists(), reason="not made by `make setup`")
+def test_what_is_installed_is_what_constraints_say() -> None:
+    names = set(needed(f"course-lib[{setup_env.EXTRAS}]", set())) - {"course-lib"}
+    assert {name: metadata.version(name) for name in names} == {name: EXACT.get(name) for name in names}
+
+
+@pytest.mark.parametrize(
+    ("folder", "lists"),
+    [
+        ("course_lib", [PROJECT["dependencies"]]),
+        ("notebooks/py", [PROJECT["dependencies"]]),
+        ("figures", [PROJECT["dependencies"]]),
+        ("tools", [PROJECT["dependencies"], *EXTRAS.values()]),
+        ("tests", [PROJECT["dependencies"], *EXTRAS.values()]),
+    ],
+)
+def test_every_import_is_a_declared_dependency(folder: str, lists: list[list[str]]) -> None:
+    declared = {canonicalize_name(Requirement(text).name) for texts in lists for text in texts}
+    files = sorted((ROOT / folder).glob("*.py"))
+    own = {"course_lib", *(path.stem for part in ("tools", "tests", "figures") for path in (ROOT / part).glob("*.py"))}
+    missing = set()
+    for path in files:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            modules = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            if isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
+                modules = [node.module]
+            tops = {module.split(".")[0] for module in modules} - own - sys.stdlib_module_names
+            packages = {canonicalize_name(NAMES_OF_IMPORTS.get(top, top)) for top in tops}
+            missing |= {f"{path.name}: {package}" for package in packages - declared}
+    assert files and not missing
+
+
+# --- README.md, CONTRIBUTING.md, Makefile -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md"])
+def test_pages_name_only_what_is_there(name: str) -> None:
+    page = (ROOT / name).read_text(encoding="utf-8")
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    targets = set(re.findall(r"^([a-z-]+):", makefile, flags=re.MULTILINE))
+    named = set(re.findall(r"(?:^|`)make ([a-z-]+)", page, flags=re.MULTILINE))
+    assert named and named <= targets
+    links = re.findall(r"!?\[[^\]]*\]\((?!https?:)([^)#]+)", page) + re.findall(r"(?:src|srcset)=\"([^\"]+)\"", page)
+    assert [link for link in links if not (ROOT / link).exists()] == []
+    listed = re.findall(r"^ {4}(\w+\.py) ", page, flags=re.MULTILINE)
+    assert [file for file in listed if not (ROOT / "course_lib" / file).exists()] == []
+
+
+def test_readme_lists_every_notebook_and_every_file_of_the_library() -> None:
+    page = (ROOT / "README.md").read_text(encoding="utf-8")
+    for path in (ROOT / "notebooks").glob("*.ipynb"):
+        assert f"(notebooks/{path.name})" in page
+    for path in (ROOT / "course_lib").glob("*.py"):
+        if path.name not in ("__init__.py", "validate.py"):
+            assert path.name in page
+
+
+def test_make_help_lists_every_command() -> None:
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    phony = re.search(r"^\.PHONY: (.*)$", makefile, flags=re.MULTILINE)
+    assert phony is not None
+    shown = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert set(re.findall(r"^ +make ([a-z-]+)", shown, flags=re.MULTILINE)) == set(phony[1].split())
+
+
+# --- tools/setup.sh and tools/setup_env.py ----------------------------------------------------------------------------
+
+
+def test_setup_runs_on_any_python() -> None:
+    tree = ast.parse(Path(setup_env.__file__).read_text(encoding="utf-8"), feature_version=(3, 7))
+    for node in ast.walk(tree):
+        assert not isinstance(node, (ast.JoinedStr, ast.NamedExpr, ast.AnnAssign, ast.AsyncFunctionDef, ast.Nonlocal))
+        if isinstance(node, ast.FunctionDef):
+            assert node.returns is None and not node.args.kwonlyargs
+            assert all(argument.annotation is None for argument in node.args.args)
+
+
+@pytest.mark.parametrize("version", [(2, 7, 18), (3, 8, 0), (3, 10, 13)])
+def test_old_python_is_refused(version: tuple[int, ...]) -> None:
+    said = setup_env.version_problem(version)
+    assert f"This is Python {version[0]}.{version[1]}" in said and "3.11 or newer" in said and "PYTHON=" in said
+
+
+@pytest.mark.parametrize("version", [(3, 11, 0), (3, 13, 1), (4, 0, 0)])
+def test_new_python_is_taken(version: tuple[int, ...]) -> None:
+    assert setup_env.version_problem(version) is None
+
+
+def test_python_without_venv_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert setup_env.venv_problem() is None
+    monkeypatch.setitem(sys.modules, "ensurepip", None)
+    assert f"apt install python3.{sys.version_info[1]}-venv" in setup_env.venv_problem()
+
+
+def test_small_disk_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(setup_env, "VENV", str(tmp_path / "none"))
+    assert setup_env.disk_problem(lambda folder: 100e9) is None
+    said = setup_env.disk_problem(lambda folder: 1.25e9)
+    assert "Not enough room" in said and "1.2 GB free" in said and "Free some space" in said
+    monkeypatch.setattr(setup_env, "ROOT", "/proc" if Path("/proc").is_dir() else "/dev")
+    said = setup_env.disk_problem(lambda folder: 100e9 if folder == setup_env.ROOT else 0)
+    assert "TMPDIR=" in said, "where the downloads go is another disk, and that one is full"
+
+
+@pytest.mark.parametrize(
+    ("log", "expected"),
+    [
+        ("ERROR: Could not install packages due to an OSError: [Errno 28] No space left on device", "disk is full"),
+        ("WARNING: Retrying after connection broken by 'NewConnectionError(...)'", "could not be reached"),
+        ("ERROR: No matching distribution found for torch==2.15.0", "tried with Python 3.11 to 3.13"),
+        ("ERROR: something else", "    ERROR: something else"),
+    ],
+)
+def test_failed_installation_says_why(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, log: str, expected: str) -> None:
+    (tmp_path / "log").write_text(log, encoding="utf-8")
+    monkeypatch.setattr(setup_env, "LOG", str(tmp_path / "log"))
+    assert expected in setup_env.why_it_failed()
+
+
+def test_stamp_holds_until_a_list_changes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in ("pyproject.toml", "constraints.txt"):
+        (tmp_path / name).write_text(name, encoding="utf-8")
+    monkeypatch.setattr(setup_env, "ROOT", str(tmp_path))
+    monkeypatch.setattr(setup_env, "STAMP", str(tmp_path / "stamp"))
+    monkeypatch.setattr(setup_env, "VENV_PYTHON", sys.executable)
+    assert not setup_env.is_done()
+    (tmp_path / "stamp").write_text(setup_env.wanted_stamp(), encoding="utf-8")
+    assert setup_env.is_done()
+    (tmp_path / "constraints.txt").write_text("torch==0", encoding="utf-8")
+    assert not setup_env.is_done()
+
+
+def fake_python(folder: Path, name: str, *, usable: bool) -> None:
+    """A program that answers tools/setup.sh as a Python would."""
+    lines = ["#!/bin/sh", 'case "$*" in', f"*--usable*) exit {0 if usable else 1} ;;"]
+    lines += ['"-c "*) exit 0 ;;', "esac", f'echo "{name} $*"', f"exit {0 if usable else 1}"]
+    (folder / name).write_text("\n".join(lines) + "\n", encoding="utf-8")
+    (folder / name).chmod(0o755)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="a shell script")
+@pytest.mark.parametrize(
+    ("pythons", "asked_for", "status", "said"),
+    [
+        ({"python3": True, "python3.13": True}, [], 0, "python3 tools/setup_env.py\n"),
+        ({"python3": False, "python3.12": True}, [], 0, "python3.12 tools/setup_env.py\n"),
+        ({"python": True}, [], 0, "python tools/setup_env.py\n"),
+        ({"python3": False, "python": False}, [], 1, "python3 tools/setup_env.py\n"),
+        ({}, [], 1, "No Python was found. Install Python 3.11 or newer"),
+        ({"python3": True, "mine": True}, ["mine"], 0, "mine tools/setup_env.py --asked-for\n"),
+        ({"python3": True}, ["python3.99"], 1, "There is no program called python3.99"),
+    ],
+)
+def test_a_usable_python_is_found(
+    tmp_path: Path, pythons: dict[str, bool], asked_for: list[str], status: int, said: str
+) -> None:
+    for name, usable in pythons.items():
+        fake_python(tmp_path, name, usable=usable)
+    for tool in ("sh", "dirname"):
+        found = next(Path(folder, tool) for folder in ("/bin", "/usr/bin") if Path(folder, tool).exists())
+        (tmp_path / tool).symlink_to(found)
+    done = subprocess.run(
+        [tmp_path / "sh", ROOT / "tools" / "setup.sh", *asked_for],
+        env={"PATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == status and (done.stdout + done.stderr).startswith(said)
+
+
+# --- tools/open_lab.py ------------------------------------------------------------------------------------------------
+
+
+def test_port_in_use_gives_the_next_one() -> None:
+    with socket.socket() as taken:
+        taken.bind((open_lab.ADDRESS, 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        chosen = open_lab.choose_port(port)
+    assert chosen is not None and chosen > port
+    assert open_lab.choose_port(65536) is None
+
+
+def answer(url: str) -> int:
+    """The HTTP status of an address; 0 where nobody listens."""
+    try:
+        with urllib.request.urlopen(url, timeout=5) as reply:
+            return int(reply.status)
+    except urllib.error.HTTPError as error:
+        return error.code
+    except OSError:
+        return 0
+
+
+@pytest.mark.slow
+def test_lab_wants_a_token_and_listens_on_this_machine_alone(tmp_path: Path) -> None:
+    port = open_lab.choose_port(18888)
+    folders = {name: str(tmp_path) for name in ("JUPYTER_CONFIG_DIR", "JUPYTER_RUNTIME_DIR", "IPYTHONDIR")}
+    arguments = [sys.executable, str(ROOT / "tools" / "open_lab.py"), f"--port={port}", "--no-browser"]
+    with open(tmp_path / "log", "w+", encoding="utf-8") as log:
+        lab = subprocess.Popen([*arguments, "--allow-root"], env={**os.environ, **folders}, stdout=log, stderr=log)
+        try:
+            page, deadline = None, time.monotonic() + 120
+            while page is None and lab.poll() is None and time.monotonic() < deadline:
+                time.sleep(0.3)
+                page = re.search(r"http://127\.0\.0\.1:\d+(/lab/tree/\S+)\?token=(\w+)", Path(log.name).read_text())
+            assert page is not None, Path(log.name).read_text()
+            assert page[1] == f"/lab/tree/{open_lab.FIRST}"
+            contents = f":{port}/api/contents/{open_lab.FIRST}?content=0"
+            assert answer(f"http://127.0.0.1{contents}") == 403
+            assert answer(f"http://127.0.0.1{contents}&token={page[2]}") == 200
+            if sys.platform.startswith("linux"):  # every 127.x.y.z is this machine, but not this address
+                assert answer(f"http://127.0.0.2{contents}&token={page[2]}") == 0
+        finally:
+            lab.terminate()
+            lab.wait(timeout=30)
