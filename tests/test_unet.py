@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import inspect
 import json
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -59,7 +60,7 @@ def test_parameters_of_the_classic_by_hand() -> None:
         return i * o * k * k + o
 
     widths = [1, 64, 128, 256, 512, 1024]
-    down = sum(conv(i, o, 3) + conv(o, o, 3) for i, o in zip(widths, widths[1:], strict=False))  # noqa: RUF007
+    down = sum(conv(i, o, 3) + conv(o, o, 3) for i, o in pairwise(widths))
     up = sum(conv(2 * o, o, 2) + conv(2 * o, o, 3) + conv(o, o, 3) for o in widths[1:-1])
     assert count_parameters(on_meta(ClassicUNet)) == down + up + conv(64, 2, 1)
 
@@ -370,11 +371,7 @@ def test_gradients_reach_every_parameter_of_the_lower_rungs(name: str) -> None:
     model = MODELS[name](**model.config).train()  # type: ignore[arg-type]
     model(x).square().mean().backward()
     layers = list(model.modules())
-    cancelled = {
-        id(conv.bias)
-        for conv, following in zip(layers, layers[1:], strict=False)  # noqa: RUF007
-        if isinstance(following, nn.BatchNorm2d)
-    }
+    cancelled = {id(conv.bias) for conv, following in pairwise(layers) if isinstance(following, nn.BatchNorm2d)}
     for label, parameter in model.named_parameters():
         assert parameter.grad is not None, label
         if id(parameter) not in cancelled:

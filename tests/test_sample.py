@@ -1,0 +1,449 @@
+"""Samplers against mathematics that can be done by hand: a known picture, and pictures drawn from a Gaussian."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from itertools import pairwise
+from typing import Any
+
+import pytest
+import torch
+from conftest import SCHEDULE_NAMES, every_schedule
+from test_blocks import randomize
+from torch import Tensor, nn
+
+from course_lib.forward import TARGETS, q_posterior, q_sample
+from course_lib.sample import predict, reverse_step, sample, trajectory
+from course_lib.schedule import Schedule, linear_amount, make_schedule, sampling_times
+from course_lib.unet import UNet
+
+DOUBLE = torch.float64
+
+
+def answer(kind: str, a: float, b: float, x0: Tensor, x_t: Tensor) -> Tensor:
+    """What a network of this kind says if it thinks that x0 is in x_t."""
+    eps = (x_t - a * x0) / b
+    return {"eps": eps, "x0": x0.expand_as(x_t), "v": a * eps - b * x0, "velocity": eps - x0}[kind]
+
+
+class Oracle(nn.Module):
+    """Knows the picture."""
+
+    def __init__(self, schedule: Schedule, x0: Tensor, kind: str = "x0") -> None:
+        super().__init__()
+        self.schedule, self.x0, self.kind = schedule, x0, kind
+
+    def forward(self, x_t: Tensor, t: Tensor, y: Tensor | None = None) -> Tensor:
+        a, b = self.schedule.signal[t[0]].item(), self.schedule.noise[t[0]].item()
+        return answer(self.kind, a, b, self.x0, x_t)
+
+
+class GaussianDenoiser(nn.Module):
+    """The best answer if every pixel of the clean pictures is drawn from N(mean, std²).
+
+    E[x_0 | x_t] = mean + a std² / (a² std² + b²) · (x_t − a mean).
+    """
+
+    def __init__(self, schedule: Schedule, mean: float, std: float, kind: str = "x0") -> None:
+        super().__init__()
+        self.schedule, self.mean, self.std, self.kind = schedule, mean, std, kind
+
+    def forward(self, x_t: Tensor, t: Tensor, y: Tensor | None = None) -> Tensor:
+        a, b = self.schedule.signal[t[0]].item(), self.schedule.noise[t[0]].item()
+        gain = a * self.std**2 / (a**2 * self.std**2 + b**2)
+        return answer(self.kind, a, b, self.mean + gain * (x_t - a * self.mean), x_t)
+
+
+class Recorder(nn.Module):
+    """Answers with a tame function of its input and keeps what it was asked."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.tensor(0.7))
+        self.calls: list[tuple[Tensor, Tensor, Tensor | None, bool]] = []
+
+    def forward(self, x_t: Tensor, t: Tensor, y: Tensor | None = None) -> Tensor:
+        self.calls.append((x_t, t, y, self.training))
+        return torch.tanh(self.weight * x_t + t.view(-1, 1, 1, 1) / 10)
+
+
+def randn(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float32) -> Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=dtype)
+
+
+def gen(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def assert_moments(x: Tensor, mean: float, std: float, slack: float = 0.0) -> None:
+    """Mean and standard deviation within four standard errors, std/√n and std/√(2n), plus slack · std."""
+    n = x.numel()
+    off = abs(x.mean().item() - mean)
+    assert off < (4 / math.sqrt(n) + slack) * std + 1e-12, f"the mean is off by {off:.2e}"
+    off = abs(x.std().item() - std)
+    assert off < (4 / math.sqrt(2 * n) + slack) * std + 1e-12, f"the standard deviation is off by {off:.2e}"
+
+
+# One reverse step
+
+
+def test_the_reverse_step_with_eta_1_draws_from_the_posterior(schedule: Schedule) -> None:
+    x0, eps = torch.rand(2, 1, 4, 4, generator=gen(), dtype=DOUBLE), randn(2, 1, 4, 4, dtype=DOUBLE)
+    for s, t in ((99, 100), (1, 2), (10, 60)):
+        x_t, _ = q_sample(schedule, x0, t, eps)
+        mean, var = q_posterior(schedule, x_t, x0, s, t)
+        z = randn(2, 1, 4, 4, seed=5, dtype=DOUBLE)
+        x_s = reverse_step(schedule, x0, eps, t, s, eta=1.0, generator=gen(5))
+        torch.testing.assert_close(x_s, mean + var.sqrt() * z, rtol=0, atol=1e-9)
+
+
+def test_the_reverse_step_with_eta_0_is_the_mixture_at_s(schedule: Schedule) -> None:
+    x0, eps = torch.rand(2, 1, 4, 4, generator=gen()), randn(2, 1, 4, 4)
+    for s, t in ((99, 100), (1, 2), (10, 60), (0, 1)):
+        torch.testing.assert_close(reverse_step(schedule, x0, eps, t, s, eta=0), q_sample(schedule, x0, s, eps)[0])
+
+
+def test_the_last_step_adds_no_noise(schedule: Schedule) -> None:
+    x0, eps = torch.rand(2, 1, 4, 4, generator=gen()), randn(2, 1, 4, 4)
+    for t in (1, 50, 100):
+        generator = gen(3)
+        state = generator.get_state()
+        assert torch.equal(reverse_step(schedule, x0, eps, t, 0, eta=1.0, generator=generator), x0)
+        assert torch.equal(generator.get_state(), state)
+
+
+@pytest.mark.parametrize("eta", [0.0, 0.3, 1.0])
+def test_the_marginals_are_right_whatever_eta_and_however_few_the_steps(schedule: Schedule, eta: float) -> None:
+    """If the picture is known, x_s must have the law N(a_s x_0, b_s²) all the way down (DDIM, lemma 1)."""
+    x0 = torch.full((1, 1, 200, 200), 0.6, dtype=DOUBLE)
+    x_T, _ = q_sample(schedule, x0, 100, generator=gen(1))
+    for times in (sampling_times(100, 5), [100, 99, 98, 30, 1, 0]):
+        for step in trajectory(
+            Oracle(schedule, x0), schedule, x_T, times=times, eta=eta, target="x0", generator=gen(2)
+        ):
+            a, b = schedule.signal[step.s].item(), schedule.noise[step.s].item()
+            assert_moments(step.x_s, a * 0.6, b)
+        assert step.s == 0 and torch.equal(step.x_s, x0)
+
+
+def test_on_the_linear_amount_eta_0_is_euler_on_the_flow() -> None:
+    """x_s = x_t + (u_s − u_t) · velocity."""
+    schedule, model, x_t = linear_amount(10), Recorder(), randn(2, 1, 4, 4, dtype=DOUBLE)
+    by_hand, times = x_t, [10, 7, 3, 1, 0]
+    for t, s in pairwise(times):
+        by_hand = by_hand + (s - t) / 10 * model(by_hand, torch.full((2,), t)).detach()
+    got = sample(model, schedule, x_t, times=times, eta=0, target="velocity", clip=False)
+    torch.testing.assert_close(got, by_hand, rtol=0, atol=1e-12)
+
+
+# Pictures drawn from a Gaussian
+
+MEAN, STD = 0.3, 0.5
+
+
+def expected_std(schedule: Schedule, times: list[int], eta: float) -> float:
+    """Standard deviation of the samples after these very steps.
+
+    Every step is linear in x_t, so the variance goes through it by hand: x_s − a_s mean = c (x_t − a_t mean) + noise.
+    The posterior's variance is taken from precisions that add, not from the library.
+    """
+    a, b = schedule.signal.tolist(), schedule.noise.tolist()
+    variance = a[times[0]] ** 2 * STD**2 + b[times[0]] ** 2
+    for t, s in pairwise(times):
+        scale = a[t] / a[s]
+        step = b[t] ** 2 - scale**2 * b[s] ** 2
+        noise = 0.0 if s == 0 else eta**2 / (1 / b[s] ** 2 + scale**2 / step)
+        gain = a[t] * STD**2 / (a[t] ** 2 * STD**2 + b[t] ** 2)
+        c = a[s] * gain + math.sqrt(b[s] ** 2 - noise) * (1 - a[t] * gain) / b[t]
+        variance = c**2 * variance + noise
+    return math.sqrt(variance)
+
+
+def start(schedule: Schedule, t: int, side: int, dtype: torch.dtype = torch.float32) -> Tensor:
+    """x_t for pictures from N(MEAN, STD²)."""
+    a, b = schedule.signal[t].item(), schedule.noise[t].item()
+    return a * MEAN + math.sqrt(a**2 * STD**2 + b**2) * randn(1, 1, side, side, seed=8, dtype=dtype)
+
+
+@pytest.mark.parametrize("eta", [0.0, 1.0])
+@pytest.mark.parametrize("name", ["linear", "cosine", "linear amount"])
+def test_the_exact_denoiser_gives_back_mean_and_variance(name: str, eta: float) -> None:
+    """1,000 steps: the standard deviation comes out up to 0.8 % small, the price of finite steps; 1 % is allowed."""
+    schedule = make_schedule(name, 1000)
+    assert 0 < 1 - expected_std(schedule, sampling_times(1000, 1000), eta) / STD < 0.008
+    x_T, model = start(schedule, 1000, 150), GaussianDenoiser(schedule, MEAN, STD)
+    x_0 = sample(model, schedule, x_T, eta=eta, target="x0", clip=False, generator=gen(4))
+    assert_moments(x_0, MEAN, STD, slack=0.01)
+
+
+@pytest.mark.parametrize("eta", [0.0, 0.5, 1.0])
+def test_few_steps_have_the_bias_that_they_must_have(schedule: Schedule, eta: float) -> None:
+    """With 6 steps the samples are visibly too narrow, by exactly as much as the arithmetic says."""
+    for times in (sampling_times(100, 6), [100, 80, 20, 0]):
+        std = expected_std(schedule, times, eta)
+        assert std < 0.93 * STD
+        x_T, model = start(schedule, times[0], 400), GaussianDenoiser(schedule, MEAN, STD)
+        x_0 = sample(model, schedule, x_T, times=times, eta=eta, target="x0", clip=False, generator=gen(4))
+        assert_moments(x_0, MEAN, std)
+
+
+def test_the_bias_of_ddim_halves_when_steps_double() -> None:
+    """η = 0 maps x_T to x_0 by a straight line whose exact slope, that of the flow, is STD / std(x_T)."""
+    schedule = make_schedule("cosine", 1000)
+    model = GaussianDenoiser(schedule, MEAN, STD)
+    exact = STD / math.sqrt((schedule.signal[-1] ** 2 * STD**2 + schedule.noise[-1] ** 2).item())
+    points = torch.tensor([-1.0, 1.0], dtype=DOUBLE).view(2, 1, 1, 1)
+    errors = []
+    for steps in (125, 250, 500, 1000):
+        low, high = sample(
+            model, schedule, points, times=sampling_times(1000, steps), eta=0, target="x0", clip=False
+        ).flatten()
+        errors.append(exact - (high - low).item() / 2)
+    assert errors[-1] < 0.001
+    for coarse, fine in pairwise(errors):
+        assert 1.8 < coarse / fine < 2.2
+
+
+@pytest.mark.parametrize("eta", [0.0, 1.0])
+def test_every_target_walks_the_same_way(eta: float) -> None:
+    schedule = make_schedule("linear", 50)
+    x_T = randn(2, 1, 4, 4, dtype=DOUBLE)
+    walks = [
+        [
+            step.x_s
+            for step in trajectory(
+                GaussianDenoiser(schedule, MEAN, STD, kind), schedule, x_T, eta=eta, target=kind, generator=gen()
+            )
+        ]
+        for kind in TARGETS
+    ]
+    for other in walks[1:]:
+        for x, y in zip(walks[0], other, strict=True):
+            torch.testing.assert_close(x, y, rtol=0, atol=1e-10)
+
+
+# The loop
+
+
+def test_it_asks_about_each_timestep_once_and_goes_on_from_where_it_came() -> None:
+    schedule, model, x_T, y = make_schedule("linear", 10), Recorder(), randn(3, 1, 4, 4), torch.tensor([4, 0, 2])
+    steps = list(trajectory(model, schedule, x_T, times=(10, 6, 5, 0), y=y, generator=gen()))
+    assert [(step.t, step.s) for step in steps] == [(10, 6), (6, 5), (5, 0)]
+    assert steps[0].x_t is x_T
+    assert all(after.x_t is before.x_s for before, after in pairwise(steps))
+    for step, (x_t, t, label, training) in zip(steps, model.calls, strict=True):
+        assert x_t is step.x_t and label is y and not training
+        assert t.dtype == torch.int64 and torch.equal(t, torch.full((3,), step.t))
+        assert not any(tensor.requires_grad for tensor in (step.x0_hat, step.eps_hat, step.x_s))
+
+
+def test_every_timestep_is_visited_where_none_are_named() -> None:
+    model = Recorder()
+    sample(model, make_schedule("linear", 10), randn(1, 1, 2, 2), generator=gen())
+    assert [int(t) for _, t, _, _ in model.calls] == list(range(10, 0, -1))
+
+
+def test_nothing_is_computed_ahead() -> None:
+    model = Recorder()
+    steps = trajectory(model, make_schedule("linear", 10), randn(1, 1, 2, 2), generator=gen())
+    for already in range(4):
+        assert len(model.calls) == already
+        next(steps)
+
+
+def test_the_sample_is_the_end_of_the_trajectory() -> None:
+    schedule, model, x_T = make_schedule("cosine", 10), Recorder(), randn(2, 1, 4, 4)
+    for eta in (0.0, 1.0):
+        *_, last = trajectory(model, schedule, x_T, eta=eta, generator=gen(3))
+        assert torch.equal(sample(model, schedule, x_T, eta=eta, generator=gen(3)), last.x_s)
+
+
+def test_same_seed_same_picture_and_another_seed_another() -> None:
+    schedule, model, x_T = make_schedule("cosine", 10), Recorder(), randn(2, 1, 4, 4)
+    first, second, other = (sample(model, schedule, x_T, generator=gen(seed)) for seed in (1, 1, 2))
+    assert torch.equal(first, second) and not torch.equal(first, other)
+
+
+def test_eta_0_draws_nothing_and_eta_1_once_for_each_step_but_the_last() -> None:
+    schedule, model, x_T = make_schedule("cosine", 10), Recorder(), randn(2, 1, 4, 4)
+    state = torch.get_rng_state()
+    for eta, draws in ((0.0, 0), (1.0, 9)):
+        used, reference = gen(1), gen(1)
+        sample(model, schedule, x_T, eta=eta, generator=used)
+        for _ in range(draws):
+            torch.randn(x_T.shape, generator=reference)
+        assert torch.equal(used.get_state(), reference.get_state())
+    sample(model, schedule, x_T, eta=0.0)
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_a_walk_can_start_anywhere() -> None:
+    """From x_6 of a longer walk the rest is the same."""
+    schedule, model = make_schedule("linear", 10), Recorder()
+    steps = list(trajectory(model, schedule, randn(2, 1, 4, 4), eta=0.0))
+    halfway = next(step for step in steps if step.t == 6)
+    again = sample(model, schedule, halfway.x_t, times=range(6, -1, -1), eta=0.0)
+    assert torch.equal(again, steps[-1].x_s)
+
+
+@pytest.mark.parametrize("mode", [True, False])
+def test_the_mode_of_the_model_is_given_back_at_every_step_and_after_an_error(mode: bool) -> None:
+    schedule, x_T = make_schedule("linear", 5), randn(1, 1, 8, 8)
+    model = nn.ModuleDict({"unet": UNet(8, channels=(8,), attention=())}).train(mode)
+    unet = model["unet"]
+    for _ in trajectory(unet, schedule, x_T, generator=gen()):
+        assert unet.training is mode
+    with pytest.raises(ValueError, match="x_t must have shape"):
+        sample(unet, schedule, randn(1, 3, 8, 8))
+    assert unet.training is mode
+
+
+@pytest.mark.parametrize("eta", [0.0, 1.0])
+def test_a_sample_does_not_depend_on_its_neighbors(eta: float) -> None:
+    schedule = make_schedule("cosine", 20)
+    model = randomize(UNet(8, channels=(16, 16), patch=1, attention=(1,))).double()
+    x_T, times = randn(4, 1, 8, 8, dtype=DOUBLE), sampling_times(20, 5)
+    together = sample(model, schedule, x_T, times=times, eta=eta, generator=gen(1))
+    other = torch.cat([x_T[:1], 3 * randn(3, 1, 8, 8, seed=9, dtype=DOUBLE)])
+    replaced = sample(model, schedule, other, times=times, eta=eta, generator=gen(1))
+    torch.testing.assert_close(replaced[0], together[0], rtol=0, atol=1e-8)
+    assert not torch.allclose(replaced[1:], together[1:], atol=1e-3)
+    if eta == 0:
+        for i in range(4):
+            alone = sample(model, schedule, x_T[i : i + 1], times=times, eta=eta)
+            torch.testing.assert_close(alone, together[i : i + 1], rtol=0, atol=1e-8)
+
+
+def test_clipping_keeps_the_picture_in_range_and_lets_the_noise_follow() -> None:
+    schedule = make_schedule("linear", 50)
+    wild = 3 * randn(2, 1, 4, 4, seed=1, dtype=DOUBLE)
+    x_t = 2 * randn(2, 1, 4, 4, dtype=DOUBLE)
+    model = Oracle(schedule, wild)
+    for t in (1, 25, 50):
+        a, b = schedule.signal[t], schedule.noise[t]
+        free, _ = predict(model, schedule, x_t, t, target="x0", clip=False)
+        assert torch.equal(free, wild)
+        x0_hat, eps_hat = predict(model, schedule, x_t, t, target="x0")
+        assert torch.equal(x0_hat, wild.clamp(-1, 1))
+        torch.testing.assert_close(a * x0_hat + b * eps_hat, x_t)
+    x_0 = sample(model, schedule, x_t, target="x0", generator=gen())
+    assert x_0.abs().max() <= 1
+
+
+def test_a_low_precision_answer_is_worked_on_in_the_precision_of_the_pictures() -> None:
+    class Half(nn.Module):
+        def forward(self, x_t: Tensor, t: Tensor, y: Tensor | None = None) -> Tensor:
+            return x_t.bfloat16()
+
+    step = next(trajectory(Half(), make_schedule("linear", 10), randn(1, 1, 2, 2), generator=gen()))
+    assert {tensor.dtype for tensor in (step.x0_hat, step.eps_hat, step.x_s)} == {torch.float32}
+
+
+# Bad input
+
+SCHEDULE = make_schedule("linear", 10)
+X = randn(2, 1, 4, 4)
+BAD_STEP: list[tuple[dict[str, Any], type[Exception], str]] = [
+    (dict(x0_hat=[0.0]), TypeError, "x0_hat must be a torch.Tensor"),
+    (dict(x0_hat=X.to(torch.uint8)), TypeError, "x0_hat must hold floats"),
+    (dict(x0_hat=X[0]), ValueError, "x0_hat must have 4 dimensions"),
+    (dict(x0_hat=X / 0), ValueError, "x0_hat holds 32 value"),
+    (dict(eps_hat=X[:1]), ValueError, "eps_hat must have the shape of x0_hat"),
+    (dict(eps_hat=X.double()), TypeError, "eps_hat must have the dtype of x0_hat"),
+    (dict(t=11), ValueError, r"t must lie in \[0, 10\], got 11"),
+    (dict(t=torch.tensor([4, 4])), TypeError, "t must be an int, got Tensor"),
+    (dict(s=-1), ValueError, r"s must lie in \[0, 10\], got -1"),
+    (dict(s=4), ValueError, "s must be earlier than t"),
+    (dict(t=0, s=0), ValueError, "s must be earlier than t"),
+    (dict(eta=1.5), ValueError, r"eta must lie in \[0, 1\], got 1.5"),
+    (dict(eta=-0.1), ValueError, "eta must lie in"),
+    (dict(eta=math.nan), ValueError, "eta must lie in"),
+    (dict(eta=None), TypeError, "eta must be a number"),
+]
+
+
+@pytest.mark.parametrize(("changes", "error", "message"), BAD_STEP)
+def test_bad_steps(changes: dict[str, Any], error: type[Exception], message: str) -> None:
+    good: dict[str, Any] = dict(schedule=SCHEDULE, x0_hat=X, eps_hat=X, t=4, s=3, eta=0.5)
+    reverse_step(**good)
+    with pytest.raises(error, match=message):
+        reverse_step(**(good | changes))
+
+
+BAD_WALK: list[tuple[dict[str, Any], type[Exception], str]] = [
+    (dict(x_T=X.to(torch.uint8)), TypeError, "x_T must hold floats"),
+    (dict(x_T=X[0]), ValueError, "x_T must have 4 dimensions"),
+    (dict(x_T=X / 0), ValueError, "x_T holds 32 value"),
+    (dict(target="noise"), ValueError, "target='noise' is unknown; choose one of 'eps', 'x0', 'v', 'velocity'"),
+    (dict(eta=2), ValueError, "eta must lie in"),
+    (dict(times=[11, 0]), ValueError, r"times must lie in \[0, 10\], got 11"),
+    (dict(times=[5, -1]), ValueError, r"times must lie in \[0, 10\], got -1"),
+    (dict(times=[5, 1]), ValueError, "times must fall strictly and end with 0"),
+    (dict(times=[5, 5, 0]), ValueError, "times must fall strictly"),
+    (dict(times=[1, 5, 0]), ValueError, "times must fall strictly"),
+    (dict(times=[0]), ValueError, "times must fall strictly"),
+    (dict(times=[]), ValueError, "times must fall strictly"),
+    (dict(times=[5.0, 0]), TypeError, "times must be an int, got float"),
+    (dict(times=torch.tensor([5, 0])), TypeError, "times must be an int, got Tensor"),
+]
+
+
+@pytest.mark.parametrize("function", [trajectory, sample], ids=lambda f: f.__name__)
+@pytest.mark.parametrize(("changes", "error", "message"), BAD_WALK)
+def test_bad_walks_are_refused_before_the_first_step(
+    function: Callable[..., Any], changes: dict[str, Any], error: type[Exception], message: str
+) -> None:
+    model = Recorder()
+    with pytest.raises(error, match=message):
+        function(**(dict(model=model, schedule=SCHEDULE, x_T=X) | changes))
+    assert not model.calls
+
+
+def test_bad_predictions() -> None:
+    for t, error, message in (
+        (0, ValueError, r"t must lie in \[1, 10\], got 0"),
+        (11, ValueError, r"t must lie in \[1, 10\], got 11"),
+        (torch.tensor([1, 2]), TypeError, "t must be an int, got Tensor"),
+    ):
+        with pytest.raises(error, match=message):
+            predict(Recorder(), SCHEDULE, X, t)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=r"(target|kind)='noise' is unknown"):
+        predict(Recorder(), SCHEDULE, X, 3, target="noise")
+
+
+def test_an_answer_that_is_nothing_or_of_another_shape_is_named() -> None:
+    for model, message in (
+        (Oracle(SCHEDULE, X / 0), "prediction holds 32 value"),
+        (Oracle(SCHEDULE, X[:, :, :2].repeat(1, 3, 1, 1)), "prediction must have the shape of x_t"),
+    ):
+        model.forward = lambda x_t, t, y=None, model=model: model.x0  # type: ignore[method-assign, misc]
+        with pytest.raises(ValueError, match=message):
+            sample(model, SCHEDULE, X, target="x0")
+
+
+def test_eps_cannot_start_where_no_picture_is_left() -> None:
+    for name in ("zero terminal SNR", "linear amount"):
+        schedule = every_schedule(10)[name]
+        with pytest.raises(ValueError, match="'x0', 'v' or 'velocity', or start below T"):
+            sample(Recorder(), schedule, X)
+        sample(Recorder(), schedule, X, times=range(9, -1, -1), generator=gen())
+        sample(Recorder(), schedule, X, target="v", generator=gen())
+
+
+@pytest.mark.cuda
+@pytest.mark.parametrize("name", SCHEDULE_NAMES)
+def test_on_the_gpu_as_on_the_cpu(name: str) -> None:
+    schedule, x_T = every_schedule(100)[name], randn(2, 1, 8, 8)
+    model, times = Recorder(), sampling_times(100, 10)
+    near = sample(model, schedule, x_T, times=times, eta=0, target="v")
+    there = sample(model.cuda(), schedule, x_T.cuda(), times=times, eta=0, target="v")
+    assert there.device.type == "cuda"
+    torch.testing.assert_close(there.cpu(), near, rtol=0, atol=1e-4)
+    draws = [
+        sample(
+            model, schedule, x_T.cuda(), times=times, target="v", generator=torch.Generator("cuda").manual_seed(seed)
+        )
+        for seed in (1, 1, 2)
+    ]
+    assert torch.equal(draws[0], draws[1]) and not torch.equal(draws[0], draws[2])
