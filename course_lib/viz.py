@@ -470,8 +470,10 @@ class MarkedCurves:
         for axes in self.figure.axes:
             (bottom, top), to_pixel = axes.get_ylim(), axes.transData.transform
             x = float(to_pixel((t, bottom))[0]) * self.scale
-            ends = [image.height - float(to_pixel((t, y))[1]) * self.scale for y in (bottom, top)]
-            pen.line([(x, ends[0]), (x, ends[1])], fill=COLORS["red"], width=max(1, round(1.5 * self.scale)))
+            low, high = (image.height - float(to_pixel((t, y))[1]) * self.scale for y in (bottom, top))
+            wide = max(1, round(2 * self.scale))
+            left = round(x - wide / 2)
+            pen.rectangle((left, high, left + wide - 1, low), fill=COLORS["red"])
             for line in axes.get_lines():
                 xs, ys = _list(line.get_xdata()), _list(line.get_ydata())
                 index = round(t) - int(xs[0])
@@ -501,7 +503,8 @@ def gauge_verdict(schedule: Schedule) -> str:
     if a < low:
         return f"x_T is noise for every practical purpose: {a:.4f} of the picture is left."
     if a < high:
-        return f"Careful: {a:.3f} of the picture is left in x_T. Bright and dark pictures can still be told apart."
+        hidden = "Nobody sees it, but a network can tell bright pictures from dark ones."
+        return f"Careful: {a:.3f} of the picture is left in x_T. {hidden}"
     return (
         f"x_T still holds the picture: {a:.2f} of it is left. Sampling starts from pure noise, which the network "
         "then never saw at t = T. Use more steps or a steeper schedule."

@@ -587,8 +587,9 @@ class LossPlot(ipywidgets.VBox):  # type: ignore[misc]
     @property
     def losses(self) -> list[float]:
         """The loss of every update so far."""
-        self._losses = [float(loss) for loss in self._losses]
-        return self._losses
+        read = [float(loss) for loss in self._losses]
+        self._losses[:] = read
+        return read
 
     def draw(self) -> viz.Png:
         """The curve so far."""
