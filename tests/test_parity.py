@@ -123,7 +123,7 @@ def test_trajectories_of_all_1000_steps(name: str, kind: str, eta: float, clip: 
     assert largest_difference(kind, name, eta, 1000, "trailing", clip, torch.float64, exact=True) <= allowed
 
 
-@pytest.mark.parametrize(("kind", "steps"), [("ddim", 50), ("ddim", 1000), ("ddpm", 50)])
+@pytest.mark.parametrize(("kind", "steps"), [("ddim", 50), ("ddpm", 50)])
 @pytest.mark.parametrize("name", ["linear", "cosine"])
 def test_trajectories_of_the_schedulers_as_they_come(name: str, kind: str, steps: int) -> None:
     eta = 1.0 if kind == "ddpm" else 0.0
@@ -170,14 +170,11 @@ def test_posterior_variance() -> None:
         torch.testing.assert_close(schedule.posterior_variance(t - 1, t), variance, rtol=1e-9, atol=0)
 
 
-@pytest.mark.parametrize("spacing", ["trailing", "leading"])
-def test_timesteps_of_every_number_of_steps(spacing: str) -> None:
-    """Where a trailing step falls on a half, 937.5, theirs comes out on either side of it by rounding, ours on the even."""
-    for steps in [*range(1, 101), 250, 333, 500, 999, 1000]:
-        theirs = their_scheduler("ddim", "linear", exact=False, timestep_spacing=spacing)
-        theirs.set_timesteps(steps)
-        ours = sampling_times(T, steps, spacing)[:-1]
-        assert len(theirs.timesteps) == steps
-        for i, (t, their_t) in enumerate(zip(ours, theirs.timesteps.tolist(), strict=True)):
-            is_half = spacing == "trailing" and (2 * i * T) % steps == 0 and (2 * i * T // steps) % 2 == 1
-            assert abs(t - 1 - their_t) <= is_half, (steps, i)
+def test_timesteps() -> None:
+    """Trailing where T is a multiple of steps; elsewhere theirs counts in floats (61 steps become 62, ending at -1)."""
+    divisors = [steps for steps in range(1, T + 1) if T % steps == 0]
+    for spacing, counts in (("trailing", divisors), ("leading", [*range(1, 101), 333, 999, 1000])):
+        for steps in counts:
+            theirs = their_scheduler("ddim", "linear", exact=False, timestep_spacing=spacing)
+            theirs.set_timesteps(steps)
+            assert [t - 1 for t in sampling_times(T, steps, spacing)[:-1]] == theirs.timesteps.tolist(), steps
