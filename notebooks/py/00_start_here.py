@@ -62,7 +62,9 @@ from course_lib.shapes import count_parameters
 # %%
 device = pick_device()
 print(describe_machine())
-print(data.load_fashion_mnist())
+train = data.load_fashion_mnist()
+print(train)
+assert len(train) in (10_000, 60_000)
 
 # %% [markdown]
 # Pictures are tensors of shape (B, C, H, W): B pictures, C channels (1 for grey), H rows, W columns. Their values are floats from −1 (black) to 1 (white), everywhere in this course.
@@ -83,7 +85,7 @@ viz.show_grid(x0, titles=[data.CLASS_NAMES[label] for label in range(8)])
 # Drag the slider. At amount 0 you see the pictures, at amount 1 noise and nothing else; in between is the mixture (1 − amount) · picture + amount · noise.
 
 # %%
-widgets.corruption_explorer(x0, amount=0.3)
+widgets.corruption_explorer(x0, amount=0.3, columns=4)
 
 # %% [markdown]
 # **What did you see?**
@@ -93,26 +95,27 @@ widgets.corruption_explorer(x0, amount=0.3)
 # Edges and large shapes outlast the details: you can tell a trouser from a boot when the folds are long gone. The noise stays the same while you drag, only its share changes. Press the other kind of noise and look at the measured variance; notebook 01 explains why it sags halfway.
 #
 # </details>
-#
-# Making noise from a picture is easy. A diffusion model is trained for the way back.
 
 # %% [markdown]
 # ## A picture appears
 #
-# The course comes with the weights of a small U-Net that was trained as in notebook 04. Below it starts from sixteen tensors of pure noise and walks back to t = 0 in 25 steps. Seconds, without a GPU.
+# Making noise from a picture is easy. A diffusion model is trained for the way back.
+#
+# The course comes with the weights of a small U-Net that was trained as in notebook 04. Below it starts from nine tensors of pure noise and walks back to t = 0 in 25 steps. It takes seconds, also without a GPU.
 
 # %%
 shipped = load_shipped(device)
 schedule = shipped.schedule
 print(f"a network of {count_parameters(shipped.model):,} weights")
-x_T = torch.randn(16, 1, 28, 28, generator=make_generator(0, device), device=device)
+generator = make_generator(0, device)
+x_T = torch.randn(9, 1, 28, 28, generator=generator, device=device)
 times = sampling_times(schedule.T, 25)
 start = time.perf_counter()
-steps = list(trajectory(shipped.model, schedule, x_T, times=times, eta=0.0, target=shipped.target))
+steps = list(trajectory(shipped.model, schedule, x_T, times=times, target=shipped.target, generator=generator))
 print(f"{len(x_T)} pictures in {time.perf_counter() - start:.1f} seconds, from t = {times[0]} to t = {times[-1]}")
 assert count_parameters(shipped.model) < 1_000_000
 assert len(steps) == 25 and steps[-1].x_s.abs().max() <= 1
-viz.to_png(steps[-1].x_s, columns=8)
+viz.to_png(steps[-1].x_s, columns=9)
 
 # %% [markdown]
 # Press play, or drag. On the left is x_t, the noisy pictures at timestep t; on the right is `x0_hat`, what the network believes the pictures will be.
