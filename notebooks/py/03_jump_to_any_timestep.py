@@ -20,7 +20,7 @@
 #
 # **You need:** about 40 minutes, exercises included (the computer needs less than one of them); notebook 01; mean, variance and the normal distribution.
 #
-# ![ALT-SIGNATURE](../figures/03_chain_vs_closed_form.png)
+# ![Two plots against the timestep. Left: the mean of a bright and of a black pixel over 256 walks; the dots of the simulated chain lie on the curves √ᾱ·x₀, which fall from 1 and rise from −1 to 0. Right: the variance over the walks lies on 1 − ᾱ, which rises from 0 to 1.](../figures/03_chain_vs_closed_form.png)
 
 # %%
 # Finds course_lib: installed, in a folder above this notebook, or in a clone beside it.
@@ -55,7 +55,7 @@ print(pictures)
 # %% [markdown]
 # ## Walk a thousand small steps
 #
-# ![ALT-STEPS](../figures/03_one_step.png)
+# ![Three copies of one pullover in a row each, from t = 0 to t = 1000. After one step nothing has changed, after 100 there is grain, after 300 an outline, from 500 on only noise; each row has its own noise.](../figures/03_one_step.png)
 #
 # Notebook 01 went from picture to noise with one amount. Diffusion takes the same road in many small steps. **One step** shrinks what is there a little and
 # adds a little fresh noise:
@@ -84,9 +84,10 @@ def step(x, t, betas, z):
 
 betas = linear_betas(1000)
 schedule = from_betas(betas, "linear")
+keeps, adds = (1 - betas).sqrt(), betas.sqrt()
 for t in (1, 1000):
-    print(f"t = {t:4}: keeps {(1 - betas[t - 1]).sqrt():.5f} of the picture, adds {betas[t - 1].sqrt():.3f} of noise")
-assert torch.allclose(betas[[0, -1]].sqrt(), torch.tensor([0.01, 0.1414]).double(), atol=1e-4)
+    print(f"t = {t:4}: keeps {keeps[t - 1]:.5f} of the picture, adds {adds[t - 1]:.3f} of noise")
+assert betas[0] == 0.0001 and betas[-1] == 0.02
 
 x0 = pictures[:8]
 z = torch.randn(x0.shape, generator=make_generator(0))
@@ -125,7 +126,8 @@ viz.show_rows({f"copy {i + 1}": walks[i] for i in range(3)}, titles=[f"t = {t}" 
 # draws fresh noise. After about 500 steps nothing can be recognized, although the chain goes on for 500 more.
 #
 # </details>
-#
+
+# %% [markdown]
 # The trouble: training needs a picture at a random $t$, thousands of times a second. Walking there would cost up to a thousand draws of noise for each picture.
 
 # %% [markdown]
@@ -152,7 +154,7 @@ viz.show_rows({f"copy {i + 1}": walks[i] for i in range(3)}, titles=[f"t = {t}" 
 #
 # $$x_t = \sqrt{\alpha_t\alpha_{t-1}}\;x_{t-2} + \underbrace{\sqrt{\alpha_t(1-\alpha_{t-1})}\;z_{t-1} + \sqrt{1-\alpha_t}\;z_t}_{\text{two independent normal draws}} \tag{3}$$
 #
-# *Scaling and sum*: $z_{t-1}$ and $z_t$ are independent, so the bracketed noise is normal with mean 0 and variance
+# *Scaling and sum*: $z_{t-1}$ and $z_t$ are independent, so the noise over the brace is normal with mean 0 and variance
 #
 # $$\alpha_t(1-\alpha_{t-1}) + (1-\alpha_t) = \alpha_t - \alpha_t\alpha_{t-1} + 1 - \alpha_t = 1 - \alpha_t\alpha_{t-1} \tag{4}$$
 #
@@ -224,7 +226,8 @@ check("alpha_bar", my_alpha_bar)
 # `course_lib.schedule.from_betas` does it in one line: `help(from_betas)`, or `from_betas(betas).alpha_bar`.
 #
 # </details>
-#
+
+# %% [markdown]
 # ### Exercise 2: q_sample (difficulty 2 of 3, 6 minutes)
 #
 # Write the boxed equation. Every picture of the batch has its own $t$, so `alpha_bar[t]` has shape `(B,)`, and the pictures `(B, C, H, W)`.
@@ -291,7 +294,7 @@ for t in range(1, 1001):
 torch.testing.assert_close(walker, alpha_bar[1000].sqrt() * x0.double() + noise_only)
 blended = noise_only / (1 - alpha_bar[1000]).sqrt()  # the eps of equation (7)
 print(f"eps, blended of 1000 draws: mean {blended.mean():.3f}, variance {blended.var():.3f}")
-assert abs(blended.mean()) < 0.06 and abs(blended.var() - 1) < 0.09  # five standard errors of 6,272 numbers
+assert abs(blended.mean()) < 0.06 and abs(blended.var() - 1) < 0.09  # 5 standard errors
 
 # %% [markdown]
 # ## Measure chain against jump
@@ -315,17 +318,19 @@ def surprise(x_t, t):
 
 generator = make_generator(3)
 jumped = {t: q_sample(schedule, chain[0], t, generator=generator)[0] for t in stops}
-print("             root mean square      largest of 784 pixels\n   t           mean   variance        mean   variance")
+print("             root mean square      largest of 784 pixels")
+print("   t           mean   variance        mean   variance")
 for t in stops[1:]:
     for name, x_t in {"chain": chain[t], "jump": jumped[t]}.items():
         off = surprise(x_t, t)
         typical, largest = [v.square().mean().sqrt() for v in off], [v.abs().max() for v in off]
-        print(f"{t:4}  {name:5} {typical[0]:8.2f} {typical[1]:10.2f} {largest[0]:11.2f} {largest[1]:10.2f}")
+        numbers = "".join(f"{v:11.2f}" for v in (*typical, *largest))
+        print(f"{t:4}  {name:5}{numbers}")
         assert all(abs(v - 1) < 0.15 for v in typical) and all(v < 5.5 for v in largest)
         assert all(abs(v.mean()) < 5 / 28 for v in off)  # over 784 pixels the standard error is 1/28
 
 # %% [markdown]
-# Every surprise is about 1 in the mean, for the chain as for the jump, and none is beyond what one of 784 normal numbers may do. The last assertion looks sharper:
+# A typical surprise is 1, for the chain as for the jump, and none is beyond what one of 784 normal numbers may do. The last assertion looks sharper:
 # over all pixels together, mean and variance agree to within 5/28 of a pixel's standard error.
 #
 # One black and one bright pixel on their way. Bars are two standard errors.
@@ -337,17 +342,16 @@ curves = {f"√ᾱ · x₀, {name}": (every, alpha_bar.sqrt() * flat[i]) for nam
 bars = 2 * ((1 - alpha_bar[at]) / copies).sqrt()
 dots = {}
 for name, i in chosen.items():
-    dots[f"chain, {name}"] = (stops, torch.stack([chain[t].flatten(1)[:, i].mean() for t in stops]), bars)
-viz.plot_curves(curves, dots, xlabel="timestep t", ylabel="mean over 256 copies", title="Mean of a pixel")
+    means = torch.stack([chain[t].flatten(1)[:, i].mean() for t in stops])
+    dots[f"chain, {name}"] = (stops, means, bars)
+viz.plot_curves(curves, dots, xlabel="timestep t", ylabel="mean over 256 copies")
 
 # %%
 values = torch.stack([chain[t].var(0).mean() for t in stops])
 bars = 2 * (1 - alpha_bar[at]) * (2 / (copies - 1) / 784) ** 0.5  # smaller than the dots
 assert (values - (1 - alpha_bar[at])).abs().max() < 0.02
 curves, dots = {"1 − ᾱ": (every, 1 - alpha_bar)}, {"chain": (stops, values, bars)}
-viz.plot_curves(
-    curves, dots, xlabel="timestep t", ylabel="variance over 256 copies", title="Variance, averaged over all pixels"
-)
+viz.plot_curves(curves, dots, xlabel="timestep t", ylabel="variance, mean of all pixels")
 
 # %% [markdown]
 # And as pictures: average the 256 noisy copies, and what remains is the picture at the contrast $\sqrt{\bar\alpha_t}$.
@@ -385,7 +389,7 @@ viz.plot_histogram(residuals, title="x₅₀₀ without its picture, in units of
 # %% [markdown]
 # ## Compare schedules
 #
-# ![ALT-SCHEDULES](../figures/03_schedules.png)
+# ![Signal a, noise b and the logarithm of their squared ratio against the timestep, for the linear, quadratic, sigmoid and cosine schedules, with a mark at t = 500. Linear loses its signal first, cosine last.](../figures/03_schedules.png)
 #
 # The steps are gone; what remains of a noising process is two tables, $a_t$ and $b_t$. The course calls them a **schedule**:
 #
@@ -419,7 +423,7 @@ except ValueError as error:
 widgets.timestep_explorer(pictures[:6], schedules)
 
 # %% [markdown]
-# ![ALT-ROWS](../figures/03_schedule_rows.png)
+# ![One boot, one row for each of four schedules, from t = 0 to t = 1000 with the same noise. In the linear row it is lost near t = 400, in the cosine row some hundred steps later.](../figures/03_schedule_rows.png)
 #
 # **What did you see?** Stop at $t = 250$ and at $t = 500$: which schedule hurries, which takes its time?
 #
@@ -429,7 +433,8 @@ widgets.timestep_explorer(pictures[:6], schedules)
 # *Cosine* spreads its work evenly. *Linear amount* passes through the same states as *cosine* at nearly the same time, but paler: its variance sags.
 #
 # </details>
-#
+
+# %% [markdown]
 # ### Signal-to-noise
 #
 # One number orders all these states, the **signal-to-noise ratio** (notebook 01 also multiplied by the variance of the pictures, a constant):
@@ -447,19 +452,19 @@ assert abs(schedule.snr[250] - make_schedule("cosine").snr[500]) < 0.15
 viz.plot_schedules(schedules, t=500)
 
 # %% [markdown]
-# *Linear* spends three quarters of its steps where noise is the stronger part. Does the ratio really say all? Visit in each schedule the $t$ whose SNR is nearest to ¼, use the
-# same noise, and divide by $\sqrt{a_t^2 + b_t^2}$ (which is 1 for all but the last):
+# *Linear* spends three quarters of its steps where noise is the stronger part. Does the ratio really say all? Visit each schedule where its SNR is 1, with the same
+# noise, and divide by $\sqrt{a_t^2 + b_t^2}$ (which is 1 for all but the last):
 
 # %%
 rows, eps = {}, torch.randn(x0.shape, generator=make_generator(4))
 for one in schedules:
-    t = int((one.snr - 0.25).abs().argmin())
+    t = equal[one.name]
     size = (one.signal[t] ** 2 + one.noise[t] ** 2).sqrt().float()
     rows[f"{one.name}, t = {t}"] = q_sample(one, x0, t, eps)[0][:6] / size
 
 same = torch.stack(list(rows.values()))  # (5, 6, 1, 28, 28)
 largest = (same - same[:1]).abs().max()
-print(f"largest difference between any pixel and its like in another row: {largest:.3f}")
+print(f"largest difference of a pixel between rows: {largest:.3f}")
 assert largest < 0.01
 viz.show_rows(rows)
 
@@ -472,7 +477,8 @@ viz.show_rows(rows)
 # levels a network practices often, and where a sampler takes long strides.
 #
 # </details>
-#
+
+# %% [markdown]
 # One thing does differ: the size of the numbers that a network is fed. Notebook 01's sag is back, and the four others lack it:
 
 # %%
@@ -487,7 +493,7 @@ viz.plot_curves(curves, xlabel="timestep t", ylabel="variance of x_t over all pi
 # %% [markdown]
 # ## Ask whether $x_T$ is noise
 #
-# ![ALT-GAUGE](../figures/03_gauge.png)
+# ![A gauge for linear betas with T = 150: the needle stands at 0.47, in the red zone labelled 'still holds the picture'. Below, eight pictures; their x_T with T = 150, where outlines shine through; and with T = 1000, only noise.](../figures/03_gauge.png)
 #
 # Sampling will start from pure noise and pretend that it is some $x_T$. That is honest only if $x_T$ holds (nearly) no picture: $a_T = \sqrt{\bar\alpha_T} \approx 0$.
 # Few steps are tempting, so what if we take the linear $\beta$'s, with the same ends, and only $T = 150$?
@@ -525,7 +531,8 @@ widgets.noise_gauge(pictures[:8], T=150)
 # $T$ shrinks, because it fixes $\bar\alpha$ instead. *Quadratic* is not quite done even at 1000.
 #
 # </details>
-#
+
+# %% [markdown]
 # Where the eye sees nothing, averages still do. How well does the brightness of a whole $x_T$ tell the brightness of its picture?
 
 # %%
@@ -534,7 +541,7 @@ for name, T in (("linear", 150), ("quadratic", 1000), ("linear", 1000), ("cosine
     one = make_schedule(name, T)
     x_T, _ = q_sample(one, pictures[:2000], T, generator=make_generator(5))
     found.append(torch.corrcoef(torch.stack([brightness, x_T.mean((1, 2, 3))]))[0, 1])
-    print(f"{name:9} T = {T:4}: a_T = {one.signal[-1]:.4f}, correlation of brightness {found[-1]:5.2f}")
+    print(f"{name:9} T = {T:4}: a_T = {one.signal[-1]:.4f}, correlation {found[-1]:5.2f}")
 assert torch.allclose(torch.stack(found), torch.tensor([0.97, 0.19, 0.04, 0.0]), atol=0.1)
 
 darker = (brightness < 0).float().mean()
@@ -600,7 +607,7 @@ assert abs(0.01 * factor - 1.57) < 0.01
 # %% [markdown]
 # ## Step back when the picture is known
 #
-# ![ALT-POSTERIOR](../figures/03_posterior.png)
+# ![Three bell curves over the value of one pixel at t = 4: what the picture says, to the right; what the step says, to the left; and both together, between them and narrower than either. Dots computed by Bayes' rule on a grid lie on the third.](../figures/03_posterior.png)
 #
 # All of this adds noise. Sampling must remove it. Which $x_{t-1}$ did $x_t$ come from? Without the picture nobody can say; *with* it there is an exact answer, the
 # **posterior** $q(x_{t-1} \mid x_t, x_0)$. Pixels do not interact, so one pixel is enough, and all symbols below are numbers.
@@ -643,7 +650,7 @@ assert abs(0.01 * factor - 1.57) < 0.01
 
 # %%
 def my_posterior_variance(t, alpha_bar):
-    """t (K,) of int64 in 1..T, alpha_bar (T+1,); returns the variance of q(x_(t-1) | x_t, x_0), (K,)."""
+    """t (K,) of int64 in 1..T, alpha_bar (T+1,); returns the posterior variance, (K,)."""
     return ...  # your code
 
 
@@ -703,24 +710,21 @@ for t in (1, 2, 300, 1000):
 def densities(x_t, x0, t, one, grid):
     """log q(x_(t-1) | x_0) and log q(x_t | x_(t-1)) at every x_(t-1) of the grid."""
     from_picture = Normal(one.signal[t - 1] * x0, one.noise[t - 1]).log_prob(grid)
-    from_step = Normal((1 - one.beta[t]).sqrt() * grid, one.beta[t].sqrt()).log_prob(grid.new_tensor(x_t))
+    beta = one.beta[t]
+    from_step = Normal((1 - beta).sqrt() * grid, beta.sqrt()).log_prob(grid.new_tensor(x_t))
     return from_picture, from_step
 
 
 grid = torch.linspace(-6, 6, 120_001, dtype=torch.float64)
 ten = from_betas(linear_betas(10, 0.05, 0.4), "ten large steps")
-for one, t, x_t, x0_pixel in (
-    (ten, 5, -0.9, 0.8),
-    (ten, 10, 0.4, -1.0),
-    (schedule, 2, 0.8, 0.8),
-    (schedule, 300, 0.5, -1.0),
-):
+cases = ((ten, 5, -0.9, 0.8), (ten, 10, 0.4, -1.0), (schedule, 2, 0.8, 0.8), (schedule, 300, 0.5, -1.0))
+for one, t, x_t, x0_pixel in cases:
     weight = sum(densities(x_t, x0_pixel, t, one, grid)).softmax(0)  # exp, divided by its sum
     mean = (weight * grid).sum()
-    variance = (weight * (grid - mean) ** 2).sum()
-    mu, beta_tilde = posterior(x_t, x0_pixel, t, one.alpha_bar)
-    print(f"{one.name:15} t = {t:3}: mean {mean:.8f} and {mu:.8f}, variance {variance:.8f} and {beta_tilde:.8f}")
-    torch.testing.assert_close(torch.stack([mean, variance]), torch.stack([mu, beta_tilde]), rtol=1e-8, atol=1e-10)
+    found = torch.stack([mean, (weight * (grid - mean) ** 2).sum()])
+    derived = torch.stack(posterior(x_t, x0_pixel, t, one.alpha_bar))
+    print(f"{one.name:15} t = {t:3}: quadrature {found.numpy()}, derived {derived.numpy()}")
+    torch.testing.assert_close(found, derived, rtol=1e-8, atol=1e-10)
 
 # %%
 t, x_t, x0_pixel = 5, -0.9, 0.8
@@ -743,9 +747,10 @@ viz.plot_curves(curves, xlabel="x₄", ylabel="density")
 # (13) is the sum of their precisions, one over the variance each.
 #
 # </details>
-#
+
+# %% [markdown]
 # **By simulation.** Walk forward from many known pictures to $x_{t-1}$ and one step on to $x_t$. If the posterior is right, then $x_{t-1} - \tilde\mu_t(x_t, x_0)$ is
-# what nobody can know: mean 0, variance $\tilde\beta_t$, and nothing in common with $x_t$.
+# what nobody can know: mean 0, variance $\tilde\beta_t$, and no correlation with $x_t$.
 
 # %%
 many, generator = pictures[:512].double(), make_generator(8)  # 401,408 pixels
@@ -756,10 +761,9 @@ for t in (2, 30, 300, 1000):
     mean, variance = posterior(x_t, many, t, alpha_bar)
     rest = x_s - mean
     shared = torch.corrcoef(torch.stack([rest.flatten(), x_t.flatten()]))[0, 1]
-    off = rest.mean() / (variance / n).sqrt(), (rest.var() / variance - 1) / (2 / n) ** 0.5, shared * n**0.5
-    print(
-        f"t = {t:4}: mean, variance, correlation with x_t off by {off[0]:5.2f}, {off[1]:5.2f}, {off[2]:5.2f} standard errors"
-    )
+    off = [rest.mean() / (variance / n).sqrt(), (rest.var() / variance - 1) / (2 / n) ** 0.5]
+    off.append(shared * n**0.5)
+    print(f"t = {t:4}: off by", ", ".join(f"{v:5.2f}" for v in off), "standard errors")
     assert all(abs(v) < 4.5 for v in off)
 
 # %% [markdown]
@@ -770,7 +774,8 @@ t = torch.arange(1, 1001)
 ratio = schedule.posterior_variance(t - 1, t) / betas
 print({i: round(ratio[i - 1].item(), 2) for i in (1, 2, 10, 100, 1000)})
 assert ratio[0] == 0 and abs(ratio[1] - 0.45) < 0.01 and ratio[99] > 0.98
-viz.plot_curves({"β̃ / β": (t[:100], ratio[:100])}, xlabel="timestep t", ylabel="posterior variance / beta")
+curves = {"ratio": (t[:100], ratio[:100])}
+viz.plot_curves(curves, xlabel="timestep t", ylabel="posterior variance / beta")
 
 # %% [markdown]
 # Close to the picture it helps a lot: nothing is left to chance at $t = 1$, less than half at $t = 2$. Far out, hardly at all: next to so much noise, one small step back is as uncertain as one small step forward.
