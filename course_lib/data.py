@@ -333,8 +333,8 @@ def batches(n: int, batch_size: int, generator: torch.Generator | None = None) -
         left = left[batch_size:]
 
 
-def check_training_pictures(pictures: Pictures, channels: int) -> None:
-    """Refuse what a model with this many channels cannot be trained on.
+def check_training_pictures(pictures: Pictures, channels: int | None) -> None:
+    """Refuse what a model with this many channels (None: any number) cannot be trained on.
 
     Raises:
         TypeError: not `Pictures`.

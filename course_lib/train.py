@@ -165,7 +165,7 @@ def train(
     """
     built = getattr(model, "config", {})
     with_labels = built.get("num_classes") is not None
-    check_training_pictures(pictures, built.get("in_channels", built.get("channels", pictures.images.shape[1])))
+    check_training_pictures(pictures, built.get("in_channels", built.get("channels")))
     if with_labels and pictures.labels is None:
         raise ValueError("the model was built with classes, but these pictures have no labels")
     if with_labels and pictures.labels is not None:
