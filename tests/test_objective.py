@@ -1,0 +1,129 @@
+"""The loss, against sums done by hand."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from course_lib.forward import TARGETS, make_target, q_sample
+from course_lib.objective import denoising_loss, loss_by_timestep
+from course_lib.schedule import Schedule, make_schedule
+from course_lib.unet import UNet
+
+SCHEDULE = make_schedule("linear", 10)
+X0 = torch.rand(3, 1, 4, 4, generator=torch.Generator().manual_seed(0)) * 2 - 1
+EPS = torch.randn(3, 1, 4, 4, generator=torch.Generator().manual_seed(1))
+T = torch.tensor([1, 5, 10])
+
+
+class Constant(nn.Module):
+    """Gives the same answer to everything and remembers the question."""
+
+    def __init__(self, answer: float | Tensor = 0.0) -> None:
+        super().__init__()
+        self.answer, self.asked = answer, []  # type: ignore[var-annotated]
+
+    def forward(self, x_t: Tensor, t: Tensor, y: Tensor | None = None) -> Tensor:
+        self.asked.append((x_t, t, y, self.training))
+        return torch.zeros_like(x_t) + self.answer
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_the_loss_is_the_mean_square_over_the_pixels_of_each_picture(target: str, schedule: Schedule) -> None:
+    t = torch.tensor([1, 50, 100])
+    truth = make_target(target, schedule, X0, EPS, t)
+    loss = denoising_loss(Constant(0.25), schedule, X0, t, EPS, target=target)
+    assert loss.shape == (3,) and loss.dtype == torch.float32
+    for i in range(3):
+        by_hand = sum((0.25 - value) ** 2 for value in truth[i].flatten().tolist()) / 16
+        assert loss[i].item() == pytest.approx(by_hand, rel=1e-5)
+    assert not denoising_loss(Constant(truth), schedule, X0, t, EPS, target=target).any()
+
+
+def test_the_network_is_asked_about_x_t() -> None:
+    model, y = Constant(), torch.tensor([2, 0, 1])
+    denoising_loss(model, SCHEDULE, X0, T, EPS, y=y)
+    x_t, t, label, _ = model.asked[0]
+    assert torch.equal(x_t, q_sample(SCHEDULE, X0, T, EPS)[0]) and t is T and label is y
+
+
+def test_the_loss_at_the_start_is_1() -> None:
+    """A new network answers 0, and the noise has variance 1: within four standard errors, √(2/n)."""
+    x0, eps = torch.zeros(64, 1, 28, 28), torch.randn(64, 1, 28, 28, generator=torch.Generator().manual_seed(2))
+    loss = denoising_loss(UNet(), SCHEDULE, x0, torch.full((64,), 5), eps).mean().item()
+    assert abs(loss - 1) < 4 * (2 / eps.numel()) ** 0.5
+
+
+def test_loss_by_timestep_uses_the_same_noise_everywhere() -> None:
+    model, times = UNet(4, channels=(16,), attention=()), torch.tensor([10, 1, 5])
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(torch.randn(parameter.shape, generator=torch.Generator().manual_seed(4)) / 5)
+    rows = loss_by_timestep(model, SCHEDULE, X0, times, generator=torch.Generator().manual_seed(1))
+    assert rows.shape == (3,) and rows.device.type == "cpu" and not rows.requires_grad
+    for row, t in zip(rows, times, strict=True):
+        torch.testing.assert_close(row, denoising_loss(model, SCHEDULE, X0, t.expand(3), EPS).mean().detach())
+
+
+@pytest.mark.parametrize("mode", [True, False])
+def test_loss_by_timestep_gives_the_mode_back(mode: bool) -> None:
+    model = Constant().train(mode)
+    loss_by_timestep(model, SCHEDULE, X0, T)
+    assert model.training is mode and not any(training for *_, training in model.asked)
+    with pytest.raises(ValueError, match="target='noise' is unknown"):
+        loss_by_timestep(model, SCHEDULE, X0, T, target="noise")
+    assert model.training is mode
+
+
+BAD: list[tuple[dict[str, Any], type[Exception], str]] = [
+    (dict(target="noise"), ValueError, "target='noise' is unknown; choose one of 'eps', 'x0', 'v', 'velocity'"),
+    (dict(x0=[0.0]), TypeError, "x0 must be a torch.Tensor, got list"),
+    (dict(x0=torch.zeros(3, 1, 4, 4, dtype=torch.uint8)), TypeError, "got torch.uint8; .*to_float"),
+    (dict(x0=X0[0]), ValueError, "x0 must have 4 dimensions"),
+    (dict(x0=X0 * 200), ValueError, r"x0 must lie in \[-1, 1\]"),
+    (dict(x0=X0 / 0), ValueError, "x0 holds .* NaN"),
+    (dict(eps=EPS[:1]), ValueError, "eps must have the shape of x0"),
+    (dict(eps=EPS.double()), TypeError, "eps must have the dtype of x0"),
+    (dict(eps=EPS / 0), ValueError, "eps holds .* NaN"),
+    (dict(eps=EPS.to("meta")), ValueError, "eps must be on the device of x0, cpu, got meta"),
+    (dict(t=T[:2]), ValueError, "t must have one entry per picture, 3, got 2"),
+    (dict(t=T.float()), TypeError, "t must hold int64 or int32"),
+    (dict(t=T.to("meta")), ValueError, r"t must be on the device of the pictures, cpu, got meta; use t.to\(x.device\)"),
+    (dict(t=T - 1), ValueError, "t must lie in 1..10, got 0..9"),
+    (dict(t=T + 1), ValueError, "t must lie in 1..10, got 2..11"),
+]
+
+
+@pytest.mark.parametrize(("changes", "error", "message"), BAD)
+def test_bad_input(changes: dict[str, Any], error: type[Exception], message: str) -> None:
+    good: dict[str, Any] = dict(model=Constant(), schedule=SCHEDULE, x0=X0, t=T, eps=EPS)
+    denoising_loss(**good)
+    with pytest.raises(error, match=message):
+        denoising_loss(**(good | changes))
+
+
+@pytest.mark.parametrize(
+    ("times", "error", "message"),
+    [
+        (torch.tensor([0, 5]), ValueError, "times must lie in 1..10, got 0..5"),
+        (torch.tensor([5, 11]), ValueError, "times must lie in 1..10, got 5..11"),
+        (torch.tensor([5.0]), TypeError, "times must hold int64"),
+        ([5], TypeError, "times must be an int or a tensor of integers, got list"),
+    ],
+)
+def test_bad_times(times: Any, error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        loss_by_timestep(Constant(), SCHEDULE, X0, times)
+
+
+@pytest.mark.cuda
+def test_on_the_gpu_as_on_the_cpu() -> None:
+    there = denoising_loss(Constant(0.1), SCHEDULE, X0.cuda(), T.cuda(), EPS.cuda(), target="v")
+    torch.testing.assert_close(there.cpu(), denoising_loss(Constant(0.1), SCHEDULE, X0, T, EPS, target="v"))
+    with pytest.raises(
+        ValueError, match=r"t must be on the device of the pictures, cuda:0, got cpu; use t.to\(x.device\)"
+    ):
+        denoising_loss(Constant(), SCHEDULE, X0.cuda(), T, EPS.cuda())

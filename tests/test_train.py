@@ -1,0 +1,417 @@
+"""Training: update by update against a loop written out here, the learning rate, the average, and what is learned."""
+
+from __future__ import annotations
+
+import copy
+import math
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from course_lib import train as train_module
+from course_lib.data import Pictures, batches, load_fashion_mnist, to_float
+from course_lib.objective import denoising_loss
+from course_lib.schedule import Schedule, from_betas, make_schedule
+from course_lib.train import EMA, TrainConfig, train
+from course_lib.unet import UNet
+
+SCHEDULE = make_schedule("linear", 10)
+
+
+def some_pictures(n: int = 12, *, labels: bool = False) -> Pictures:
+    """Picture i is noise of its own around the shade 20 · i; its label is i % 3."""
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randint(0, 30, (n, 1, 4, 4), generator=generator) + 20 * torch.arange(n).view(n, 1, 1, 1)
+    return Pictures(images.to(torch.uint8), torch.arange(n) % 3 if labels else None)
+
+
+class Tiny(nn.Module):
+    """A network that can be trained in no time, and keeps what it was asked."""
+
+    def __init__(self, num_classes: int | None = None) -> None:
+        super().__init__()
+        self.config = dict(in_channels=1, num_classes=num_classes)
+        generator = torch.Generator().manual_seed(0)
+        self.conv = nn.Conv2d(1, 4, 3, padding=1)
+        self.out = nn.Conv2d(4, 1, 1)
+        with torch.no_grad():
+            for parameter in self.parameters():
+                parameter.copy_(torch.randn(parameter.shape, generator=generator))
+        self.asked: list[tuple[Tensor, Tensor, Tensor | None, bool]] = []
+
+    def forward(self, x_t: Tensor, t: Tensor, y: Tensor | None = None) -> Tensor:
+        self.asked.append((x_t.detach(), t, y, self.training))
+        return self.out(torch.tanh(self.conv(x_t) + t.view(-1, 1, 1, 1) / 10))
+
+
+def weights(model: nn.Module) -> list[Tensor]:
+    return [parameter.detach().clone() for parameter in model.parameters()]
+
+
+def same(a: list[Tensor], b: list[Tensor]) -> bool:
+    return all(torch.equal(x, y) for x, y in zip(a, b, strict=True))
+
+
+# What an update is
+
+
+@pytest.mark.parametrize("target", ["eps", "v"])
+def test_training_is_the_loop_that_the_docstring_promises(target: str) -> None:
+    """Twelve updates by hand: batch, t, eps, mean square error, clipped gradient, Adam with its bias correction.
+
+    The gradient is clipped to a length that some updates exceed and others do not.
+    """
+    config = TrainConfig(steps=12, batch_size=5, lr=0.02, warmup=4, grad_clip=6.0, seed=3, target=target)
+    pictures, model = some_pictures(), Tiny()
+    updates = list(train(model, SCHEDULE, pictures, config))
+
+    ours = Tiny()
+    parameters = list(ours.parameters())
+    first, second = ([torch.zeros_like(p) for p in parameters] for _ in range(2))
+    order, random = batches(12, 5, torch.Generator().manual_seed(3)), torch.Generator().manual_seed(3)
+    clipped = 0
+    for step, update in enumerate(updates, start=1):
+        x0 = to_float(pictures.images[next(order)])
+        t = torch.randint(1, 11, (5,), generator=random)
+        eps = torch.randn(x0.shape, generator=random)
+        a, b = (table[t].float().view(-1, 1, 1, 1) for table in (SCHEDULE.signal, SCHEDULE.noise))
+        truth = eps if target == "eps" else a * eps - b * x0
+        loss = (ours(a * x0 + b * eps, t) - truth).square().mean()
+        gradients = torch.autograd.grad(loss, parameters)
+        length = math.sqrt(sum(g.square().sum().item() for g in gradients))
+        shrink = min(1.0, 6.0 / length)
+        clipped += shrink < 1
+        lr = 0.02 * min(1, step / 4) * (0.01 + 0.99 * (1 + math.cos(math.pi * (step - 1) / 12)) / 2)
+        with torch.no_grad():
+            for p, g, m, v in zip(parameters, gradients, first, second, strict=True):
+                m.mul_(0.9).add_(0.1 * shrink * g)
+                v.mul_(0.999).add_(0.001 * (shrink * g) ** 2)
+                p.sub_(lr * (m / (1 - 0.9**step)) / ((v / (1 - 0.999**step)).sqrt() + 1e-8))
+        assert update.step == step
+        assert update.loss.item() == pytest.approx(loss.item(), rel=1e-4)
+        assert update.grad_norm.item() == pytest.approx(length, rel=1e-3)
+        assert update.lr == pytest.approx(lr)
+        assert update.progress == pytest.approx(step / 12)
+    assert 0 < clipped < 12
+    for mine, theirs in zip(weights(ours), weights(model), strict=True):
+        torch.testing.assert_close(mine, theirs, rtol=1e-4, atol=1e-4)
+
+
+def test_an_update_is_yielded_after_it_was_made() -> None:
+    model, pictures = Tiny(), some_pictures()
+    last = weights(model)
+    updates = train(model, SCHEDULE, pictures, TrainConfig(steps=4, batch_size=4))
+    assert same(last, weights(model)) and not model.asked  # nothing happens before the first is asked for
+    for number, update in enumerate(updates, start=1):
+        assert update.step == number == len(model.asked)
+        assert not any(torch.equal(x, y) for x, y in zip(last, weights(model), strict=True))
+        assert all(parameter.grad is None for parameter in model.parameters())
+        last = weights(model)
+    assert number == 4 and same(last, weights(model))
+
+
+def test_the_loop_can_be_left_and_looked_into_without_changing_it() -> None:
+    """Whoever draws from the global generator or runs the model in between trains to the same weights."""
+    quiet, curious = Tiny(), Tiny()
+    config = TrainConfig(steps=6, batch_size=4)
+    list(train(quiet, SCHEDULE, some_pictures(), config))
+    for _ in train(curious, SCHEDULE, some_pictures(), config):
+        curious.eval()
+        curious(torch.randn(2, 1, 4, 4), torch.tensor([1, 2]))
+    assert same(weights(quiet), weights(curious))
+    for update in train(curious, SCHEDULE, some_pictures(), config):
+        if update.step == 2:
+            break
+    assert update.progress == pytest.approx(1 / 3)
+
+
+def test_same_seed_same_weights_bit_for_bit() -> None:
+    def trained(seed: int) -> list[Tensor]:
+        torch.manual_seed(7)
+        model = UNet(8, channels=(8, 8), patch=1, num_classes=3)
+        pictures = Pictures(some_pictures().images.repeat(1, 1, 2, 2), torch.arange(12) % 3)
+        torch.manual_seed(torch.seed())  # the state of the global generator has no say
+        list(train(model, SCHEDULE, pictures, TrainConfig(steps=5, batch_size=4, warmup=0, seed=seed)))
+        return weights(model)
+
+    first, second, other = trained(1), trained(1), trained(2)
+    assert same(first, second) and not same(first, other)
+
+
+def test_the_global_generator_is_left_alone() -> None:
+    model, state = Tiny(), torch.get_rng_state()
+    list(train(model, SCHEDULE, some_pictures(), TrainConfig(steps=2)))
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+@pytest.mark.parametrize("mode", [True, False])
+def test_the_model_trains_in_train_mode_and_is_handed_over_as_it_was(mode: bool) -> None:
+    model = Tiny().train(mode)
+    for _ in train(model, SCHEDULE, some_pictures(), TrainConfig(steps=3)):
+        assert model.training is mode and model.conv.training is mode
+    assert all(training for *_, training in model.asked)
+
+
+def test_timesteps_are_uniform_on_1_to_T() -> None:
+    model = Tiny()
+    list(train(model, SCHEDULE, some_pictures(), TrainConfig(steps=50, batch_size=200)))
+    counts = torch.cat([t for _, t, _, _ in model.asked]).bincount(minlength=11)
+    assert counts[0] == 0 and len(counts) == 11
+    assert ((counts[1:] - 1000).abs() < 4 * math.sqrt(10_000 * 0.1 * 0.9)).all()  # four standard deviations
+
+
+def test_pictures_enter_in_their_range_and_every_one_of_them() -> None:
+    """With next to no noise the network sees the pictures themselves."""
+    model, pictures = Tiny(), some_pictures()
+    faint = from_betas(torch.tensor([1e-14], dtype=torch.float64))
+    list(train(model, faint, pictures, TrainConfig(steps=3, batch_size=4)))
+    seen = torch.cat([x for x, *_ in model.asked])
+    shades = to_float(pictures.images).flatten(1)
+    nearest = torch.cdist(seen.flatten(1), shades)
+    assert nearest.amin(1).max() < 1e-4
+    assert sorted(nearest.argmin(1).tolist()) == list(range(12))
+
+
+def test_labels_go_with_their_pictures_where_the_model_has_classes() -> None:
+    faint = from_betas(torch.tensor([1e-14], dtype=torch.float64))
+    model = Tiny(num_classes=3)
+    list(train(model, faint, some_pictures(labels=True), TrainConfig(steps=6, batch_size=4)))
+    for x_t, _, y, _ in model.asked:
+        number = ((x_t.mean((1, 2, 3)) + 1) * 127.5 / 20).floor().long()
+        assert y is not None and torch.equal(y, number % 3)
+    without = Tiny()
+    list(train(without, faint, some_pictures(labels=True), TrainConfig(steps=1)))
+    assert without.asked[0][2] is None
+
+
+# When it ends
+
+
+def test_it_ends_after_the_steps() -> None:
+    for steps in (1, 7):
+        updates = list(train(Tiny(), SCHEDULE, some_pictures(), TrainConfig(steps=steps)))
+        assert len(updates) == steps and updates[-1].progress == 1
+
+
+def test_it_ends_after_the_minutes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a clock that goes on by one second each time it is read."""
+
+    class Clock:
+        now = 0.0
+
+        def perf_counter(self) -> float:
+            self.now += 1
+            return self.now
+
+    for options, expected in (
+        (dict(minutes=0.1), 6),
+        (dict(minutes=0.1, steps=4), 4),
+        (dict(minutes=0.1, steps=100), 6),
+    ):
+        monkeypatch.setattr(train_module, "time", Clock())
+        config = TrainConfig(warmup=0, lr=1.0, **options)  # type: ignore[arg-type]
+        updates = list(train(Tiny(), SCHEDULE, some_pictures(), config))
+        assert len(updates) == expected and updates[-1].progress == 1
+        assert [update.seconds for update in updates] == list(range(1, expected + 1))
+        assert updates[0].lr == 1 and updates[-1].lr == pytest.approx(config.learning_rate(9, 1 - 1 / expected))
+
+
+def test_the_learning_rate_rises_in_a_line_and_falls_along_a_cosine() -> None:
+    config = TrainConfig(steps=100, lr=2.0, warmup=10)
+    assert [config.learning_rate(step, 0.0) for step in (1, 5, 10, 11)] == pytest.approx([0.2, 1.0, 2.0, 2.0])
+    assert [config.learning_rate(50, p) for p in (0.0, 0.5, 1.0)] == pytest.approx([2.0, 1.01, 0.02])
+    falling = [config.learning_rate(50, p / 20) for p in range(21)]
+    assert falling == sorted(falling, reverse=True)
+    assert replace(config, warmup=0).learning_rate(1, 0.0) == 2.0
+
+
+def test_a_loss_that_is_no_number_ends_the_training() -> None:
+    model = Tiny()
+    with torch.no_grad():
+        model.out.bias.fill_(math.nan)  # type: ignore[union-attr]
+    with pytest.raises(FloatingPointError, match=r"the gradient is nan at update 100 .*lower lr, or train without"):
+        list(train(model, SCHEDULE, some_pictures(), TrainConfig(steps=150, batch_size=1)))
+
+
+# The average
+
+
+def test_the_average_by_hand() -> None:
+    """d = min(decay, (1 + n)/(10 + n)): 2/11, 3/12, then the 0.3 that was asked for instead of 4/13 = 0.308."""
+    model = nn.Linear(1, 1, bias=False)
+    model.weight.data.fill_(1.0)
+    ema = EMA(model, decay=0.3)
+    average = 1.0
+    for decay, weight in ((2 / 11, 5.0), (3 / 12, -2.0), (0.3, 4.0), (0.3, 0.0)):
+        model.weight.data.fill_(weight)
+        ema.update(model)
+        average = decay * average + (1 - decay) * weight
+        assert ema.model.weight.item() == pytest.approx(average, rel=1e-5)
+    assert ema.updates == 4 and model.weight.item() == 0.0
+
+
+def test_the_average_follows_the_training_it_was_given_to() -> None:
+    model, pictures, config = Tiny(), some_pictures(), TrainConfig(steps=5, batch_size=4)
+    ema, average, after = EMA(model, decay=0.9), weights(model), []
+    for update in train(model, SCHEDULE, pictures, config, ema=ema):
+        decay = (1 + update.step) / (10 + update.step)
+        average = [decay * old + (1 - decay) * new for old, new in zip(average, weights(model), strict=True)]
+        for mine, theirs in zip(average, ema.model.parameters(), strict=True):
+            torch.testing.assert_close(theirs, mine)
+        after = weights(model)
+    alone = Tiny()
+    list(train(alone, SCHEDULE, pictures, config))
+    assert same(weights(alone), after)  # the average does not disturb the training
+
+
+def test_the_average_is_a_model_of_its_own_in_eval_mode() -> None:
+    model = nn.Sequential(nn.Conv2d(1, 2, 1), nn.BatchNorm2d(2)).train()
+    ema = EMA(model, decay=0.5)
+    assert model.training and model[0].weight.requires_grad
+    assert not any(module.training for module in ema.model.modules())
+    assert not any(parameter.requires_grad for parameter in ema.model.parameters())
+    before = copy.deepcopy(ema.model.state_dict())
+    model(torch.randn(4, 1, 3, 3) + 5)
+    assert all(torch.equal(value, before[key]) for key, value in ema.model.state_dict().items())
+    ema.update(model)
+    for mine, theirs in zip(ema.model.buffers(), model.buffers(), strict=True):
+        assert torch.equal(mine, theirs) and mine is not theirs  # statistics are copied, not averaged
+    for decay in (1.0, -0.1, math.nan):
+        with pytest.raises(ValueError, match="decay must lie in"):
+            EMA(model, decay)
+
+
+# Does it learn?
+
+
+def fashion(n: int, size: int = 16) -> Pictures:
+    pictures = load_fashion_mnist("test", size, source="packaged")
+    return Pictures(pictures.images[:n].clone())
+
+
+def test_one_batch_can_be_learned_by_heart() -> None:
+    """Eight pictures, their noise and their timesteps stay the same: a network that works brings the loss near 0.
+
+    It starts at 1, the variance of the noise. A network that cannot see its input stays there.
+    """
+    torch.manual_seed(0)
+    model, x0 = UNet(16, channels=(16, 32)), fashion(8)[:]
+    schedule = make_schedule("cosine", 1000)
+    generator = torch.Generator().manual_seed(1)
+    eps, t = torch.randn(x0.shape, generator=generator), torch.randint(1, 1001, (8,), generator=generator)
+    optimizer = torch.optim.Adam(model.parameters(), lr=4e-3)
+    losses = []
+    for _ in range(70):
+        loss = denoising_loss(model, schedule, x0, t, eps).mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert losses[0] == pytest.approx(1, abs=0.1)
+    assert max(losses[-10:]) < 0.03, f"the loss ended at {losses[-1]:.3f}"
+
+
+def test_training_learns_to_find_the_noise() -> None:
+    """120 updates on 200 real pictures bring the loss from 1 to about 0.2, on pictures that it has not seen too."""
+    torch.manual_seed(0)
+    model, schedule = UNet(16, channels=(16, 16)), make_schedule("cosine", 1000)
+    ema, config = EMA(model, 0.95), TrainConfig(steps=120, batch_size=16, lr=6e-3, warmup=20)
+    losses = [update.loss for update in train(model, schedule, fashion(200), config, ema=ema)]
+    assert losses[0].item() == pytest.approx(1, abs=0.1)
+    assert torch.stack(losses[-40:]).mean() < 0.3
+    unseen = load_fashion_mnist("train", 16, source="packaged")[:256]
+    generator = torch.Generator().manual_seed(5)
+    t, eps = torch.randint(1, 1001, (256,), generator=generator), torch.randn(unseen.shape, generator=generator)
+    with torch.no_grad():
+        assert denoising_loss(ema.model, schedule, unseen, t, eps).mean() < 0.3
+
+
+def test_training_in_bfloat16_keeps_weights_and_loss_in_float32() -> None:
+    model = UNet(8, channels=(8, 8), patch=1)
+    pictures = Pictures(some_pictures().images.repeat(1, 1, 2, 2))
+    update = None
+    for update in train(model, SCHEDULE, pictures, TrainConfig(steps=3), autocast=torch.bfloat16):
+        assert update.loss.dtype == torch.float32 and update.loss.isfinite()
+    assert update is not None
+    assert all(p.dtype == torch.float32 and p.isfinite().all() for p in model.parameters())
+
+
+# Bad input
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        (dict(), ValueError, "give steps, minutes or both"),
+        (dict(steps=0), ValueError, "steps must lie in"),
+        (dict(steps=1.5), TypeError, "steps must be an int, got float"),
+        (dict(minutes=0), ValueError, "minutes must lie in"),
+        (dict(minutes=-1), ValueError, "minutes must lie in"),
+        (dict(minutes="3"), TypeError, "minutes must be a number, got str"),
+        (dict(steps=1, batch_size=0), ValueError, "batch_size must lie in"),
+        (dict(steps=1, lr=0), ValueError, "lr must lie in"),
+        (dict(steps=1, lr=math.nan), ValueError, "lr must lie in"),
+        (dict(steps=1, warmup=-1), ValueError, "warmup must lie in"),
+        (dict(steps=1, grad_clip=0), ValueError, "grad_clip must lie in"),
+        (dict(steps=1, seed=-1), ValueError, "seed must lie in"),
+        (dict(steps=1, seed=1.0), TypeError, "seed must be an int"),
+        (
+            dict(steps=1, target="noise"),
+            ValueError,
+            "target='noise' is unknown; choose one of 'eps', 'x0', 'v', 'velocity'",
+        ),
+    ],
+)
+def test_bad_configs(options: dict[str, Any], error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        TrainConfig(**options)
+
+
+def test_pictures_that_do_not_fit() -> None:
+    config = TrainConfig(steps=1)
+    color = Pictures(torch.zeros(2, 3, 4, 4, dtype=torch.uint8))
+    for model, pictures, error, message in (
+        (Tiny(), some_pictures()[:], TypeError, r"pictures must be course_lib.data.Pictures, got Tensor"),
+        (Tiny(), color, ValueError, r"pictures must have 1 channel\(s\), got 3"),
+        (Tiny(num_classes=3), some_pictures(), ValueError, "built with classes, but these pictures have no labels"),
+        (Tiny(num_classes=2), some_pictures(labels=True), ValueError, r"classes 0..1, these pictures have 0..2"),
+        (UNet(8, channels=(8,), attention=(), patch=8), some_pictures(), ValueError, "nearest good sizes are 8"),
+    ):
+        with pytest.raises(error, match=message):
+            next(train(model, SCHEDULE, pictures, config))  # type: ignore[arg-type]
+
+
+# With a GPU
+
+
+@pytest.mark.cuda
+def test_training_on_the_gpu() -> None:
+    torch.manual_seed(0)
+    schedule: Schedule = make_schedule("cosine", 1000)
+    results = []
+    for _ in range(2):
+        torch.manual_seed(0)
+        model = UNet(16, channels=(16, 32)).cuda()
+        ema = EMA(model, 0.95)
+        config = TrainConfig(steps=200, lr=4e-3, warmup=20)
+        losses = [u.loss for u in train(model, schedule, fashion(200), config, ema=ema, autocast=torch.bfloat16)]
+        assert losses[0].device.type == "cuda" and next(ema.model.parameters()).is_cuda
+        results.append(torch.stack(losses[-50:]).mean().item())
+    assert results[0] < 0.3 and results[1] == pytest.approx(results[0], rel=0.05)
+
+
+@pytest.mark.cuda
+def test_loss_on_the_gpu_is_that_of_the_cpu() -> None:
+    torch.manual_seed(0)
+    model, x0 = UNet(16, channels=(16, 32)), fashion(8)[:]
+    with torch.no_grad():
+        for p in model.parameters():
+            p.add_(torch.randn_like(p) / 20)
+    t, eps = torch.arange(1, 9) * 100, torch.randn(x0.shape)
+    near = F.relu(denoising_loss(model, make_schedule("cosine"), x0, t, eps)).mean()
+    there = denoising_loss(model.cuda(), make_schedule("cosine"), x0.cuda(), t.cuda(), eps.cuda()).mean()
+    torch.testing.assert_close(there.cpu(), near, rtol=1e-2, atol=1e-2)
