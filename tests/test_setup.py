@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import errno
 import os
 import re
 import socket
@@ -199,6 +200,18 @@ def test_failed_installation_says_why(monkeypatch: pytest.MonkeyPatch, tmp_path:
     (tmp_path / "log").write_text(log, encoding="utf-8")
     monkeypatch.setattr(setup_env, "LOG", str(tmp_path / "log"))
     assert expected in setup_env.why_it_failed()
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device"), "The disk is full. Free some space"),
+        (PermissionError(errno.EACCES, "Permission denied", ".venv"), "cannot be written"),
+        (subprocess.CalledProcessError(1, "ensurepip"), "Delete .venv if it is there"),
+    ],
+)
+def test_system_errors_become_sentences(error: Exception, expected: str) -> None:
+    assert expected in setup_env.what_went_wrong(error)
 
 
 def test_stamp_holds_until_a_list_changes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ It must run on any Python, and refuse politely on those that the course cannot u
 
 from __future__ import print_function
 
+import errno
 import hashlib
 import io
 import os
@@ -123,19 +124,23 @@ def install():
     """Install the course and all it needs into .venv; True if that went well."""
     command = [VENV_PYTHON, "-m", "pip", "install", "--disable-pip-version-check", "--progress-bar", "off", "-c"]
     command += ["constraints.txt", "-e", ".[%s]" % EXTRAS]
-    with io.open(LOG, "w", encoding="utf-8") as log:
-        pip = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-        for raw in pip.stdout or ():
-            line = raw.decode("utf-8", "replace")
-            log.write(line)
-            log.flush()
-            large = re.match(r"\s*(?:Downloading|Using cached) (\S+?)-(\d\S*?)-\S+ \((\d+(?:\.\d+)?) MB\)", line)
-            if large and float(large.group(3)) >= 50:
-                print("  %s %s, %.0f MB" % (large.group(1), large.group(2), float(large.group(3))))
-            elif line.startswith("Installing collected packages"):
-                print("  all is here; writing it to .venv takes a few minutes ...")
-            sys.stdout.flush()
+    pip = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    try:
+        with io.open(LOG, "w", encoding="utf-8") as log:
+            for raw in pip.stdout or ():
+                line = raw.decode("utf-8", "replace")
+                log.write(line)
+                log.flush()
+                large = re.match(r"\s*(?:Downloading|Using cached) (\S+?)-(\d\S*?)-\S+ \((\d+(?:\.\d+)?) MB\)", line)
+                if large and float(large.group(3)) >= 50:
+                    print("  %s %s, %.0f MB" % (large.group(1), large.group(2), float(large.group(3))))
+                elif line.startswith("Installing collected packages"):
+                    print("  all is here; writing it to .venv takes a few minutes ...")
+                sys.stdout.flush()
         return pip.wait() == 0
+    finally:
+        if pip.poll() is None:
+            pip.kill()
 
 
 def why_it_failed():
@@ -153,6 +158,15 @@ def why_it_failed():
             % (sys.version_info[:2] + OLDEST + NEWEST_TRIED)
         )
     return "Its last lines were:\n" + "\n".join("    " + line for line in text.strip().splitlines()[-5:])
+
+
+def what_went_wrong(error):
+    """A sentence made from an error of the operating system, or from a program that it stopped."""
+    if getattr(error, "errno", None) == errno.ENOSPC or shutil.disk_usage(ROOT).free < 0.1 * GB:
+        return "The disk is full. Free some space, then run this again."
+    if getattr(error, "errno", None) in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return "This folder cannot be written: %s. Move the course to a folder of your own." % error
+    return "The environment .venv could not be made: %s. Delete .venv if it is there, then run this again." % error
 
 
 def stop(sentence):
@@ -190,4 +204,10 @@ def main(arguments):
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    try:
+        status = main(sys.argv[1:])
+    except KeyboardInterrupt:
+        status = stop("Stopped. Run this again to go on.")
+    except (OSError, subprocess.CalledProcessError) as error:
+        status = stop(what_went_wrong(error))
+    sys.exit(status)
