@@ -1,0 +1,291 @@
+"""Checkpoints: the same output bit for bit, nothing unpickled, and a sentence for every way in which files go wrong."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import pickle
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import safetensors.torch
+import torch
+from test_blocks import randomize
+from torch import nn
+
+from course_lib.checkpoint import SHIPPED, load_checkpoint, load_shipped, save_checkpoint
+from course_lib.data import load_fashion_mnist
+from course_lib.objective import denoising_loss
+from course_lib.sample import sample
+from course_lib.schedule import Schedule, linear_amount, make_schedule, sampling_times, zero_terminal_snr
+from course_lib.unet import BottleneckUNet, ClassicUNet, DoubleConvUNet, UNet
+
+SCHEDULE = make_schedule("cosine", 20)
+
+
+def small() -> UNet:
+    model = UNet(8, channels=(8, 16), num_classes=3)
+    randomize(model)
+    return model
+
+
+@pytest.fixture
+def saved(tmp_path: Path) -> Path:
+    return save_checkpoint(tmp_path / "model.safetensors", small(), SCHEDULE, target="v", details={"steps": 7})
+
+
+def rewrite(path: Path, **changes: Any) -> None:
+    """Change entries of the JSON file beside the weights; None takes an entry out."""
+    card = json.loads(path.with_suffix(".json").read_text())
+    card = {key: value for key, value in (card | changes).items() if value is not None}
+    path.with_suffix(".json").write_text(json.dumps(card))
+
+
+@pytest.mark.parametrize(
+    ("model", "inputs"),
+    [
+        (
+            UNet(8, 3, channels=(8, 16), num_classes=3),
+            (torch.randn(2, 3, 8, 8), torch.tensor([1, 9]), torch.tensor([0, 2])),
+        ),
+        (ClassicUNet(1, 2, (4, 8), 16), (torch.randn(1, 1, 44, 44),)),
+        (DoubleConvUNet(1, 1, (4, 8), 16, time_plane=20), (torch.randn(2, 1, 8, 8), torch.tensor([1, 9]))),
+        (BottleneckUNet(1, (4, 8), 8, 16), (torch.randn(2, 1, 8, 8),)),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+@pytest.mark.parametrize("schedule", [SCHEDULE, linear_amount(7), zero_terminal_snr(SCHEDULE)], ids=lambda s: s.name)
+def test_saved_and_loaded_the_same_output_bit_for_bit(
+    model: Any, inputs: tuple[Any, ...], schedule: Schedule, tmp_path: Path
+) -> None:
+    randomize(model.train())
+    model(*inputs)  # BatchNorm has statistics to keep
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    details = {"command": "a line", "list": [1, 2.5, None], "größe": "28×28"}
+    path = save_checkpoint(tmp_path / "new" / "folder" / "a.safetensors", model, schedule, target="x0", details=details)
+    assert model.training and all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
+
+    loaded = load_checkpoint(str(path))
+    assert type(loaded.model) is type(model) and loaded.model.config == model.config and not loaded.model.training
+    assert torch.equal(loaded.model(*inputs), model.eval()(*inputs))
+    assert torch.equal(loaded.schedule.signal, schedule.signal) and torch.equal(loaded.schedule.noise, schedule.noise)
+    assert loaded.schedule.name == schedule.name
+    assert loaded.target == "x0" and loaded.details == details
+    assert all(parameter.requires_grad for parameter in loaded.model.parameters())
+
+
+def test_a_sample_from_a_loaded_checkpoint_is_the_same_picture(tmp_path: Path) -> None:
+    model = small()
+    path = save_checkpoint(tmp_path / "a.safetensors", model, SCHEDULE)
+    x_T, y = torch.randn(2, 1, 8, 8), torch.tensor([1, 2])
+    loaded = load_checkpoint(path)
+    pictures = [
+        sample(m, s, x_T, y=y, generator=torch.Generator().manual_seed(3))
+        for m, s in ((model, SCHEDULE), (loaded.model, loaded.schedule))
+    ]
+    assert torch.equal(*pictures)
+
+
+def test_a_model_laid_out_for_gpus_keeps_its_weights(tmp_path: Path) -> None:
+    model = small().to(memory_format=torch.channels_last)
+    loaded = load_checkpoint(save_checkpoint(tmp_path / "a.safetensors", model, SCHEDULE)).model
+    for mine, theirs in zip(model.state_dict().values(), loaded.state_dict().values(), strict=True):
+        assert torch.equal(mine, theirs)
+
+
+def test_the_card_says_what_the_weights_are(saved: Path) -> None:
+    card = json.loads(saved.with_suffix(".json").read_text())
+    assert card["model"] == "UNet" and card["config"]["num_classes"] == 3 and card["target"] == "v"
+    assert card["schedule"] == "cosine" and card["details"] == {"steps": 7}
+    assert card["sha256"] == hashlib.sha256(saved.read_bytes()).hexdigest()
+    with safetensors.safe_open(saved, "pt") as weights:  # anyone's safetensors reads the file
+        assert "model.stem.weight" in weights.keys() and weights.get_tensor("schedule.signal").dtype == torch.float64  # noqa: SIM118
+
+
+# Files that are not what they were
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda raw: raw[:-1],
+        lambda raw: raw[: len(raw) // 2],
+        lambda raw: b"",
+        lambda raw: raw + b"\0",
+        lambda raw: raw[:-100] + bytes([raw[-100] ^ 1]) + raw[-99:],
+    ],
+    ids=["one byte short", "half", "empty", "one byte long", "one bit"],
+)
+def test_altered_weights_are_refused_by_their_hash(damage: Callable[[bytes], bytes], saved: Path) -> None:
+    saved.write_bytes(damage(saved.read_bytes()))
+    with pytest.raises(
+        ValueError, match=r"model.safetensors was cut short or altered: its hash is not .*copy both files"
+    ):
+        load_checkpoint(saved)
+
+
+def test_weights_of_another_checkpoint_are_refused(saved: Path) -> None:
+    other = save_checkpoint(saved.with_name("other.safetensors"), small(), linear_amount(20))
+    shutil.copy(other, saved)
+    with pytest.raises(ValueError, match="cut short or altered"):
+        load_checkpoint(saved)
+
+
+def test_nothing_is_unpickled(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise AssertionError("something was unpickled")
+
+    for owner, name in ((pickle, "load"), (pickle, "loads"), (pickle, "Unpickler"), (torch, "load")):
+        monkeypatch.setattr(owner, name, refuse)
+    assert load_checkpoint(saved).target == "v"
+
+
+def test_a_pickle_under_our_name_is_refused_and_not_run(saved: Path, tmp_path: Path) -> None:
+    class Trap:
+        def __reduce__(self) -> tuple[Any, ...]:
+            return os.mkdir, (str(tmp_path / "sprung"),)
+
+    torch.save({"model.stem.weight": Trap()}, saved)
+    rewrite(saved, sha256=hashlib.sha256(saved.read_bytes()).hexdigest())
+    with pytest.raises(ValueError, match="does not describe a checkpoint of this course"):
+        load_checkpoint(saved)
+    assert not (tmp_path / "sprung").exists()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (dict(format=99), "has format 99, this version of the course reads 1"),
+        (dict(model="ResNet"), "model='ResNet' is unknown; choose one of 'ClassicUNet', 'DoubleConvUNet'"),
+        (dict(target="noise"), "target='noise' is unknown; choose one of 'eps'"),
+        (dict(model="ClassicUNet"), "does not describe a checkpoint of this course: .*unexpected keyword"),
+        (dict(config={"size": 8, "channels": [8, 24]}), "does not describe a checkpoint.*size mismatch"),
+        (
+            dict(config={"size": 9, "channels": [8, 16]}),
+            "does not describe a checkpoint.*nearest good sizes are 8 and 12",
+        ),
+        (dict(config=[8]), "does not describe a checkpoint"),
+        *((dict([(key, None)]), "does not describe a checkpoint") for key in ("format", "model", "config", "schedule")),
+        *((dict([(key, None)]), "does not describe a checkpoint") for key in ("target", "details", "sha256")),
+    ],
+)
+def test_cards_that_say_something_else(changes: dict[str, Any], message: str, saved: Path) -> None:
+    rewrite(saved, **changes)
+    with pytest.raises(ValueError, match=f"(?s){message}"):
+        load_checkpoint(saved)
+
+
+@pytest.mark.parametrize("text", [b"", b"{", b"[]", b"3", b"\xff\xfe{}"])
+def test_cards_that_say_nothing(text: bytes, saved: Path) -> None:
+    saved.with_suffix(".json").write_bytes(text)
+    with pytest.raises(ValueError, match=r"model.json does not describe a checkpoint of this course"):
+        load_checkpoint(saved)
+
+
+def test_weights_without_a_schedule(saved: Path) -> None:
+    safetensors.torch.save_file({"model.stem.weight": torch.zeros(1)}, saved)
+    rewrite(saved, sha256=hashlib.sha256(saved.read_bytes()).hexdigest())
+    with pytest.raises(ValueError, match=r"does not describe a checkpoint of this course.*schedule.signal"):
+        load_checkpoint(saved)
+
+
+def test_missing_files_and_other_endings(saved: Path) -> None:
+    for other in (saved.with_suffix(".pt"), saved.with_suffix("")):
+        with pytest.raises(ValueError, match=r"path must end in .safetensors, got "):
+            load_checkpoint(other)
+        with pytest.raises(ValueError, match=r"path must end in .safetensors, got "):
+            save_checkpoint(other, small(), SCHEDULE)
+    saved.with_suffix(".json").unlink()
+    with pytest.raises(FileNotFoundError, match=r"there is no .*model.json; a checkpoint is two files"):
+        load_checkpoint(saved)
+    with pytest.raises(FileNotFoundError, match=r"there is no .*nothing.safetensors"):
+        load_checkpoint(saved.with_name("nothing.safetensors"))
+
+
+def test_what_cannot_be_saved_leaves_no_file(tmp_path: Path) -> None:
+    good: dict[str, Any] = dict(path=tmp_path / "a.safetensors", model=small(), schedule=SCHEDULE)
+    bad: list[tuple[dict[str, Any], type[Exception], str]] = [
+        (dict(model=nn.Linear(1, 1)), ValueError, "model='Linear' is unknown; choose one of 'ClassicUNet'"),
+        (dict(target="noise"), ValueError, "target='noise' is unknown"),
+        (dict(details={"model": small()}), TypeError, "not JSON serializable"),
+        (dict(details={"loss": float("nan")}), ValueError, "not JSON compliant"),
+    ]
+    for changes, error, message in bad:
+        with pytest.raises(error, match=message):
+            save_checkpoint(**(good | changes))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_crash_while_writing_leaves_the_old_checkpoint(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = {file.name: file.read_bytes() for file in saved.parent.iterdir()}
+
+    def crash(*_: object) -> None:
+        raise OSError("no space left on device")
+
+    for function in ("replace", "fsync"):
+        with monkeypatch.context() as broken:
+            broken.setattr(os, function, crash)
+            with pytest.raises(OSError, match="no space left"):
+                save_checkpoint(saved, small(), linear_amount(5))
+        assert {file.name: file.read_bytes() for file in saved.parent.iterdir()} == before
+    assert load_checkpoint(saved).schedule.name == "cosine"
+
+
+def test_a_checkpoint_can_be_written_over(saved: Path) -> None:
+    model = UNet(8, channels=(8,), attention=())
+    save_checkpoint(saved, model, linear_amount(5))
+    assert load_checkpoint(saved).schedule.T == 5
+    assert sorted(file.name for file in saved.parent.iterdir()) == ["model.json", "model.safetensors"]
+
+
+@pytest.mark.cuda
+def test_from_the_gpu_to_the_cpu_and_back(tmp_path: Path) -> None:
+    model = small().cuda()
+    path = save_checkpoint(tmp_path / "a.safetensors", model, SCHEDULE)
+    assert next(model.parameters()).is_cuda
+    near, there = load_checkpoint(path), load_checkpoint(path, "cuda")
+    for mine, other in zip(near.model.state_dict().values(), model.state_dict().values(), strict=True):
+        assert torch.equal(mine, other.cpu())
+    assert next(there.model.parameters()).is_cuda
+
+
+# The weights that come with the course
+
+
+def test_the_shipped_weights_are_small_and_say_how_they_were_made() -> None:
+    shipped = load_shipped()
+    assert SHIPPED.stat().st_size <= 12e6
+    assert type(shipped.model) is UNet and shipped.model.config["size"] == 28
+    assert shipped.details["command"].startswith("python -m course_lib train")
+    assert "Fashion-MNIST" in shipped.details["data"]["source"] and len(shipped.details["data"]["sha256"]) == 64
+    assert shipped.details["data"]["source"].startswith("60,000 pictures of 28×28")
+
+
+def test_the_shipped_weights_find_the_noise_in_pictures_that_they_have_not_seen() -> None:
+    shipped = load_shipped()
+    pictures = load_fashion_mnist("test", source="packaged")
+    x0 = pictures[torch.arange(0, 2000, 8)]
+    generator = torch.Generator().manual_seed(0)
+    t = torch.randint(1, shipped.schedule.T + 1, (len(x0),), generator=generator)
+    eps = torch.randn(x0.shape, generator=generator)
+    with torch.no_grad():
+        loss = denoising_loss(shipped.model, shipped.schedule, x0, t, eps, target=shipped.target).mean()
+    assert loss < 0.16
+
+
+def test_samples_from_the_shipped_weights_have_the_statistics_of_clothes() -> None:
+    """Not a judgment of their beauty: brightness, contrast, black corners, and no two alike."""
+    shipped = load_shipped()
+    x_T = torch.randn(32, 1, 28, 28, generator=torch.Generator().manual_seed(0))
+    times = sampling_times(shipped.schedule.T, 25)
+    x_0 = sample(shipped.model, shipped.schedule, x_T, times=times, eta=0, target=shipped.target)
+    real = load_fashion_mnist("test", source="packaged")[:]
+    assert abs(x_0.mean() - real.mean()) < 0.2 and abs(x_0.std() - real.std()) < 0.15
+    assert x_0[:, :, :2, :2].mean() < -0.9
+    assert (x_0 < -0.9).float().mean() > 0.25  # a clean background
+    distances = torch.cdist(x_0.flatten(1), x_0.flatten(1)) + 100 * torch.eye(32)
+    assert distances.min() > 2

@@ -1,0 +1,93 @@
+"""Devices, precision, seeds."""
+
+from __future__ import annotations
+
+import platform
+from typing import Any
+
+import pytest
+import torch
+
+from course_lib.runtime import DEVICES, describe_machine, make_generator, pick_autocast, pick_device
+
+
+@pytest.fixture
+def bare(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine with a CPU alone."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+
+
+def test_the_best_device_is_picked(monkeypatch: pytest.MonkeyPatch, bare: None) -> None:
+    assert pick_device() == torch.device("cpu") == pick_device("cpu")
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    assert pick_device().type == "mps" and pick_device("cpu").type == "cpu"
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert pick_device().type == "cuda" and pick_device("mps").type == "mps"
+    assert pick_device("cuda:1").index == 1
+    with pytest.raises(ValueError, match=r"has 2 CUDA device\(s\), so there is no cuda:2"):
+        pick_device("cuda:2")
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("gpu", "name='gpu' is unknown; choose one of 'cuda', 'mps', 'cpu'"),
+        ("cuda", "this machine has no cuda; it has cpu"),
+        ("mps", "this machine has no mps; it has cpu"),
+        ("cuda:x", "name must be a device such as 'cpu' or 'cuda:1', got 'cuda:x'"),
+        (3, "name='3' is unknown"),
+    ],
+)
+def test_devices_that_are_not_there(name: Any, message: str, bare: None) -> None:
+    with pytest.raises(ValueError, match=message):
+        pick_device(name)
+
+
+def test_autocast_is_bfloat16_or_nothing_and_leaves_the_seed_alone() -> None:
+    state = torch.get_rng_state()
+    assert pick_autocast(torch.device("cpu")) in (None, torch.bfloat16)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert pick_autocast(torch.device("mps")) is None
+
+
+def test_autocast_goes_by_the_clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    """bfloat16 where it takes less than 0.8 of the time."""
+    for faster, expected in ((0.5, torch.bfloat16), (0.9, None), (2.0, None)):
+        clock, is_end, spans = [0.0], [False], [faster] * 4 + [1.0] * 4
+
+        def tick(clock: Any = clock, is_end: Any = is_end, spans: Any = spans) -> float:
+            if is_end[0]:
+                clock[0] += spans.pop(0)
+            is_end[0] = not is_end[0]
+            return float(clock[0])
+
+        monkeypatch.setattr("course_lib.runtime.time.perf_counter", tick)
+        assert pick_autocast(torch.device("cpu")) is expected
+        assert spans == []
+
+
+def test_generators_are_seeded() -> None:
+    def draw(seed: int) -> torch.Tensor:
+        return torch.randn(5, generator=make_generator(seed))
+
+    state = torch.get_rng_state()
+    assert torch.equal(draw(3), draw(3)) and not torch.equal(draw(3), draw(4))
+    assert torch.equal(torch.get_rng_state(), state)
+    for seed in (-1, 1.0, None, True):
+        with pytest.raises((TypeError, ValueError), match="seed must"):
+            make_generator(seed)  # type: ignore[arg-type]
+
+
+def test_the_machine_in_one_line() -> None:
+    line = describe_machine()
+    assert platform.python_version() in line and torch.__version__ in line and "\n" not in line
+    assert f"training on: {pick_device().type}" in line and pick_device().type in DEVICES
+
+
+@pytest.mark.cuda
+def test_on_a_gpu() -> None:
+    assert pick_device().type == "cuda" and torch.cuda.get_device_name() in describe_machine()
+    assert make_generator(0, "cuda").device.type == "cuda"
+    assert pick_autocast(torch.device("cuda")) in (None, torch.bfloat16)
