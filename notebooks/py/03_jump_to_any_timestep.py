@@ -102,7 +102,7 @@ torch.testing.assert_close(step(x0, 10, betas, z), q_step(schedule, x0, 9, 10, z
 # Now a thousand steps. To have something to measure, 256 copies of *one* picture set out together, each with its own noise.
 
 # %%
-copies, stops = 256, [0, 100, 200, 300, 400, 500, 600, 700, 800, 900, 1000]
+copies, stops = 256, [0, 10, 100, 200, 300, 400, 500, 600, 700, 800, 1000]
 picture = pictures[5:6]  # (1, 1, 28, 28)
 x = picture.expand(copies, -1, -1, -1)
 chain, generator, start = {0: x}, make_generator(0), time.perf_counter()
@@ -327,11 +327,12 @@ for t in stops[1:]:
         numbers = "".join(f"{v:11.2f}" for v in (*typical, *largest))
         print(f"{t:4}  {name:5}{numbers}")
         assert all(abs(v - 1) < 0.15 for v in typical) and all(v < 5.5 for v in largest)
-        assert all(abs(v.mean()) < 5 / 28 for v in off)  # over 784 pixels the standard error is 1/28
+        assert all(abs(v.mean()) < 4 / 28 for v in off)  # over 784 pixels SE is 1/28
 
 # %% [markdown]
 # A typical surprise is 1, for the chain as for the jump, and none is beyond what one of 784 normal numbers may do. The last assertion looks sharper:
-# over all pixels together, mean and variance agree to within 5/28 of a pixel's standard error.
+# over all pixels together, mean and variance agree to within a seventh of a pixel's standard error. A chain whose
+# $\beta$'s are off by a single index fails it.
 #
 # One black and one bright pixel on their way. Bars are two standard errors.
 
@@ -430,7 +431,7 @@ widgets.timestep_explorer(pictures[:6], schedules)
 # <details><summary>Answer</summary>
 #
 # *Linear* hurries: at 250 it is about where *cosine* is at 500, and its last third is noise upon noise. *Quadratic* and *sigmoid* begin gently and hurry later.
-# *Cosine* spreads its work evenly. *Linear amount* passes through the same states as *cosine* at nearly the same time, but paler: its variance sags.
+# *Cosine* spreads its work evenly. *Linear amount* keeps step with *cosine* around the middle, but is paler: its variance sags.
 #
 # </details>
 
@@ -728,7 +729,7 @@ for one, t, x_t, x0_pixel in cases:
 
 # %%
 t, x_t, x0_pixel = 5, -0.9, 0.8
-coarse = torch.linspace(-3, 2.5, 400, dtype=torch.float64)
+coarse = torch.linspace(-3, 5, 400, dtype=torch.float64)
 from_picture, from_step = densities(x_t, x0_pixel, t, ten, coarse)
 mu, beta_tilde = posterior(x_t, x0_pixel, t, ten.alpha_bar)
 curves = {
