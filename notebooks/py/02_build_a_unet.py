@@ -21,7 +21,7 @@
 #
 # **You need:** about 40 minutes, exercises included (the computer needs about two of them); notebook 01 for `corrupt`; convolutions in PyTorch, roughly.
 #
-# ![Three rows of pictures. Half-noisy clothes come out of the network as clean clothes. Pure noise comes out as the same grey blob every time, which looks like the mean of all training pictures.](../figures/02_one_step.png)
+# ![Five rows of pictures. Half-noisy clothes come out of one step of the network as clothes. Pure noise comes out as nearly the same grey blob every time, and the last row, the mean of all training pictures, is that blob.](../figures/02_one_step.png)
 
 # %%
 # Finds course_lib: installed, in a folder above this notebook, or in a clone beside it.
@@ -517,7 +517,7 @@ print(f"loss of a network that always answers with the mean of all pictures: {me
 assert abs(mean_loss - 0.27) < 0.005
 
 # %% [markdown]
-# The whole training: one minute on the CPU, and 300 updates at least, should your machine be slow. The step size falls to zero on the way, which calms the end.
+# The whole training: one minute on the CPU, and 150 updates at least, should your machine be slow. The step size falls to zero on the way, which calms the end.
 
 # %%
 SECONDS = 60
@@ -529,7 +529,7 @@ plot = widgets.LossPlot(reference={"always the mean picture": mean_loss}, every=
 display(plot)
 start = time.perf_counter()
 for index in batches(len(x0), 64, generator):
-    progress = min((time.perf_counter() - start) / SECONDS, len(plot.losses) / 300)
+    progress = min((time.perf_counter() - start) / SECONDS, len(plot.losses) / 150)
     if progress >= 1:
         break
     optimizer.param_groups[0]["lr"] = 3e-3 * (1 - progress)
@@ -567,6 +567,7 @@ viz.show_rows({"picture": test[:10], "half noise": half[:10], "one step": clean(
 # It finds clothes where your eye finds gravel: at least three quarters of the squared error are gone, in one step. Small things (prints, stripes) are gone, too.
 #
 # Below, $t$ is the amount in percent: `linear_amount(100)` is notebook 01's mixture as a table with 100 steps.
+# (The second number above the pictures is the error of the noise that follows from the answer.)
 
 # %%
 widgets.x0_hat_explorer(model, linear_amount(100), test[:8], target="x0", t=50)
@@ -715,4 +716,4 @@ viz.show_rows({**rows, "20 steps": twenty[:10]})
 # - V. Dumoulin, F. Visin, *A guide to convolution arithmetic for deep learning*, 2016, arXiv:1603.07285. All of the first section with a drawing for each case.
 # - A. Odena, V. Dumoulin, C. Olah, *Deconvolution and Checkerboard Artifacts*, Distill, 2016, doi:10.23915/distill.00003. What overlapping patches of transposed convolutions do to pictures, and how to avoid it.
 # - Z. Kadkhodaie, E. Simoncelli, *Solving Linear Inverse Problems Using the Prior Implicit in a Denoiser*, 2020, arXiv:2007.13640. Sampling in small steps with a network that is not told the amount of noise, done with care.
-# - J. Ho, A. Jain, P. Abbeel, *Denoising Diffusion Probabilistic Models*, 2020, arXiv:2006.11239. Where the next three notebooks lead; look at figure 6 for fog turning into faces.
+# - J. Ho, A. Jain, P. Abbeel, *Denoising Diffusion Probabilistic Models*, 2020, arXiv:2006.11239. Where the next three notebooks lead; in figure 6 fog turns into pictures.
