@@ -274,7 +274,7 @@ def test_the_shipped_weights_find_the_noise_in_pictures_that_they_have_not_seen(
     eps = torch.randn(x0.shape, generator=generator)
     with torch.no_grad():
         loss = denoising_loss(shipped.model, shipped.schedule, x0, t, eps, target=shipped.target).mean()
-    assert loss < 0.16
+    assert loss < 0.1
 
 
 def test_samples_from_the_shipped_weights_have_the_statistics_of_clothes() -> None:
@@ -284,8 +284,9 @@ def test_samples_from_the_shipped_weights_have_the_statistics_of_clothes() -> No
     times = sampling_times(shipped.schedule.T, 25)
     x_0 = sample(shipped.model, shipped.schedule, x_T, times=times, eta=0, target=shipped.target)
     real = load_fashion_mnist("test", source="packaged")[:]
-    assert abs(x_0.mean() - real.mean()) < 0.2 and abs(x_0.std() - real.std()) < 0.15
+    assert abs(x_0.mean() - real.mean()) < 0.1 and abs(x_0.std() - real.std()) < 0.1
     assert x_0[:, :, :2, :2].mean() < -0.9
-    assert (x_0 < -0.9).float().mean() > 0.25  # a clean background
+    black = [(pictures < -0.9).float().mean() for pictures in (x_0, real)]
+    assert abs(black[0] - black[1]) < 0.12  # as much clean background
     distances = torch.cdist(x_0.flatten(1), x_0.flatten(1)) + 100 * torch.eye(32)
-    assert distances.min() > 2
+    assert distances.min() > 3
