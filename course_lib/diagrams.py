@@ -238,8 +238,9 @@ def _bars(rows: Sequence[LayerShape]) -> list[_Bar]:
             continue  # beside the flow of the pictures: the embedding of the time
         added = row.in_shape[1] - here.channels
         if ranks[0] == 4 and here.side and added > 0:
-            fits = [i for i, b in enumerate(bars[:-1]) if b.channels == added and b.side >= row.in_shape[2]]
-            fits = [i for i in fits if bars[i].level == here.level and bars[i].kind != "concat"] or fits
+            way_up = next((i for i, b in enumerate(bars) if b.kind in ("concat", "up")), len(bars))
+            fits = [i for i, b in enumerate(bars[:way_up]) if b.channels == added and b.side >= row.in_shape[2]]
+            fits = [i for i in fits if bars[i].level == here.level] or fits
             here = _Bar(row.in_shape[1], row.in_shape[2], here.level, "concat", added, fits[-1] if fits else None)
             bars.append(here)
         channels, side = row.out_shape[1], row.out_shape[2] if ranks[1] == 4 else 0
@@ -297,7 +298,7 @@ def plot_unet(rows: Sequence[LayerShape], title: str | None = None, width: float
     deepest = max(bar.level for bar in bars)
     jumps = sum(one.level != other.level for one, other in pairwise(bars))
     pitch = min(0.6, (width - 0.3) / (len(bars) + 0.45 * jumps))
-    font, room = max(6.0, min(9.0, 23 * pitch)), 1.02
+    font, room = max(6.0, min(9.0, 25 * pitch)), 1.02
     top = 0.62 + (0.25 if title else 0)
     sheet = Sheet(width, top + room * (deepest + 0.5) + 0.62)
 
