@@ -40,7 +40,7 @@ def corrupt(
 
     Raises:
         TypeError, ValueError: pictures that are not floats in [-1, 1], an amount out of [0, 1] or of the wrong
-            length or device, an unknown kind of noise, noise of another shape.
+            length or device, an unknown kind of noise, noise of another shape or with NaN.
     """
     check_pictures(x, "x", in_range=True)
     if isinstance(amount, Tensor):
@@ -103,7 +103,7 @@ def q_step(
         x_t and the noise that was used, both shaped like x_s.
 
     Raises:
-        TypeError, ValueError: bad pictures, timesteps out of order or range, noise of another shape.
+        TypeError, ValueError: bad pictures, timesteps out of order or range, noise of another shape or with NaN.
     """
     check_pictures(x_s, "x_s")
     for name, index in (("s", s), ("t", t)):
@@ -134,7 +134,7 @@ def q_sample(
         x_t and the noise that was used, both shaped like x0.
 
     Raises:
-        TypeError, ValueError: pictures that are not floats in [-1, 1], bad timesteps, noise of another shape.
+        TypeError, ValueError: pictures that are not floats in [-1, 1], bad timesteps, noise of another shape or with NaN.
     """
     check_pictures(x0, "x0", in_range=True)
     schedule.check_t(t, batch=len(x0), device=x0.device)

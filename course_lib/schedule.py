@@ -31,13 +31,14 @@ class Schedule:
     """The two tables of x_t = a_t x_0 + b_t eps.
 
     Args:
-        signal: a, shape (T+1,), float64; starts at 1 and never grows.
+        signal: a, shape (T+1,), float64; starts at 1, positive before T.
         noise: b, shape (T+1,), float64; starts at 0, positive ever after.
         name: a label for plots and messages.
 
     Raises:
         TypeError: a table is not a float64 tensor.
-        ValueError: a table has the wrong shape, starts wrongly, or the signal-to-noise ratio grows somewhere.
+        ValueError: a table has the wrong shape or sign, starts wrongly, holds NaN, has no picture left before T, or
+            the signal-to-noise ratio grows somewhere.
     """
 
     signal: Tensor
@@ -292,7 +293,7 @@ def from_betas(betas: Tensor, name: str = "custom") -> Schedule:
 
     Raises:
         TypeError: not a floating-point tensor.
-        ValueError: not one-dimensional, or a β out of (0, 1].
+        ValueError: not one-dimensional, a β out of (0, 1], or so much noise that nothing is left before T.
     """
     if not isinstance(betas, Tensor) or not betas.is_floating_point():
         raise TypeError("betas must be a floating-point tensor of shape (T,)")
