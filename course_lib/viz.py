@@ -146,7 +146,7 @@ def _mosaic(
     C, H, W = (max(x.shape[i] for x in rows) for i in (1, 2, 3))
     columns = max(len(x) for x in rows)
     margin = 0 if labels is None else 14 + max(round(7.4 * max(map(len, label.split("\n")))) for label in labels)
-    scale = max(1, min(140, (850 - margin) // columns - 4) // W)
+    scale = max(1, min(140, (980 - margin) // columns - 4) // W)
     wide, high, gap = W * scale, H * scale, 4
     above, below = (22 if titles else 0), (17 if captions else 0)
     top = 6 + (24 if title else 0) + above
@@ -376,16 +376,18 @@ def plot_histogram(
         values: a tensor of any shape, or label to tensor.
         normal: draw the normal curve.
         title: above.
-        bins: number of bins.
+        bins: about how many bins.
     """
     named = {"": values} if isinstance(values, Tensor) else dict(values)
     flat = {label: tensor.detach().cpu().float().flatten() for label, tensor in named.items()}
     low, high = min(float(v.min()) for v in flat.values()), max(float(v.max()) for v in flat.values())
     if normal:
         low, high = min(low, -4.0), max(high, 4.0)
-    figure, (ax,) = new_figure(6.4, 3.2)
+    width = 2.0 ** round(math.log2(max(high - low, 1e-6) / bins))  # so that -1, 0 and 1 are edges
+    low, bins = math.floor(low / width) * width, math.floor(high / width) - math.floor(low / width) + 1
+    high = low + bins * width
     edges = torch.linspace(low, high, bins + 1)
-    width = float(edges[1] - edges[0])
+    figure, (ax,) = new_figure(6.4, 3.2)
     for i, (label, v) in enumerate(flat.items()):
         density = torch.histc(v, bins, low, high) / (len(v) * width)
         color = COLORS[CYCLE[i % len(CYCLE)]]
@@ -578,7 +580,9 @@ def plot_loss(
     """
     named = dict(losses) if isinstance(losses, Mapping) else {"": losses}
     figure = Figure(*size)
-    ax = figure.subplots(gridspec_kw={"left": 0.1, "right": 0.98, "bottom": 0.5 / size[1], "top": 1 - 0.3 / size[1]})
+    ax = figure.subplots(
+        gridspec_kw={"left": 0.14 if logy else 0.1, "right": 0.98, "bottom": 0.5 / size[1], "top": 1 - 0.3 / size[1]}
+    )
     for i, (label, raw) in enumerate(named.items()):
         values, color = _list(raw), COLORS[CYCLE[i % len(CYCLE)]]
         steps = range(1, len(values) + 1)
@@ -587,10 +591,13 @@ def plot_loss(
     for label, height in (reference or {}).items():
         ax.axhline(height, color=COLORS["black"], linewidth=1.2, linestyle=":", label=label)
     ax.set(xlabel="update", ylabel="loss")
+    heights = [loss for raw in named.values() for loss in _list(raw)] + list((reference or {}).values())
+    top = max((h for h in heights if math.isfinite(h)), default=1.0)
     if logy:
         ax.set_yscale("log")
+        ax.set_ylim(top=4 * top)
     else:
-        ax.set_ylim(bottom=0)
+        ax.set_ylim(0, 1.3 * top)
     if title:
         ax.set_title(title)
     ax.legend(loc="upper right")
