@@ -134,7 +134,8 @@ def q_sample(
         x_t and the noise that was used, both shaped like x0.
 
     Raises:
-        TypeError, ValueError: pictures that are not floats in [-1, 1], bad timesteps, noise of another shape or with NaN.
+        TypeError, ValueError: pictures that are not floats in [-1, 1], bad timesteps, noise of another shape or
+            with NaN.
     """
     check_pictures(x0, "x0", in_range=True)
     schedule.check_t(t, batch=len(x0), device=x0.device)
