@@ -295,7 +295,7 @@ def test_lab_wants_a_token_and_listens_on_this_machine_alone(tmp_path: Path) -> 
     folders = {name: str(tmp_path) for name in ("JUPYTER_CONFIG_DIR", "JUPYTER_RUNTIME_DIR", "IPYTHONDIR")}
     arguments = [sys.executable, str(ROOT / "tools" / "open_lab.py"), f"--port={port}", "--no-browser"]
     with open(tmp_path / "log", "w+", encoding="utf-8") as log:
-        lab = subprocess.Popen([*arguments, "--allow-root"], env={**os.environ, **folders}, stdout=log, stderr=log)
+        lab = subprocess.Popen(arguments, env={**os.environ, **folders}, stdout=log, stderr=log)
         try:
             page, deadline = None, time.monotonic() + 120
             while page is None and lab.poll() is None and time.monotonic() < deadline:

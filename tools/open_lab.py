@@ -10,6 +10,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 FIRST = "notebooks/00_start_here.ipynb"
+SETTINGS = ROOT / "tools" / "jupyter"  # no question about news, no search for updates
 ADDRESS = "127.0.0.1"
 TRIES = 50
 
@@ -39,6 +40,9 @@ def command(port: int, more: list[str]) -> list[str]:
         f"--ServerApp.port={port}",
         f"--ServerApp.root_dir={ROOT}",
         f"--LabApp.default_url=/lab/tree/{FIRST}",
+        "--LabApp.extension_manager=readonly",  # asks nothing of the network
+        "--log-level=ERROR",
+        *(["--allow-root"] if os.name != "nt" and os.geteuid() == 0 else []),  # as in a container
         *more,
     ]
 
@@ -64,6 +68,8 @@ def main() -> int:
     print(f"Opening JupyterLab on {FIRST}. If no browser opens, copy the address with the token from below into one.")
     print("Stop it with Ctrl-C.", flush=True)
     os.chdir(ROOT)
+    paths = [str(SETTINGS), os.environ.get("JUPYTER_CONFIG_PATH", "")]
+    os.environ["JUPYTER_CONFIG_PATH"] = os.pathsep.join(path for path in paths if path)
     arguments = command(port, more)
     os.execv(arguments[0], arguments)
     return 0
