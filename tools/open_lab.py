@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import socket
+import subprocess
 import sys
 from pathlib import Path
 
@@ -71,8 +72,9 @@ def main() -> int:
     paths = [str(SETTINGS), os.environ.get("JUPYTER_CONFIG_PATH", "")]
     os.environ["JUPYTER_CONFIG_PATH"] = os.pathsep.join(path for path in paths if path)
     arguments = command(port, more)
+    if os.name == "nt":  # where exec would hand the terminal back at once
+        return subprocess.run(arguments).returncode
     os.execv(arguments[0], arguments)
-    return 0
 
 
 if __name__ == "__main__":
