@@ -10,6 +10,7 @@ TRAIN = --full --minutes 85 --batch-size 64 --lr 2e-3 --ema 0.9995 --out course_
 stage = @echo "== $(1)"; begin=$$(date +%s); $(2) && echo "== $(1): ok, $$(($$(date +%s) - begin)) s"
 
 .DEFAULT_GOAL = help
+.NOTPARALLEL:
 .PHONY: help setup lab test check format notebooks run-notebooks train figures
 
 help: ## list these commands
@@ -21,9 +22,7 @@ setup: ## make .venv with the exact versions of constraints.txt
 lab: setup ## open the course in JupyterLab
 	@$(BIN)/python tools/open_lab.py --port $(PORT)
 
-test: setup ## everything that CI runs: make check, then every notebook in full
-	@$(MAKE) --no-print-directory check
-	@$(MAKE) --no-print-directory run-notebooks
+test: check run-notebooks ## everything that CI runs: make check, then every notebook in full
 
 check: setup ## format, lint, types, pairing of the notebooks, unit tests
 	$(call stage,format,$(BIN)/ruff format --check .)
