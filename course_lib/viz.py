@@ -597,7 +597,7 @@ def plot_loss(
         ax.set_yscale("log")
         ax.set_ylim(top=4 * top)
     else:
-        ax.set_ylim(0, 1.3 * top)
+        ax.set_ylim(0, 1.5 * top)
     if title:
         ax.set_title(title)
     ax.legend(loc="upper right")

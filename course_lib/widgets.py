@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from . import viz
+from .drawing import Sheet
 from .forward import NOISES, corrupt, q_sample
 from .sample import SampleStep, predict
 from .schedule import SCHEDULES, Schedule, make_schedule, zero_terminal_snr
@@ -58,7 +59,7 @@ class Explorer(ipywidgets.VBox):  # type: ignore[misc]
         first = view(**self.values())
         self.panels = {name: _panel(content, (heights or {}).get(name)) for name, content in first.items()}
         self.errors = ipywidgets.Output()
-        bar = ipywidgets.HBox([*self.controls.values(), *extra], layout={"flex_flow": "row wrap"})
+        bar = ipywidgets.HBox([*self.controls.values(), *extra], layout={"flex_flow": "row wrap", "max_width": "720px"})
         body = [ipywidgets.HBox([self.panels[name] for name in row]) for row in rows or [[name] for name in first]]
         self.children = (bar, *body, self.errors)
         self._held = False
@@ -184,10 +185,10 @@ def _integer(label: str, value: int, low: int, high: int, step: int = 1, width: 
     )  # fmt: skip
 
 
-def _choice(label: str, options: Iterable[Any], value: Any) -> Any:
+def _choice(label: str, options: Iterable[Any], value: Any, width: str = "auto") -> Any:
     return ipywidgets.ToggleButtons(
         options=list(options), value=value, description=label,
-        style={"description_width": "initial", "button_width": "auto"},
+        style={"description_width": "initial", "button_width": "auto"}, layout={"width": width},
     )  # fmt: skip
 
 
@@ -372,14 +373,16 @@ def shape_explorer(
         ValueError: an unknown kind.
     """
     check_choice("kind", kind, viz.KINDS)
-    blank = viz.blank_png(640, 330)
+    sheet = Sheet(6.4, 3.3)
+    sheet.text(3.2, 1.65, "there is no such layer", 12, "#666666")
+    nothing = viz.figure_png(sheet.figure)
 
     def view(**values: Any) -> View:
         try:
             out, formula = viz.layer_size(**values)
             picture = viz.figure_png(viz.plot_kernel(**values))
         except ValueError as refusal:
-            return {"result": _red(str(refusal)), "picture": blank}
+            return {"result": _red(str(refusal)), "picture": nothing}
         size = values["size"]
         result = f"<span style='font-size:115%'>{formula}</span><br><b>{size} × {size} → {out} × {out}</b>"
         return {"result": f"<div style='line-height:1.6'>{result}</div>", "picture": picture}
@@ -396,7 +399,8 @@ def shape_explorer(
         name: _integer(name.replace("_", " "), value, low, high, width="300px")
         for name, (value, low, high) in numbers.items()
     }
-    return Explorer(view, {"kind": _choice("layer", viz.KINDS, kind), **sliders}, heights={"result": "4em"})
+    kinds = _choice("layer", viz.KINDS, kind, width="640px")
+    return Explorer(view, {"kind": kinds, **sliders}, heights={"result": "4em"})
 
 
 def _red(sentence: str) -> str:

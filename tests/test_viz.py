@@ -468,7 +468,8 @@ def bars(model, *inputs, depth=None):
 
 
 def test_the_2015_network_as_a_u():
-    found = bars(ClassicUNet(), torch.zeros(1, 1, 572, 572))
+    with torch.device("meta"):  # shapes alone
+        found = bars(ClassicUNet(), torch.zeros(1, 1, 572, 572))
     sizes = [bar.side for bar in found]
     assert sizes[0] == 572 and sizes[-1] == 388 and min(sizes) == 28
     assert [bar.channels for bar in found if bar.kind == "concat"] == [1024, 512, 256, 128]
