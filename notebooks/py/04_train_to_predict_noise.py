@@ -21,7 +21,7 @@
 #
 # **You need:** about 40 minutes, exercises included (the computer needs about five of them); notebooks 02 (the U-Net) and 03 (x_t, a_t, b_t).
 #
-# ![Test pictures drowned in noise at several timesteps, and below each the picture that the trained network believes is in it: sharp at small t, a blurred garment in the middle, no more than a pale cloud near the end.](../figures/04_x0_hat.png)
+# ![Eight garments that the network has never seen; below each the same with noise, from t = 20 to t = 980; and below that the picture that the network believes to be in it: sharp at small t, smoothed in the middle, a shadow and then specks at the end.](../figures/04_x0_hat.png)
 #
 # In a hurry? Run all cells, and read the loss curve while it grows.
 
@@ -434,7 +434,8 @@ check("ema", my_ema)
 # `from course_lib.train import EMA; help(EMA.update)`; in course_lib/train.py, where one fused call does it for all parameters.
 #
 # </details>
-#
+
+# %% [markdown]
 # Such an average looks back over about $1/(1-d)$ updates. Your run has perhaps a thousand. What share of the average would then still be
 # the random start? With a plain average $d^n$. The library limits d to $(1+n)/(10+n)$ at update n, which forgets the start at once:
 
@@ -481,7 +482,7 @@ def held_out(model, count=64):
 
 
 # %%
-monitor = widgets.TrainingMonitor(draw=draw, draw_every=30, reference={"predicting 0": 1.0})
+monitor = widgets.TrainingMonitor(draw=draw, draw_every=30, smooth=0.95, reference={"predicting 0": 1.0})
 display(monitor)
 autocast = pick_autocast(device)
 half_way, history = None, []
@@ -538,7 +539,8 @@ viz.plot_loss_by_timestep(t, by_time, schedule.T)
 # handing it on is nearly the right answer.
 #
 # </details>
-#
+
+# %% [markdown]
 # Careful: an easy timestep is not one where the network knows the picture. From Exercise 1,
 #
 # $$\lVert x_0 - \hat x_0 \rVert^2 = \frac{b_t^2}{a_t^2}\, \lVert \varepsilon - \hat\varepsilon \rVert^2$$
@@ -554,10 +556,8 @@ snr = schedule.snr[1:].float().to(device)
 torch.testing.assert_close(picture_error, by_time / snr, rtol=0.02, atol=1e-6)
 
 for low in (1, 201, 401, 601, 801):
-    part = slice(low - 1, low + 99)
-    print(
-        f"t = {low:3d} to {low + 99:3d}: noise error {by_time[part].mean():.3f}, picture error {picture_error[part].mean():.4f}"
-    )
+    errors = [error[low - 1 : low + 99].mean() for error in (by_time, picture_error)]
+    print("t = {:3d} to {:3d}: noise error {:.3f}, picture error {:.4f}".format(low, low + 99, *errors))
 assert picture_error[800:900].mean() > 3 * picture_error[:100].mean()
 assert schedule.noise[1] < 0.01 and 1 / schedule.signal[-1] > 20_000
 
@@ -613,8 +613,9 @@ viz.show_rows({name: draw(one)[:8] for name, one in chosen.items()})
 #
 # <details><summary>Answer</summary>
 #
-# First the average lags behind. Then, while the learning rate is high, it is usually a little ahead, and its curve is calmer. At the end both
-# are nearly one: the learning rate has gone down, the weights no longer jitter, and little is left to average out. An EMA pays where one samples in the middle of a run,
+# Little. First the average lags behind; later, while the learning rate is still high, it is as good as the weights or slightly better, and its
+# samples have a few specks less. At the end both are nearly one: the learning rate has gone down, the weights no longer jitter, and nothing
+# is left to average out. An EMA pays where one samples in the middle of a run,
 # or where the learning rate stays high; it costs a second copy of the weights. Do not expect more of it in three minutes.
 #
 # </details>
