@@ -1,10 +1,12 @@
 """Every view of every explorer, what it shows, and what happens where one fails."""
 
+# mypy: allow-untyped-defs
 from __future__ import annotations
 
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import ipywidgets
 import nbformat
@@ -28,11 +30,13 @@ def network() -> torch.nn.Module:
     """A network that answers something: a new one answers zero."""
     torch.manual_seed(0)
     model = UNet(channels=(8, 16), attention=())
-    torch.nn.init.normal_(model.out[-1].weight, std=0.1)
+    last = model.out[-1]
+    assert isinstance(last, torch.nn.Conv2d)
+    torch.nn.init.normal_(last.weight, std=0.1)
     return model
 
 
-def run_of(n: int = 4, pictures_in_batch: int = 4):
+def run_of(n: int = 4, pictures_in_batch: int = 4) -> Any:
     start = torch.randn(pictures_in_batch, 1, 28, 28, generator=torch.Generator().manual_seed(0))
     schedule = make_schedule("linear", 20)
     return list(trajectory(network(), schedule, start, times=sampling_times(20, n), eta=0.0))
@@ -63,11 +67,11 @@ def shown(explorer: widgets.Explorer, name: str) -> torch.Tensor:
 # what all explorers have in common
 
 
-def test_every_position_of_every_control_can_be_computed(explorer):
+def test_every_position_of_every_control_can_be_computed(explorer: widgets.Explorer) -> None:
     assert explorer.check(limit=7) >= 3
 
 
-def test_setting_a_value_shows_its_view(explorer):
+def test_setting_a_value_shows_its_view(explorer: widgets.Explorer) -> None:
     for name in explorer.controls:
         for value in explorer.positions(name, 3):
             setattr(explorer, name, value)
@@ -77,14 +81,14 @@ def test_setting_a_value_shows_its_view(explorer):
     assert not explorer.errors.outputs
 
 
-def test_sliders_have_a_description_and_follow_the_hand(explorer):
+def test_sliders_have_a_description_and_follow_the_hand(explorer: widgets.Explorer) -> None:
     for name, control in explorer.controls.items():
         assert control.description or isinstance(control, ipywidgets.ToggleButtons), name
         if hasattr(control, "continuous_update"):
             assert control.continuous_update, name
 
 
-def test_panels_have_a_fixed_size(explorer):
+def test_panels_have_a_fixed_size(explorer: widgets.Explorer) -> None:
     for panel in explorer.panels.values():
         if isinstance(panel, ipywidgets.Image):
             width, height = viz.Png(panel.value).size
@@ -94,7 +98,7 @@ def test_panels_have_a_fixed_size(explorer):
             assert panel.layout.min_height
 
 
-def test_everything_is_displayed(explorer):
+def test_everything_is_displayed(explorer: widgets.Explorer) -> None:
     found, todo = set(), [explorer]
     while todo:
         widget = todo.pop()
@@ -103,13 +107,13 @@ def test_everything_is_displayed(explorer):
     assert found >= {*explorer.controls.values(), *explorer.panels.values(), explorer.errors}
 
 
-def test_pixels_are_kept_square_by_the_page(explorer):
+def test_pixels_are_kept_square_by_the_page(explorer: widgets.Explorer) -> None:
     if any(isinstance(panel, ipywidgets.Image) for panel in explorer.panels.values()):
         images = [panel for panel in explorer.panels.values() if isinstance(panel, ipywidgets.Image)]
         assert all("course-pixels" in image._dom_classes for image in images)
 
 
-def test_state_is_small_and_holds_no_tensor(explorer):
+def test_state_is_small_and_holds_no_tensor(explorer: widgets.Explorer) -> None:
     size = 0
     for panel in explorer.panels.values():
         assert isinstance(panel.value, str | bytes | memoryview)
@@ -117,7 +121,7 @@ def test_state_is_small_and_holds_no_tensor(explorer):
     assert size < 400_000
 
 
-def test_unknown_names_are_refused(explorer):
+def test_unknown_names_are_refused(explorer: widgets.Explorer) -> None:
     with pytest.raises(AttributeError, match="no attribute"):
         _ = explorer.nonsense
     with pytest.raises(ValueError, match="unknown; choose one of"):
@@ -126,12 +130,12 @@ def test_unknown_names_are_refused(explorer):
         explorer.positions("nonsense")
 
 
-def test_no_figure_is_left_open(explorer):
+def test_no_figure_is_left_open(explorer: widgets.Explorer) -> None:
     explorer.check(limit=3)
     assert "matplotlib.pyplot" not in sys.modules or not sys.modules["matplotlib.pyplot"].get_fignums()
 
 
-def test_set_draws_once():
+def test_set_draws_once() -> None:
     calls = []
 
     def view(size: int, kernel: int) -> dict[str, str]:
@@ -144,7 +148,7 @@ def test_set_draws_once():
     assert explorer.panels["text"].value == "9 7"
 
 
-def test_a_slider_clamps_and_the_value_says_so():
+def test_a_slider_clamps_and_the_value_says_so() -> None:
     explorer = EXPLORERS["corruption"]()
     explorer.amount = 3
     assert explorer.amount == 1.0
@@ -159,7 +163,7 @@ def broken_at_three(value: int) -> dict[str, str]:
     return {"text": str(value)}
 
 
-def test_an_error_in_a_callback_is_raised_and_shown_until_it_is_gone():
+def test_an_error_in_a_callback_is_raised_and_shown_until_it_is_gone() -> None:
     explorer = widgets.Explorer(broken_at_three, {"value": ipywidgets.IntSlider(0)})
     with pytest.raises(RuntimeError, match="three is broken"):
         explorer.value = 3
@@ -170,19 +174,19 @@ def test_an_error_in_a_callback_is_raised_and_shown_until_it_is_gone():
     assert not explorer.errors.outputs and explorer.panels["text"].value == "4"
 
 
-def test_an_error_in_the_first_view_fails_at_once():
+def test_an_error_in_the_first_view_fails_at_once() -> None:
     with pytest.raises(RuntimeError, match="three is broken"):
         widgets.Explorer(broken_at_three, {"value": ipywidgets.IntSlider(3)})
 
 
-def test_check_finds_the_broken_position():
+def test_check_finds_the_broken_position() -> None:
     explorer = widgets.Explorer(broken_at_three, {"value": ipywidgets.IntSlider(0, max=5)})
     with pytest.raises(RuntimeError, match="three is broken"):
         explorer.check()
 
 
 @pytest.mark.parametrize("second", [{"other": "text"}, {"panel": "text"}, {"panel": viz.blank_png(4, 5)}])
-def test_a_view_that_would_make_the_page_jump_is_an_error(second):
+def test_a_view_that_would_make_the_page_jump_is_an_error(second: Any) -> None:
     explorer = widgets.Explorer(
         lambda value: {"panel": viz.blank_png(4, 4)} if value == 0 else second, {"value": ipywidgets.IntSlider(0)}
     )
@@ -191,7 +195,7 @@ def test_a_view_that_would_make_the_page_jump_is_an_error(second):
     assert explorer.errors.outputs
 
 
-def test_the_scan_of_executed_notebooks_finds_an_error_inside_an_explorer(tmp_path: Path):
+def test_the_scan_of_executed_notebooks_finds_an_error_inside_an_explorer(tmp_path: Path) -> None:
     explorer = widgets.Explorer(broken_at_three, {"value": ipywidgets.IntSlider(0)})
     path = tmp_path / "executed.ipynb"
     for value, found in ((4, 0), (3, 1)):
@@ -214,7 +218,7 @@ def test_the_scan_of_executed_notebooks_finds_an_error_inside_an_explorer(tmp_pa
 
 @pytest.mark.parametrize("noise", ["gaussian", "uniform"])
 @pytest.mark.parametrize("amount", [0.0, 0.25, 1.0])
-def test_corruption_explorer_shows_corrupt(noise, amount):
+def test_corruption_explorer_shows_corrupt(noise: str, amount: float) -> None:
     x = pictures(4)
     explorer = widgets.corruption_explorer(x, seed=7, columns=2)
     explorer.set(amount=amount, noise=noise)
@@ -228,7 +232,7 @@ def test_corruption_explorer_shows_corrupt(noise, amount):
     assert f"{mixed.var():.3f}" in explorer.panels["text"].value
 
 
-def test_the_noise_stays_while_dragging():
+def test_the_noise_stays_while_dragging() -> None:
     explorer = EXPLORERS["corruption"]()
     before = bytes(explorer.panels["pictures"].value)
     explorer.amount = 0.9
@@ -238,7 +242,7 @@ def test_the_noise_stays_while_dragging():
 
 
 @pytest.mark.parametrize("t", [0, 17, 60])
-def test_timestep_explorer_shows_q_sample_and_the_tables(t):
+def test_timestep_explorer_shows_q_sample_and_the_tables(t: int) -> None:
     x0, named = pictures(3), [make_schedule(n, 60) for n in ("linear", "cosine")]
     explorer = widgets.timestep_explorer(x0, named, t=30, seed=5)
     explorer.t = t
@@ -256,7 +260,7 @@ def test_timestep_explorer_shows_q_sample_and_the_tables(t):
     assert explorer.panels["curves"].value == viz.MarkedCurves(named).at(t)
 
 
-def test_noise_gauge_warns_about_150_linear_steps():
+def test_noise_gauge_warns_about_150_linear_steps() -> None:
     explorer = widgets.noise_gauge(pictures(2))
     assert "practical purpose" in explorer.panels["verdict"].value and "⚠" not in explorer.panels["verdict"].value
     explorer.T = 150
@@ -266,7 +270,7 @@ def test_noise_gauge_warns_about_150_linear_steps():
     assert "nothing of the picture" in explorer.panels["verdict"].value
 
 
-def test_shape_explorer_shows_formula_result_and_refusals():
+def test_shape_explorer_shows_formula_result_and_refusals() -> None:
     explorer = widgets.shape_explorer("transposed conv", size=4, kernel=3, stride=2, padding=1, output_padding=1)
     assert "(4 − 1)·2 − 2·1 + 1·(3 − 1) + 1 + 1 = 8" in explorer.panels["result"].value
     assert "4 × 4 → 8 × 8" in explorer.panels["result"].value
@@ -279,7 +283,7 @@ def test_shape_explorer_shows_formula_result_and_refusals():
     assert explorer.panels["picture"].value != picture and not explorer.errors.outputs
 
 
-def test_shape_explorer_survives_every_combination_of_extremes():
+def test_shape_explorer_survives_every_combination_of_extremes() -> None:
     explorer = widgets.shape_explorer()
     generator = torch.Generator().manual_seed(0)
     for _ in range(60):
@@ -290,14 +294,14 @@ def test_shape_explorer_survives_every_combination_of_extremes():
         explorer._accept(explorer.view(**values))
 
 
-def test_unet_explorer_shows_where_it_breaks():
+def test_unet_explorer_shows_where_it_breaks() -> None:
     explorer = widgets.unet_explorer(28, 3)
     assert explorer.panels["picture"].value == viz.figure_png(viz.plot_halvings(28, 3, levels=5))
     explorer.size = 32
     assert explorer.panels["picture"].value == viz.figure_png(viz.plot_halvings(32, 3, levels=5))
 
 
-def test_trajectory_player_scrubs_from_noise_to_the_samples():
+def test_trajectory_player_scrubs_from_noise_to_the_samples() -> None:
     steps = run_of(4)
     explorer = widgets.trajectory_player(steps, columns=2)
     for step, wanted in ((0, steps[0].x_t), (2, steps[2].x_t), (4, steps[3].x_s)):
@@ -309,7 +313,7 @@ def test_trajectory_player_scrubs_from_noise_to_the_samples():
     assert explorer.play.max == len(steps) and explorer.joint.target == (explorer.controls["step"], "value")
 
 
-def test_eta_explorer_shows_the_stored_samples():
+def test_eta_explorer_shows_the_stored_samples() -> None:
     stored = {1.0: pictures(seed=1), 0.0: pictures(seed=2)}
     explorer = widgets.eta_explorer(stored, columns=3)
     assert explorer.positions("eta") == [0.0, 1.0]
@@ -321,7 +325,7 @@ def test_eta_explorer_shows_the_stored_samples():
 
 
 @pytest.mark.parametrize("t", [1, 20, 40])
-def test_x0_hat_explorer_asks_the_network(t):
+def test_x0_hat_explorer_asks_the_network(t: int) -> None:
     model, schedule, x0 = network(), make_schedule("linear", 40), pictures(3)
     explorer = widgets.x0_hat_explorer(model, schedule, x0, seed=3)
     explorer.t = t
@@ -366,7 +370,7 @@ def test_x0_hat_explorer_asks_the_network(t):
         (lambda: widgets.x0_hat_explorer(BottleneckUNet(), make_schedule("linear", 9), pictures(2)), ValueError, "16"),
     ],
 )
-def test_refusals(call, error, words):
+def test_refusals(call: Any, error: Any, words: str) -> None:
     with pytest.raises(error, match=words):
         call()
 
@@ -374,12 +378,12 @@ def test_refusals(call, error, words):
 # training
 
 
-def updates(n: int):
+def updates(n: int) -> Any:
     for i in range(1, n + 1):
         yield Update(i, torch.tensor(1.0 / i, requires_grad=True), torch.tensor(1.0), 1e-3, i / n, 0.1 * i)
 
 
-def test_loss_plot_draws_what_it_was_given():
+def test_loss_plot_draws_what_it_was_given() -> None:
     plot = widgets.LossPlot(smooth=0.5, reference={"zero": 1.0}, every=0.0)
     empty = bytes(plot.image.value)
     for loss in (1.0, torch.tensor(0.5), 0.25):
@@ -392,7 +396,7 @@ def test_loss_plot_draws_what_it_was_given():
     assert plot.image.value != empty
 
 
-def test_loss_plot_takes_little_of_the_time():
+def test_loss_plot_takes_little_of_the_time() -> None:
     plot = widgets.LossPlot(every=0.0)
     began = time.monotonic()
     spent = 0.0
@@ -411,8 +415,8 @@ def test_loss_plot_takes_little_of_the_time():
     assert 0 < spent < 0.2 * (time.monotonic() - began)
 
 
-def test_monitor_passes_updates_on_and_shows_them():
-    drawn = []
+def test_monitor_passes_updates_on_and_shows_them() -> None:
+    drawn: list[int] = []
 
     def draw() -> torch.Tensor:
         drawn.append(len(drawn))
@@ -429,7 +433,7 @@ def test_monitor_passes_updates_on_and_shows_them():
     assert (pixels == round(1.2 * 127.5)).sum() > 0.9 * pixels.numel() * (28 / 29) ** 2
 
 
-def test_monitor_draws_as_often_as_asked():
+def test_monitor_draws_as_often_as_asked() -> None:
     count = 0
 
     def draw() -> torch.Tensor:
@@ -443,7 +447,7 @@ def test_monitor_draws_as_often_as_asked():
     assert count == 1 + 5
 
 
-def test_monitor_without_pictures_and_without_updates():
+def test_monitor_without_pictures_and_without_updates() -> None:
     monitor = widgets.TrainingMonitor()
     monitor.finish()
     assert monitor.image is None and monitor.losses == []
@@ -453,11 +457,11 @@ def test_monitor_without_pictures_and_without_updates():
     assert len(monitor.losses) == 3
 
 
-def test_monitor_draws_the_curve_where_the_loop_is_interrupted():
+def test_monitor_draws_the_curve_where_the_loop_is_interrupted() -> None:
     monitor = widgets.TrainingMonitor(every=1e9)
     before = bytes(monitor.plot.image.value)
 
-    def interrupted():
+    def interrupted() -> Any:
         yield from updates(3)
         raise KeyboardInterrupt
 
