@@ -1,0 +1,70 @@
+"""The committed pictures: all there, small, opaque, embedded with words for those who do not see them."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+import torch
+from PIL import Image
+
+ROOT = Path(__file__).resolve().parent.parent
+FOLDER = ROOT / "figures"
+PAGES = [ROOT / "README.md", *sorted((ROOT / "notebooks" / "py").glob("*.py"))]
+EMBEDDED = re.compile(r"!\[([^\]]*)\]\((?:\.\./)?figures/([^)]+)\)")
+
+
+@pytest.fixture(scope="module")
+def figures() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("make_figures", FOLDER / "make_figures.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def embedded() -> list[tuple[str, str, str]]:
+    """Every picture on every page, as (page, words, file)."""
+    return [(page.name, *found) for page in PAGES for found in EMBEDDED.findall(page.read_text(encoding="utf-8"))]
+
+
+def test_every_file_is_drawn_by_a_function_and_every_function_has_its_file(figures: ModuleType) -> None:
+    assert {path.stem for path in FOLDER.glob("*.png")} == set(figures.FIGURES)
+
+
+def test_files_are_small_and_opaque(figures: ModuleType) -> None:
+    files = sorted(FOLDER.glob("*.png"))
+    for path in files:
+        assert path.stat().st_size <= figures.LIMIT, path.name
+        with Image.open(path) as image:
+            assert image.mode in ("L", "P") and "transparency" not in image.info, path.name
+            assert 300 <= image.width <= 1600, path.name
+    assert sum(path.stat().st_size for path in files) <= 10 * figures.LIMIT
+
+
+def test_embedded_pictures_exist_and_are_described() -> None:
+    found = embedded()
+    assert len(found) >= 20
+    for page, words, name in found:
+        assert (FOLDER / name).is_file(), f"{page} shows figures/{name}, which does not exist"
+        assert len(words) >= 30, f"{page}: {name} needs a description of what is to be seen"
+
+
+def test_every_picture_is_shown_somewhere() -> None:
+    assert {path.name for path in FOLDER.glob("*.png")} == {name for _, _, name in embedded()}
+
+
+def test_what_is_drawn_is_written_as_drawn(figures: ModuleType) -> None:
+    drawn = figures.viz.Png(figures.to_bytes(figures.FIGURES["02_kernel"]())).pixels()
+    exact = figures.viz.figure_png(figures.FIGURES["02_kernel"](), 1.5).pixels()
+    assert drawn.shape == exact.shape
+    assert (drawn.int() - exact.int()).abs().max() <= 16  # 256 colors have to do
+
+
+def test_a_picture_that_is_too_large_is_refused(figures: ModuleType) -> None:
+    noise = torch.randint(0, 256, (500, 500), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    with pytest.raises(ValueError, match="draw it smaller"):
+        figures.to_bytes(figures.viz.encode(noise))
