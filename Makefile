@@ -3,6 +3,8 @@
 PYTHON =
 PORT = 8888
 BIN = .venv/bin
+# As in course_lib/__init__.py, for programs that import torch first.
+export OMP_WAIT_POLICY ?= PASSIVE
 # How the shipped weights were made. Any of it can be replaced: make train TRAIN='--minutes 10 --out mine.safetensors'
 TRAIN = --full --minutes 85 --batch-size 64 --lr 2e-3 --ema 0.9995 --out course_lib/weights/unet28.safetensors
 

@@ -21,4 +21,10 @@ A picture flows through the files in this order, and an import only ever points 
     runtime     device, precision, seeds, what the machine has
 """
 
+import os
+
+# Where other programs want the cores, threads that spin while they wait make PyTorch several times slower. OpenMP
+# reads this once, when torch is imported.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
 __version__ = "0.1.0"
