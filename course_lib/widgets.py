@@ -165,6 +165,8 @@ def _panel(content: bytes | str, height: str | None) -> Any:
     if isinstance(content, bytes):
         width, tall = viz.Png(content).size
         size = {"width": f"{width}px", "height": f"{tall}px", "min_width": f"{width}px", "margin": "2px"}
+        if width > _WIDE:  # beside an open file browser the page may be narrower than this
+            size |= {"min_width": "0", "max_width": "100%", "object_fit": "contain"}
         image = ipywidgets.Image(value=bytes(content), format="png", layout=size)
         image.add_class("course-pixels")
         return image

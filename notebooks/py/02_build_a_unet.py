@@ -75,7 +75,7 @@ from course_lib.unet import BottleneckUNet, ClassicUNet, DoubleConvUNet
 #
 # **Pooling** moves in the same way, usually with $s = k$: a 2×2 max-pool keeps the largest of each four pixels and halves the size.
 #
-# ### Exercise 1: conv_out (difficulty 1 of 3, 3 minutes)
+# ### Exercise 1 — The size after a convolution  (difficulty 1 of 3, 3 minutes)
 #
 # Write the formula as a function of four ints that returns an int. $\lfloor\;\rfloor$ rounds down: a placement that does not fit whole is left out.
 
@@ -110,7 +110,7 @@ check("conv_out", my_conv_out)
 # A **transposed convolution** turns the picture around: each input pixel *paints* a $k \times k$ patch on the output, weighted by its value. Patches begin $s$
 # pixels apart and add up where they overlap. At the end $p$ rows are cut off each side, and $o$ (`output_padding`) are added back on one side.
 #
-# ### Exercise 2: conv_transpose_out (difficulty 2 of 3, 5 minutes)
+# ### Exercise 2 — The size after a transposed convolution  (difficulty 2 of 3, 5 minutes)
 #
 # Derive the size from that description: how far do $n$ patches reach, what is cut, what is added?
 
@@ -234,7 +234,7 @@ torch.testing.assert_close(layer(both), apart, atol=1e-5, rtol=1e-5)
 # %% [markdown]
 # Adding is the special case in which both sets of weights are equal. Concatenation lets training decide how much to trust the sharp map and how much the wise one.
 #
-# ### Exercise 3: merge_channels (difficulty 1 of 3, 2 minutes)
+# ### Exercise 3 — Channels of a merge  (difficulty 1 of 3, 2 minutes)
 #
 # A `DoubleConvUNet` has 64, 128, 256 and 512 channels on its four levels (top first) and 1024 in the bottleneck. Each transposed convolution
 # halves the channels. How many channels enter the *topmost* double convolution on the way up?
@@ -298,7 +298,7 @@ torch.testing.assert_close(tiny(x), library(x))
 print(f"{tuple(x.shape)} -> {tuple(tiny(x).shape)}, {count_parameters(tiny):,} parameters")
 
 # %% [markdown]
-# ### Exercise 4: double_conv_parameters (difficulty 2 of 3, 4 minutes)
+# ### Exercise 4 — Count the parameters  (difficulty 2 of 3, 4 minutes)
 #
 # A convolution from $i$ to $o$ channels has one $k \times k$ kernel for every *pair* of input and output channel, and one bias for every output channel:
 #

@@ -196,7 +196,7 @@ viz.show_rows({f"copy {i + 1}": walks[i] for i in range(3)}, titles=[f"t = {t}" 
 # | $a_t$, the signal; $b_t$, the noise | `schedule.signal`, `schedule.noise` | `(T+1,)` |
 # | $\varepsilon$, the noise of the whole jump | `eps` | `(B, C, H, W)` |
 #
-# ### Exercise 1: alpha_bar (difficulty 1 of 3, 4 minutes)
+# ### Exercise 1 — The product of the alphas  (difficulty 1 of 3, 4 minutes)
 #
 # Compute equation (6) for all $t$ at once. Mind the first entry.
 
@@ -230,7 +230,7 @@ check("alpha_bar", my_alpha_bar)
 # </details>
 
 # %% [markdown]
-# ### Exercise 2: q_sample (difficulty 2 of 3, 6 minutes)
+# ### Exercise 2 — The jump  (difficulty 2 of 3, 6 minutes)
 #
 # Write the boxed equation. Every picture of the batch has its own $t$, so `alpha_bar[t]` has shape `(B,)`, and the pictures `(B, C, H, W)`.
 
@@ -646,7 +646,7 @@ assert abs(0.01 * factor - 1.57) < 0.01
 # So $q(x_{t-1} \mid x_t, x_0) = \mathcal N(\tilde\mu_t, \tilde\beta_t)$. (At $t = 1$, line (12) would divide by 0, but the result stands: variance 0, mean $x_0$. Who knows the
 # picture need not guess it.)
 #
-# ### Exercise 3: posterior_variance (difficulty 2 of 3, 5 minutes)
+# ### Exercise 3 — The variance of the way back  (difficulty 2 of 3, 5 minutes)
 #
 # Compute $\tilde\beta_t$ of equation (15) from $\bar\alpha$ alone; $\beta_t$ is hidden in it.
 

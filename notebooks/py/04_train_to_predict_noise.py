@@ -193,7 +193,7 @@ viz.plot_unet(rows)
 #
 # Picture and noise are tied together by $x_t$: who knows one knows the other. DDPM asks for the noise, $\hat\varepsilon$ = `eps_hat`.
 #
-# ### Exercise 1 — the picture behind the noise  (difficulty 1 of 3, 5 minutes)
+# ### Exercise 1 — The picture behind the noise  (difficulty 1 of 3, 5 minutes)
 #
 # Solve $x_t = \sqrt{\bar\alpha_t}\,x_0 + \sqrt{1-\bar\alpha_t}\,\varepsilon$ for $x_0$, with the guess `eps_hat` in place of $\varepsilon$.
 # Each picture has its own t: make `alpha_bar[t]`, of shape (B,), fit (B, C, H, W).
@@ -247,7 +247,7 @@ viz.plot_curves({"w_t": (t_all[1:], w)}, xlabel="t", ylabel="weight in the bound
 #
 # $$L_\text{simple} = \mathbb{E}_{x_0,\,t,\,\varepsilon}\ \lVert \varepsilon - \hat\varepsilon(a_t x_0 + b_t \varepsilon,\ t) \rVert^2 \quad\text{(mean over pixels)}$$
 #
-# ### Exercise 2 — the loss  (difficulty 2 of 3, 5 minutes)
+# ### Exercise 2 — The loss  (difficulty 2 of 3, 5 minutes)
 #
 # Write it: mix $x_t$ as in notebook 03, ask `model(x_t, t)`, compare with `eps`. Return one number, the mean over batch and pixels.
 
@@ -413,7 +413,7 @@ torch.testing.assert_close(my_losses, their_losses, atol=0.005, rtol=0)
 #
 # $$\text{average} \leftarrow d \cdot \text{average} + (1 - d) \cdot \text{weights}$$
 #
-# ### Exercise 3 — the running average  (difficulty 1 of 3, 3 minutes)
+# ### Exercise 3 — The running average  (difficulty 1 of 3, 3 minutes)
 
 
 # %%

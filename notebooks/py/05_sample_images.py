@@ -19,7 +19,7 @@
 #
 # **You need:** about 40 minutes, exercises included (the computer needs about three of them); notebooks 03 (the posterior) and 04 (the network that predicts noise).
 #
-# ![Two rows of pictures. Above, pure noise turns into a piece of clothing from left to right; below, what the network believes the picture will be: a grey blur first, then an outline, then details.](../figures/05_trajectory.png)
+# ![Two rows of pictures. Above, pure noise turns into a piece of clothing from left to right; below, what the network believes the picture will be: specks first, soon an outline, then details.](../figures/05_trajectory.png)
 #
 # *One walk. Above is x_t, below is `x0_hat`, what the network expects at the end. Outlines come early, details late.*
 
@@ -377,7 +377,7 @@ assert abs(grain - 0.006) < 0.0005 and abs(byte - 0.008) < 0.0005 and grain < by
 # %% [markdown]
 # ## Fifty steps instead of a thousand
 #
-# ![The same eight starting points sampled with eta 0, one half and 1: similar pictures for small eta, other ones for eta 1.](../figures/05_eta.png)
+# ![The same eight starting points sampled with eta 0, one half and 1: most of them become other pictures as eta grows.](../figures/05_eta.png)
 #
 # Nothing in the step asks that s = t − 1. `sampling_times` picks 50 timesteps of the 1000, evenly, and the same network serves. Below, the same 16 tensors x_T, in 50 steps, for five values of η.
 
