@@ -260,9 +260,19 @@ def test_the_shipped_weights_are_small_and_say_how_they_were_made() -> None:
     shipped = load_shipped()
     assert SHIPPED.stat().st_size <= 12e6
     assert type(shipped.model) is UNet and shipped.model.config["size"] == 28
-    assert shipped.details["command"].startswith("python -m course_lib train")
+    makefile = (Path(__file__).parent.parent / "Makefile").read_text(encoding="utf-8")
+    arguments = shipped.details["command"].removeprefix("python -m course_lib train ")
+    assert f"\nTRAIN = {arguments}\n" in makefile  # make train is what made them
     assert "Fashion-MNIST" in shipped.details["data"]["source"] and len(shipped.details["data"]["sha256"]) == 64
     assert shipped.details["data"]["source"].startswith("60,000 pictures of 28×28")
+
+
+def test_the_shipped_weights_learned_from_all_of_fashion_mnist() -> None:
+    try:
+        full = load_fashion_mnist("train", source="full")
+    except FileNotFoundError:
+        pytest.skip("the full Fashion-MNIST is not on this machine")
+    assert load_shipped().details["data"]["sha256"] == full.sha256
 
 
 def test_the_shipped_weights_find_the_noise_in_pictures_that_they_have_not_seen() -> None:

@@ -1,0 +1,54 @@
+"""The order of the package: each file imports only from those above it."""
+
+from __future__ import annotations
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+import course_lib
+
+ROOT = Path(course_lib.__file__).parent.parent
+ORDER = [*re.findall(r"^    (\w+)  ", course_lib.__doc__ or "", re.MULTILINE), "__main__"]
+FILES = {path.stem: path for path in (ROOT / "course_lib").glob("*.py") if path.stem != "__init__"}
+
+
+def imported(source: str) -> set[str]:
+    """The course's own modules that a file imports, wherever in the file."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.ImportFrom) and (node.level or (node.module or "").split(".")[0] == "course_lib"):
+            module = (node.module or "").removeprefix("course_lib").strip(".")
+            found |= {module} if module else {alias.name for alias in node.names}
+        elif isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+            found |= {name.split(".")[1] for name in names if name.startswith("course_lib.")}
+    return found & FILES.keys()
+
+
+def test_the_order_names_every_file() -> None:
+    assert sorted(ORDER) == sorted(FILES)
+
+
+def test_contributing_and_readme_name_the_same_files() -> None:
+    contributing = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    sentence = contributing[contributing.index("imports only point up this list") :].split("\n")[0]
+    assert re.findall(r"`(\w+)`", sentence) == ORDER
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert all(f"{name}.py" in readme for name in ORDER)
+
+
+@pytest.mark.parametrize("name", ORDER)
+def test_imports_point_up(name: str) -> None:
+    below = ORDER[ORDER.index(name) :]
+    assert not imported(FILES[name].read_text(encoding="utf-8")) & set(below)
+
+
+def test_an_import_that_points_down_is_seen() -> None:
+    assert imported("from . import train\nfrom .sample import sample\nimport course_lib.viz\n") == {
+        "train",
+        "sample",
+        "viz",
+    }
