@@ -1,4 +1,4 @@
-"""What the tests share: few threads, a seed, and a skip where there is no GPU."""
+"""What the tests share: one thread, a seed, and a skip where there is no GPU."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ import torch
 
 from course_lib.schedule import Schedule, linear_amount, make_schedule, zero_terminal_snr
 
-torch.set_num_threads(min(2, torch.get_num_threads()))
+# The tensors are small: a second thread gains nothing, and on a busy machine makes the tests many times slower.
+torch.set_num_threads(1)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
