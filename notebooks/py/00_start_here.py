@@ -250,8 +250,8 @@ assert schedule.signal[0] == 1 and schedule.noise[0] == 0 and schedule.signal[T]
 # | [01 Corrupt with a linear amount](01_corrupt_with_a_linear_amount.ipynb) | 25 min | 1 min | pictures drown in noise, and a variance that sags halfway |
 # | [02 Build a U-Net](02_build_a_unet.ipynb) | 40 min | 2 min | every size and channel of three U-Nets, and why one step of denoising is not enough |
 # | [03 Jump to any timestep](03_jump_to_any_timestep.ipynb) | 40 min | 1 min | a thousand small steps of noise replaced by one formula |
-# | [04 Train to predict noise](04_train_to_predict_noise.ipynb) | 40 min | 5 min | your own model learns, its samples getting better as you watch |
-# | [05 Sample images](05_sample_images.ipynb) | 40 min | 3 min | clothes that nobody made, in 1000 steps and in 50 |
+# | [04 Train to predict noise](04_train_to_predict_noise.ipynb) | 40 min | 4 min | your own model learns, its samples getting better as you watch |
+# | [05 Sample images](05_sample_images.ipynb) | 40 min | 2 min | clothes that nobody made, in 1000 steps and in 50 |
 
 # %% [markdown]
 # ## When something is stuck

@@ -19,7 +19,7 @@
 # **You will learn:** why the network is asked for the noise and not for the picture; which loss a healthy network starts with; where in
 # time the task is hard; what an average of the weights is good for.
 #
-# **You need:** about 40 minutes, exercises included (the computer needs about five of them); notebooks 02 (the U-Net) and 03 (x_t, a_t, b_t).
+# **You need:** about 40 minutes, exercises included (the computer needs about four of them); notebooks 02 (the U-Net) and 03 (x_t, a_t, b_t).
 #
 # ![Eight garments that the network has never seen; below each the same with noise, from t = 20 to t = 980; and below that the picture that the network believes to be in it: sharp at small t, smoothed in the middle, a shadow and then specks at the end.](../figures/04_x0_hat.png)
 #

@@ -17,7 +17,7 @@
 #
 # **You will learn:** why one step is a mixture, what DDPM and DDIM share and where they part, why the last step adds no noise, and how to tell a new picture from a copy.
 #
-# **You need:** about 40 minutes, exercises included (the computer needs about three of them); notebooks 03 (the posterior) and 04 (the network that predicts noise).
+# **You need:** about 40 minutes, exercises included (the computer needs about two of them); notebooks 03 (the posterior) and 04 (the network that predicts noise).
 #
 # ![Two rows of pictures. Above, pure noise turns into a piece of clothing from left to right; below, what the network believes the picture will be: specks first, soon an outline, then details.](../figures/05_trajectory.png)
 #
