@@ -25,7 +25,6 @@
 # %%
 # Finds course_lib: installed, in a folder above this notebook, or in a clone beside it.
 import sys
-from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -36,7 +35,7 @@ missing = [name for name in ("course_lib", "torch", "matplotlib", "ipywidgets") 
 if missing:
     how = "Choose the course's .venv as the kernel, or run `%pip install -e COURSE_FOLDER` (README.md, 'Install')."
     raise ModuleNotFoundError(f"This kernel has no {' or '.join(missing)}. {how}")
-import_module("course_lib")  # before torch: PyTorch's threads then wait without spinning
+import course_lib  # noqa: F401 - before torch, whose threads then wait without spinning
 
 # %%
 import time
