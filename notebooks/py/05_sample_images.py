@@ -36,7 +36,8 @@ missing = [name for name in ("course_lib", "torch", "matplotlib", "ipywidgets") 
 if missing:
     how = "Choose the course's .venv as the kernel, or run `%pip install -e COURSE_FOLDER` (README.md, 'Install')."
     raise ModuleNotFoundError(f"This kernel has no {' or '.join(missing)}. {how}")
-import course_lib  # noqa: F401 - before torch, whose threads then wait without spinning
+else:
+    import course_lib  # noqa: F401 - before torch, whose threads then wait without spinning
 
 # %%
 import time
