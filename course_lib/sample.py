@@ -169,6 +169,7 @@ def predict(
     Raises:
         TypeError, ValueError: bad pictures or timestep, an unknown target, what the model refuses.
     """
+    check_choice("target", target, TARGETS)
     check_number("t", t, 1, schedule.T, integer=True)
     was_training = model.training
     model.eval()

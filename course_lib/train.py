@@ -160,8 +160,9 @@ def train(
         An `Update` after each update.
 
     Raises:
-        TypeError, ValueError: pictures that do not fit the model, labels missing or beyond the model's classes.
-        FloatingPointError: the loss is no longer a finite number.
+        TypeError, ValueError: pictures that do not fit the model, labels missing or beyond the model's classes:
+            raised here, before the first update.
+        FloatingPointError: the gradient is no longer finite; seen at once on a CPU, within 100 updates on a GPU.
     """
     built = getattr(model, "config", {})
     with_labels = built.get("num_classes") is not None
@@ -174,6 +175,18 @@ def train(
             raise ValueError(
                 f"the model was built with classes 0..{built['num_classes'] - 1}, these pictures have {low}..{high}"
             )
+    return _updates(model, schedule, pictures, config, with_labels, ema, autocast)
+
+
+def _updates(
+    model: nn.Module,
+    schedule: Schedule,
+    pictures: Pictures,
+    config: TrainConfig,
+    with_labels: bool,
+    ema: EMA | None,
+    autocast: torch.dtype | None,
+) -> Iterator[Update]:
     device = next(model.parameters()).device
     pictures = pictures.to(device)
     optimizer = torch.optim.AdamW(model.parameters(), lr=config.lr, weight_decay=0.0, fused=device.type != "mps")
@@ -198,7 +211,8 @@ def train(
             loss = denoising_loss(model, schedule, x0, t, eps, target=config.target, y=y).mean()
         loss.backward()
         grad_norm = nn.utils.clip_grad_norm_(model.parameters(), config.grad_clip)
-        if step % 100 == 0 and not math.isfinite(grad_norm):  # now and then only: reading it makes a GPU wait
+        look = device.type == "cpu" or step % 100 == 0  # reading a number makes a GPU wait
+        if look and not math.isfinite(grad_norm):
             raise FloatingPointError(
                 f"the gradient is {grad_norm.item()} at update {step} (loss {loss.item():.3g}): "
                 "lower lr, or train without autocast"
