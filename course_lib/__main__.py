@@ -5,19 +5,20 @@ from __future__ import annotations
 import argparse
 import sys
 import time
+from collections import deque
 from pathlib import Path
 
 import torch
 from tqdm import tqdm
 
 from . import __version__
-from .checkpoint import SHIPPED, load_checkpoint, save_checkpoint
+from .checkpoint import SHIPPED, load_checkpoint, save_checkpoint, weights_path
 from .data import Pictures, load_fashion_mnist, load_folder
 from .runtime import describe_machine, make_generator, pick_autocast, pick_device
 from .sample import sample
 from .schedule import SCHEDULES, make_schedule, sampling_times
 from .shapes import count_parameters, format_trace, trace
-from .train import EMA, TrainConfig, train
+from .train import EMA, TrainConfig, Update, train
 from .unet import UNet
 
 
@@ -74,6 +75,7 @@ def _pictures(options: argparse.Namespace) -> Pictures:
 
 
 def _train(options: argparse.Namespace) -> None:
+    weights_path(options.out)
     device = pick_device(options.device)
     autocast = pick_autocast(device)
     config = TrainConfig(
@@ -91,11 +93,11 @@ def _train(options: argparse.Namespace) -> None:
     ema = EMA(model, options.ema)
     print(f"{describe_machine()}, autocast: {autocast}\n{pictures}\n{count_parameters(model):,} parameters")
 
-    def save(update_step: int, seconds: float, loss: float) -> None:
+    def save(update: Update, loss: float) -> None:
         details = {
             "command": "python -m course_lib " + " ".join(sys.argv[1:]),
-            "steps": update_step,
-            "minutes": round(seconds / 60, 1),
+            "steps": update.step,
+            "minutes": round(update.seconds / 60, 1),
             "loss": round(loss, 4),
             "device": device.type,
             "data": {"source": str(pictures), "sha256": pictures.sha256},
@@ -103,18 +105,23 @@ def _train(options: argparse.Namespace) -> None:
         }
         save_checkpoint(options.out, ema.model, schedule, target=config.target, details=details)
 
-    running, saved = 1.0, time.perf_counter()
+    recent: deque[torch.Tensor] = deque(maxlen=500)  # left on the device: reading a number makes a GPU wait
+    saved = time.perf_counter()
+
+    def loss() -> float:
+        return torch.stack([*recent]).mean().item()
+
     with tqdm(total=100, bar_format="{l_bar}{bar}| {elapsed}<{remaining} {postfix}", mininterval=1) as bar:
         for update in train(model, schedule, pictures, config, ema=ema, autocast=autocast):
-            if update.step % 50 == 0:
-                running += 0.1 * (update.loss.item() - running)
-                bar.n = round(100 * update.progress, 1)
-                bar.set_postfix_str(f"update {update.step:,}, loss {running:.4f}, lr {update.lr:.1e}")
+            recent.append(update.loss)
+            if update.step % 50 == 0 or update.progress == 1:
+                bar.set_postfix_str(f"update {update.step:,}, loss {loss():.4f}, lr {update.lr:.1e}", refresh=False)
+                bar.update(100 * update.progress - bar.n)
             if time.perf_counter() - saved > 300:
                 saved = time.perf_counter()
-                save(update.step, update.seconds, running)
-    save(update.step, update.seconds, running)
-    print(f"{update.step:,} updates in {update.seconds / 60:.1f} minutes, loss {running:.4f}; saved {options.out}")
+                save(update, loss())
+    save(update, loss())
+    print(f"{update.step:,} updates in {update.seconds / 60:.1f} minutes, loss {loss():.4f}; saved {options.out}")
 
 
 def _sample(options: argparse.Namespace) -> None:

@@ -71,7 +71,7 @@ def save_checkpoint(
         TypeError, ValueError: another ending, a model that is not a rung, an unknown target, details that JSON
             cannot hold.
     """
-    path = _weights_path(path)
+    path = weights_path(path)
     check_choice("target", target, TARGETS)
     check_choice("model", type(model).__name__, MODELS)
     tensors = {f"model.{name}": tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
@@ -105,7 +105,7 @@ def load_checkpoint(path: str | Path, device: torch.device | str = "cpu") -> Che
         ValueError: the hash of the weights is not the one in the JSON file (cut short or altered), or the JSON
             file is not one of ours.
     """
-    path = _weights_path(path)
+    path = weights_path(path)
     for file in (path, path.with_suffix(".json")):
         if not file.is_file():
             raise FileNotFoundError(f"there is no {file}; a checkpoint is two files, .safetensors and .json")
@@ -144,7 +144,12 @@ def load_shipped(device: torch.device | str = "cpu") -> Checkpoint:
     return load_checkpoint(SHIPPED, device)
 
 
-def _weights_path(path: str | Path) -> Path:
+def weights_path(path: str | Path) -> Path:
+    """The path of a checkpoint's weights, so that a wrong name is refused before hours of training.
+
+    Raises:
+        ValueError: path does not end in .safetensors.
+    """
     path = Path(path)
     if path.suffix != ".safetensors":
         raise ValueError(f"path must end in .safetensors, got {path}")
