@@ -2,6 +2,9 @@
 
 eta = 1 visiting every timestep is DDPM (Ho et al. 2020); eta = 0 is DDIM (Song et al. 2021, arXiv:2010.02502);
 on the linear amount, eta = 0 is Euler's method on the flow. Any falling list of timesteps will do.
+
+order = 2 looks back at the step before: DPM-Solver++(2M) with eta = 0, its stochastic form with eta = 1 (Lu et al.
+2022, arXiv:2211.01095, algorithm 2 and appendix). It needs fewer steps for the same picture.
 """
 
 from __future__ import annotations
@@ -90,6 +93,7 @@ def trajectory(
     *,
     times: Sequence[int] | None = None,
     eta: float = 1.0,
+    order: int = 1,
     target: str = "eps",
     clip: bool = True,
     y: Tensor | None = None,
@@ -104,6 +108,7 @@ def trajectory(
         times: strictly falling timesteps, the first that of x_T, the last 0; see `schedule.sampling_times`. Every
             timestep from T where None.
         eta: 1 for DDPM, 0 for DDIM, or between.
+        order: 1, or 2 to correct each step by the one before it (see `extrapolate`).
         target: what the model predicts, one of `forward.TARGETS`.
         clip: keep x0_hat in [-1, 1] and let eps_hat follow, x_t = a x0_hat + b eps_hat.
         y: class labels, int64 (B,), or None.
@@ -119,12 +124,13 @@ def trajectory(
     check_pictures(x_T, "x_T")
     check_choice("target", target, TARGETS)
     check_number("eta", eta, 0, 1)
+    check_choice("order", order, (1, 2))
     times = list(range(schedule.T, -1, -1)) if times is None else [*times]
     for t in times:
         check_number("times", t, 0, schedule.T, integer=True)
     if len(times) < 2 or times[-1] != 0 or any(t <= s for t, s in pairwise(times)):
         raise ValueError(f"times must fall strictly and end with 0, got {times[:3]} ... {times[-3:]}")
-    return _walk(model, schedule, x_T, times, eta, target, clip, y, generator)
+    return _walk(model, schedule, x_T, times, eta, order, target, clip, y, generator)
 
 
 def _walk(
@@ -133,16 +139,48 @@ def _walk(
     x_t: Tensor,
     times: list[int],
     eta: float,
+    order: int,
     target: str,
     clip: bool,
     y: Tensor | None,
     generator: torch.Generator | None,
 ) -> Iterator[SampleStep]:
+    before: SampleStep | None = None
     for t, s in pairwise(times):
         x0_hat, eps_hat = predict(model, schedule, x_t, t, target=target, clip=clip, y=y)
-        x_s = reverse_step(schedule, x0_hat, eps_hat, t, s, eta, generator=generator)
-        yield SampleStep(t, s, x_t, x0_hat, eps_hat, x_s)
+        x0, eps = x0_hat, eps_hat
+        if order == 2 and before is not None:
+            x0 = extrapolate(schedule, x0_hat, before.x0_hat, t, s, before.t)
+            a, b = schedule.at(t, x_t)
+            eps = (x_t - a * x0) / b
+        x_s = reverse_step(schedule, x0, eps, t, s, eta, generator=generator)
+        before = SampleStep(t, s, x_t, x0_hat, eps_hat, x_s)
+        yield before
         x_t = x_s
+
+
+def extrapolate(schedule: Schedule, x0_hat: Tensor, x0_before: Tensor, t: int, s: int, t_before: int) -> Tensor:
+    """What the network would see half way from t to s, by a straight line in λ = log(a/b) through the last two answers.
+
+    D = x0_hat + (x0_hat − x0_before) / (2r), r = (λ_t − λ_before) / (λ_s − λ_t) (DPM-Solver++, algorithm 2). In the
+    step to s = 0 there is no half way, since λ_0 is infinite: D = x0_hat, and the step is of first order.
+
+    Args:
+        schedule: the tables a and b.
+        x0_hat: the picture as the network sees it at t, (B, C, H, W).
+        x0_before: the picture as it saw it at t_before, shaped like x0_hat.
+        t: where we are, 1..T.
+        s: where to go, 0 <= s < t.
+        t_before: where the step before began, t < t_before <= T.
+
+    Returns:
+        D, shaped like x0_hat; it may leave [-1, 1] where x0_hat does not.
+    """
+    if s == 0:
+        return x0_hat
+    clock = schedule.log_snr_half
+    weight = ((clock[s] - clock[t]) / (clock[t] - clock[t_before]) / 2).item()
+    return x0_hat + weight * (x0_hat - x0_before)
 
 
 @torch.no_grad()
@@ -192,6 +230,7 @@ def sample(
     *,
     times: Sequence[int] | None = None,
     eta: float = 1.0,
+    order: int = 1,
     target: str = "eps",
     clip: bool = True,
     y: Tensor | None = None,
@@ -204,7 +243,9 @@ def sample(
     Returns:
         Samples, shaped like x_T; in [-1, 1] where clip is on.
     """
-    steps = trajectory(model, schedule, x_T, times=times, eta=eta, target=target, clip=clip, y=y, generator=generator)
+    steps = trajectory(
+        model, schedule, x_T, times=times, eta=eta, order=order, target=target, clip=clip, y=y, generator=generator
+    )
     for step in steps:
         x_s = step.x_s
     return x_s
