@@ -13,6 +13,8 @@ A picture flows through the files in this order, and an import only ever points 
     train       one loop, a generator
     checkpoint  weights with their config beside them
     sample      one loop, a generator
+    interop     to diffusers and back
+    metrics     how good the pictures are
     drawing     the look of every figure
     diagrams    drawings of kernels, sizes and whole networks
     viz         tensors to figures
