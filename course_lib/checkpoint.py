@@ -1,7 +1,8 @@
-"""Checkpoints: weights as safetensors, and beside them a JSON file that says what they are.
+"""Checkpoints: weights as safetensors, with a card in the file's header that says what they are.
 
-`name.safetensors` holds the model's tensors and the schedule's two tables; `name.json` holds the model's class
-and arguments, the target, free details, and the hash of the other file. Nothing is ever unpickled.
+The header of a safetensors file has room for words: ours holds the card (JSON: the model's class and arguments, the
+schedule, the target, free details) and a hash of the whole file. Nothing is ever unpickled, and since it is one file,
+replaced in one move, no crash leaves weights with another model's card.
 """
 
 from __future__ import annotations
@@ -18,14 +19,17 @@ from typing import Any
 import safetensors.torch
 import torch
 from safetensors import SafetensorError
+from torch import Tensor
 
 from .forward import TARGETS
 from .schedule import Schedule
 from .unet import MODELS, AnyUNet
 from .validate import check_choice
 
-FORMAT = 1
+FORMAT = 2
 SHIPPED = Path(__file__).parent / "weights" / "unet28.safetensors"
+#: Stands in the header where the hash will be, while the hash is taken.
+NO_HASH = "0" * 64
 
 
 @dataclass(frozen=True)
@@ -36,7 +40,7 @@ class Checkpoint:
         model: the network, in eval mode.
         schedule: the schedule that it was trained with.
         target: what it predicts, one of `forward.TARGETS`.
-        details: whatever was stored beside it, such as steps, data and the command that made it.
+        details: whatever was stored with it, such as steps, data and the command that made it.
     """
 
     model: AnyUNet
@@ -53,30 +57,28 @@ def save_checkpoint(
     target: str = "eps",
     details: Mapping[str, Any] | None = None,
 ) -> Path:
-    """Write a model and what is needed to use it; a crash leaves no half-written file.
-
-    Where it falls between the two files they do not belong together, and `load_checkpoint` says so.
+    """Write a model and what is needed to use it into one file; a crash leaves the old file or the new one.
 
     Args:
-        path: where to, ending in .safetensors; the JSON file goes beside it. Folders are made.
+        path: where to, ending in .safetensors. Folders are made.
         model: one of the rungs in `unet.MODELS`.
         schedule: the schedule that it was trained with.
         target: what it predicts, one of `forward.TARGETS`.
         details: anything that JSON can hold.
 
     Returns:
-        The path of the weights.
+        The path.
 
     Raises:
         TypeError, ValueError: another ending, a model that is not a rung, an unknown target, details that JSON
             cannot hold.
+        OSError: the disk is full, or the folder cannot be written.
     """
     path = weights_path(path)
     check_choice("target", target, TARGETS)
     check_choice("model", type(model).__name__, MODELS)
-    tensors = {f"model.{name}": tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    tensors = {f"model.{name}": tensor for name, tensor in model.state_dict().items()}
     tensors |= {"schedule.signal": schedule.signal, "schedule.noise": schedule.noise}
-    weights = safetensors.torch.save(tensors)
     card = {
         "format": FORMAT,
         "model": type(model).__name__,
@@ -84,12 +86,8 @@ def save_checkpoint(
         "schedule": schedule.name,
         "target": target,
         "details": dict(details or {}),
-        "sha256": hashlib.sha256(weights).hexdigest(),
     }
-    text = json.dumps(card, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    _write(path, weights)
-    _write(path.with_suffix(".json"), text.encode())
+    save_tensors(path, tensors, card)
     return path
 
 
@@ -97,40 +95,30 @@ def load_checkpoint(path: str | Path, device: torch.device | str = "cpu") -> Che
     """Read what `save_checkpoint` wrote; the model gives the same output, bit for bit.
 
     Args:
-        path: the .safetensors file; its .json must lie beside it.
+        path: the .safetensors file.
         device: where to put the model.
 
     Raises:
-        FileNotFoundError: one of the two files is missing.
-        ValueError: the hash of the weights is not the one in the JSON file (cut short or altered), or the JSON
-            file is not one of ours.
+        FileNotFoundError: there is no such file.
+        ValueError: the file was cut short or altered, or is not one of ours.
     """
     path = weights_path(path)
-    for file in (path, path.with_suffix(".json")):
-        if not file.is_file():
-            raise FileNotFoundError(f"there is no {file}; a checkpoint is two files, .safetensors and .json")
-    not_ours = f"{path.with_suffix('.json')} does not describe a checkpoint of this course"
+    tensors, card = load_tensors(path)
+    not_ours = f"{path} does not hold a checkpoint of this course"
     try:
-        card = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
-        form, name, config, sha256 = card["format"], card["model"], card["config"], card["sha256"]
+        form, name, config = card["format"], card["model"], card["config"]
         schedule_name, target, details = card["schedule"], card["target"], card["details"]
-    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
-        raise ValueError(not_ours) from error
+    except KeyError as error:
+        raise ValueError(f"{not_ours}: its card has no {error}") from error
     if form != FORMAT:
         raise ValueError(f"{path} has format {form}, this version of the course reads {FORMAT}")
     check_choice("model", name, MODELS)
     check_choice("target", target, TARGETS)
-    weights = path.read_bytes()
-    if hashlib.sha256(weights).hexdigest() != sha256:
-        raise ValueError(
-            f"{path} was cut short or altered: its hash is not the one in the .json; copy both files again"
-        )
     try:
-        tensors = safetensors.torch.load(weights)
         schedule = Schedule(tensors.pop("schedule.signal"), tensors.pop("schedule.noise"), schedule_name)
         model = MODELS[name](**config)
         model.load_state_dict({key.removeprefix("model."): tensor for key, tensor in tensors.items()})
-    except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
         raise ValueError(f"{not_ours}: {error}") from error
     return Checkpoint(model.eval().to(device), schedule, target, details)
 
@@ -145,7 +133,7 @@ def load_shipped(device: torch.device | str = "cpu") -> Checkpoint:
 
 
 def weights_path(path: str | Path) -> Path:
-    """The path of a checkpoint's weights, so that a wrong name is refused before hours of training.
+    """The path of a checkpoint, so that a wrong name is refused before hours of training.
 
     Raises:
         ValueError: path does not end in .safetensors.
@@ -156,12 +144,69 @@ def weights_path(path: str | Path) -> Path:
     return path
 
 
-def _write(path: Path, content: bytes) -> None:
-    """Write beside the target, then rename: readers see the old file or the new one."""
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+def save_tensors(path: Path, tensors: Mapping[str, Tensor], card: Mapping[str, Any]) -> None:
+    """Write tensors and a card into one safetensors file that says when it was altered.
+
+    Args:
+        path: where to; folders are made.
+        tensors: by name; they are brought to the CPU.
+        card: anything that JSON can hold.
+
+    Raises:
+        TypeError, ValueError: JSON cannot hold the card.
+        OSError: the disk is full, or the folder cannot be written; the old file is still there.
+    """
+    text = json.dumps(card, ensure_ascii=False, allow_nan=False)
+    near = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    raw = safetensors.torch.save(near, {"card": text, "sha256": NO_HASH})
+    before, after = _around_hash(raw, NO_HASH)
+    write_atomically(path, before, _hash(before, after).encode(), after)
+
+
+def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Read what `save_tensors` wrote: tensors on the CPU, and the card.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: the hash is not that of the file (cut short or altered), or the file is not one of ours.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no {path}")
+    raw = path.read_bytes()
+    if not raw:
+        raise ValueError(f"{path} was cut short: it is empty")
+    try:
+        length = int.from_bytes(raw[:8], "little")
+        words = json.loads(raw[8 : 8 + length])["__metadata__"]
+        text, sha256 = words["card"], words["sha256"]
+        before, after = _around_hash(raw, sha256)
+    except (ValueError, KeyError, TypeError) as error:  # what json raises is a ValueError
+        raise ValueError(f"{path} is not a checkpoint of this course, or it was cut short or altered") from error
+    if _hash(before, after) != sha256:
+        raise ValueError(f"{path} was cut short or altered: its hash is not the one in its header; copy it again")
+    try:
+        card = json.loads(text)
+        return safetensors.torch.load(raw), dict(card)
+    except (SafetensorError, ValueError, TypeError) as error:
+        raise ValueError(f"{path} is not a checkpoint of this course: {error}") from error
+
+
+def write_atomically(path: Path, *content: bytes | memoryview) -> None:
+    """Write beside the target and rename, so that readers and crashes find the old file or the new one.
+
+    Args:
+        path: where to; folders are made.
+        content: pieces, written one after the other.
+
+    Raises:
+        OSError: the disk is full, or the folder cannot be written; nothing is left behind.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
     try:
         with os.fdopen(handle, "wb") as file:
-            file.write(content)
+            for piece in content:
+                file.write(piece)
             file.flush()
             os.fsync(file.fileno())
         os.chmod(temporary, 0o644)
@@ -169,3 +214,36 @@ def _write(path: Path, content: bytes) -> None:
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
+    sync_folder(path.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Have the names in a folder on the disk, not only in memory, where the system can do that."""
+    if os.name == "posix":
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+def _around_hash(raw: bytes, sha256: str) -> tuple[memoryview, memoryview]:
+    """What stands before and after the hash in a safetensors file.
+
+    In the card, which is a string inside JSON, quotes are escaped, so this key is found in the right place.
+
+    Raises:
+        ValueError: the header does not hold this hash.
+    """
+    length = int.from_bytes(raw[:8], "little")
+    key = f'"sha256":"{sha256}"'.encode()
+    begin = raw.index(key, 8, 8 + length) + len(b'"sha256":"')
+    view = memoryview(raw)
+    return view[:begin], view[begin + len(sha256.encode()) :]
+
+
+def _hash(before: memoryview, after: memoryview) -> str:
+    digest = hashlib.sha256(before)
+    digest.update(NO_HASH.encode())
+    digest.update(after)
+    return digest.hexdigest()

@@ -4,26 +4,33 @@
     for update in train(model, schedule, pictures, TrainConfig(minutes=3), ema=ema):
         ...  # look at anything: the model, the loss, samples from ema.model
 
-Stop by leaving the loop.
+Stop by leaving the loop. What is random in an update follows from the seed and the number of the update alone, so a
+training that goes on from a `TrainState` sees what it would have seen, and so do many processes that share its batches.
 """
 
 from __future__ import annotations
 
 import copy
+import hashlib
 import math
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Generic, TypeVar
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+from functools import partial
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 import torch
 from torch import Tensor, nn
 
-from .data import Pictures, batches, check_training_pictures
+from .data import Pictures, check_training_pictures
 from .forward import TARGETS
 from .objective import denoising_loss
 from .schedule import Schedule
 from .validate import check_choice, check_number
+
+if TYPE_CHECKING:  # imported where it is needed alone: it takes a second
+    from accelerate import Accelerator
 
 Model = TypeVar("Model", bound=nn.Module)
 
@@ -35,7 +42,8 @@ class TrainConfig:
     Args:
         steps: number of updates, >= 1, or None.
         minutes: wall-clock time, > 0, or None. The learning rate falls so that it ends on time on any machine.
-        batch_size: pictures per update, >= 1.
+        batch_size: pictures per update, >= 1, over all processes and parts together.
+        accumulate: parts in which a process works through its share of a batch, >= 1: more take less memory.
         lr: highest learning rate of AdamW, > 0.
         warmup: updates over which the learning rate rises from 0, >= 0.
         grad_clip: longest gradient allowed (norm over all parameters), > 0.
@@ -49,6 +57,7 @@ class TrainConfig:
     steps: int | None = None
     minutes: float | None = None
     batch_size: int = 32
+    accumulate: int = 1
     lr: float = 1e-3
     warmup: int = 100
     grad_clip: float = 1.0
@@ -63,11 +72,27 @@ class TrainConfig:
         if self.minutes is not None:
             check_number("minutes", self.minutes, 1e-6)
         check_number("batch_size", self.batch_size, 1, integer=True)
+        check_number("accumulate", self.accumulate, 1, integer=True)
+        self.share(1)
         check_number("lr", self.lr, 1e-12)
         check_number("warmup", self.warmup, 0, integer=True)
         check_number("grad_clip", self.grad_clip, 1e-12)
         check_number("seed", self.seed, 0, integer=True)
         check_choice("target", self.target, TARGETS)
+
+    def share(self, processes: int) -> int:
+        """Pictures in each part of each process's share of a batch.
+
+        Raises:
+            ValueError: batch_size cannot be shared out equally.
+        """
+        parts = processes * self.accumulate
+        if self.batch_size % parts:
+            raise ValueError(
+                f"batch_size must be a multiple of {parts} ({processes} process(es) × accumulate={self.accumulate}), "
+                f"got {self.batch_size}"
+            )
+        return self.batch_size // parts
 
     def learning_rate(self, step: int, progress: float) -> float:
         """Learning rate of an update: a straight rise over `warmup` updates, then a half cosine down to 1 % of lr.
@@ -111,17 +136,92 @@ class EMA(Generic[Model]):
             mine.copy_(theirs)
 
 
+class Draws:
+    """What is random in a training: the pictures, timesteps and noise of an update, by its number alone.
+
+    Each pass goes through all pictures in an order of its own; a batch that reaches the end of one pass goes on with
+    the next. Nothing is carried from one update to another.
+
+    Args:
+        pictures: what to draw from; the draws are made on their device.
+        schedule: timesteps are uniform on 1..T.
+        config: batch_size and seed.
+    """
+
+    def __init__(self, pictures: Pictures, schedule: Schedule, config: TrainConfig) -> None:
+        self.n, self.T, self.size, self.seed = len(pictures), schedule.T, config.batch_size, config.seed
+        self.shape, self.device = (config.batch_size, *pictures.images.shape[1:]), pictures.images.device
+        self._generator = torch.Generator(self.device)
+        self._pass, self._order = -1, torch.empty(0, dtype=torch.int64)
+
+    def __call__(self, step: int) -> tuple[Tensor, Tensor, Tensor]:
+        """The draws of one update.
+
+        Args:
+            step: number of the update, from 1.
+
+        Returns:
+            Indices of the pictures, int64 (B,); timesteps, int64 (B,); noise, float32 (B, C, H, W).
+        """
+        first, end, parts = (step - 1) * self.size, step * self.size, []
+        while first < end:
+            number, at = divmod(first, self.n)
+            parts.append(self._order_of(number)[at : at + end - first])
+            first += len(parts[-1])
+        generator = self._generator.manual_seed(_seed(self.seed, "noise", step))
+        t = torch.randint(1, self.T + 1, (self.size,), device=self.device, generator=generator)
+        eps = torch.randn(self.shape, device=self.device, generator=generator)
+        return torch.cat(parts), t, eps
+
+    def _order_of(self, number: int) -> Tensor:
+        """The order of a pass, the same on every device; the last one is kept."""
+        if number != self._pass:
+            order = torch.randperm(self.n, generator=torch.Generator().manual_seed(_seed(self.seed, "order", number)))
+            order = order.pin_memory() if self.device.type == "cuda" else order  # so that nobody waits for the copy
+            self._pass, self._order = number, order.to(self.device, non_blocking=True)
+        return self._order
+
+
+def _seed(seed: int, what: str, number: int) -> int:
+    """A seed of 64 bits for one purpose and number; neighbors have nothing in common."""
+    return int.from_bytes(hashlib.blake2b(f"{seed} {what} {number}".encode(), digest_size=8).digest(), "big")
+
+
+@dataclass(frozen=True)
+class TrainState:
+    """Where a training stands: what it needs to go on, besides the weights of the model and of the average.
+
+    Args:
+        step: updates made, >= 0.
+        seconds: time they took, >= 0.
+        moments: the optimizer's tensors, by parameter and kind: "stem.weight.exp_avg".
+
+    Raises:
+        TypeError, ValueError: a number out of range.
+    """
+
+    step: int = 0
+    seconds: float = 0.0
+    moments: Mapping[str, Tensor] = field(default_factory=dict, repr=False)
+
+    def __post_init__(self) -> None:
+        check_number("step", self.step, 0, integer=True)
+        check_number("seconds", self.seconds, 0)
+
+
 @dataclass(frozen=True)
 class Update:
     """What one update did. Tensors stay on the model's device: reading them makes the host wait.
 
     Args:
         step: number of the update, from 1.
-        loss: mean loss of the batch before the update, shape ().
+        loss: mean loss of the batch before the update, shape (); with several processes, of this one's share.
         grad_norm: length of the gradient before clipping, shape ().
         lr: learning rate that was used.
         progress: share of the training that is over, in (0, 1].
         seconds: since the first update began.
+        state: gives the `TrainState` after this update; call it before the next one, and store what it gives at once:
+            the tensors are the optimizer's own.
     """
 
     step: int
@@ -130,6 +230,7 @@ class Update:
     lr: float
     progress: float
     seconds: float
+    state: Callable[[], TrainState] = field(repr=False)
 
 
 def train(
@@ -140,6 +241,9 @@ def train(
     *,
     ema: EMA | None = None,
     autocast: torch.dtype | None = None,
+    accelerator: Accelerator | None = None,
+    start: TrainState | None = None,
+    stop: Callable[[], bool] | None = None,
 ) -> Iterator[Update]:
     """Train a network to undo the noise (DDPM, algorithm 1), on the device where the model is.
 
@@ -155,13 +259,17 @@ def train(
         ema: average to keep up to date, or None.
         autocast: dtype of the matrix products (torch.bfloat16), or None for full precision; see
             `runtime.pick_autocast`.
+        accelerator: of Hugging Face Accelerate, for several processes; it then decides on autocast too. Each process
+            takes its share of every batch, so the loss does not depend on their number.
+        start: go on from here, with the weights of that moment in `model` and `ema`.
+        stop: asked after each update; True ends the training. Where one process says so, all end together.
 
     Yields:
         An `Update` after each update.
 
     Raises:
-        TypeError, ValueError: pictures that do not fit the model, labels missing or beyond the model's classes:
-            raised here, before the first update.
+        TypeError, ValueError: pictures that do not fit the model, labels missing or beyond the model's classes, a
+            batch that cannot be shared out, a state of another model: raised here, before the first update.
         FloatingPointError: the gradient is no longer finite; seen at once on a CPU, within 100 updates on a GPU.
     """
     built = getattr(model, "config", {})
@@ -175,58 +283,166 @@ def train(
             raise ValueError(
                 f"the model was built with classes 0..{built['num_classes'] - 1}, these pictures have {low}..{high}"
             )
-    return _updates(model, schedule, pictures, config, with_labels, ema, autocast)
+    device = next(model.parameters()).device
+    if accelerator is not None:
+        if autocast is not None:
+            raise ValueError("autocast must be None where an accelerator is given: pass it mixed_precision='bf16'")
+        if accelerator.gradient_accumulation_steps != config.accumulate:
+            raise ValueError(
+                f"config.accumulate={config.accumulate}, but the accelerator was made with "
+                f"gradient_accumulation_steps={accelerator.gradient_accumulation_steps}; give both the same"
+            )
+    engine = accelerator or _Plain(device, autocast, config.accumulate)
+    config.share(engine.num_processes)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=config.lr, weight_decay=0.0, fused=device.type != "mps")
+    start = start or TrainState()
+    if start.moments:
+        _set_moments(model, optimizer, start.moments)
+    return _updates(model, optimizer, schedule, pictures.to(device), config, with_labels, ema, engine, start, stop)
+
+
+class _Plain:
+    """What the loop uses of an Accelerator, in plain PyTorch and one process."""
+
+    num_processes, process_index = 1, 0
+
+    def __init__(self, device: torch.device, autocast: torch.dtype | None, parts: int) -> None:
+        self.device, self.dtype, self.parts = device, autocast, parts
+
+    def prepare(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> tuple[nn.Module, torch.optim.Optimizer]:
+        return model, optimizer
+
+    def accumulate(self, model: nn.Module) -> AbstractContextManager[None]:
+        return nullcontext()
+
+    def autocast(self) -> torch.autocast:
+        return torch.autocast(self.device.type, dtype=self.dtype, enabled=self.dtype is not None)
+
+    def backward(self, loss: Tensor) -> None:
+        (loss / self.parts).backward()
 
 
 def _updates(
     model: nn.Module,
+    optimizer: torch.optim.Optimizer,
     schedule: Schedule,
     pictures: Pictures,
     config: TrainConfig,
     with_labels: bool,
     ema: EMA | None,
-    autocast: torch.dtype | None,
+    engine: Accelerator | _Plain,
+    start: TrainState,
+    stop: Callable[[], bool] | None,
 ) -> Iterator[Update]:
-    device = next(model.parameters()).device
-    pictures = pictures.to(device)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=config.lr, weight_decay=0.0, fused=device.type != "mps")
-    order = batches(len(pictures), config.batch_size, torch.Generator().manual_seed(config.seed))
-    random = torch.Generator(device).manual_seed(config.seed)
-
-    start, step, progress = time.perf_counter(), 0, 0.0
-    while progress < 1:
+    net, optimizer = engine.prepare(model, optimizer)
+    draws, check = Draws(pictures, schedule, config), _FiniteCheck(pictures.images.device)
+    share, clock = config.share(engine.num_processes), _Clock(start.seconds, engine.num_processes > 1)
+    step, stopping, progress = start.step, False, _progress(config, start.step, start.seconds)
+    while progress < 1 and not stopping:
         step += 1
-        index = next(order).to(device)
-        x0 = pictures[index]
-        t = torch.randint(1, schedule.T + 1, (len(x0),), device=device, generator=random)
-        eps = torch.randn(x0.shape, device=device, generator=random)
-        y = pictures.labels[index] if with_labels and pictures.labels is not None else None
+        index, t, eps = draws(step)
         lr = config.learning_rate(step, progress)
         for group in optimizer.param_groups:
             group["lr"] = lr
 
         was_training = model.training
-        model.train()
-        with torch.autocast(device.type, dtype=autocast, enabled=autocast is not None):
-            loss = denoising_loss(model, schedule, x0, t, eps, target=config.target, y=y).mean()
-        loss.backward()
-        grad_norm = nn.utils.clip_grad_norm_(model.parameters(), config.grad_clip)
-        look = device.type == "cpu" or step % 100 == 0  # reading a number makes a GPU wait
-        if look and not math.isfinite(grad_norm):
-            raise FloatingPointError(
-                f"the gradient is {grad_norm.item()} at update {step} (loss {loss.item():.3g}): "
-                "lower lr, or train without autocast"
-            )
+        net.train()
+        losses = []
+        for part in range(config.accumulate):
+            first = share * (engine.process_index * config.accumulate + part)
+            mine = slice(first, first + share)
+            y = pictures.labels[index[mine]] if with_labels and pictures.labels is not None else None
+            with engine.accumulate(net):
+                with engine.autocast():
+                    each = denoising_loss(
+                        net, schedule, pictures[index[mine]], t[mine], eps[mine], target=config.target, y=y
+                    )
+                engine.backward(each.mean())
+            losses.append(each.detach().mean())
+        loss = torch.stack(losses).mean()
+        grad_norm = nn.utils.clip_grad_norm_(model.parameters(), config.grad_clip).detach()
+        check(step, grad_norm, loss)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         if ema is not None:
             ema.update(model)
-        model.train(was_training)
+        net.train(was_training)
 
-        seconds = time.perf_counter() - start
-        progress = max(
-            step / config.steps if config.steps else 0.0,
-            seconds / (60 * config.minutes) if config.minutes else 0.0,
-        )
-        progress = min(progress, 1.0)
-        yield Update(step, loss.detach(), grad_norm.detach(), lr, progress, seconds)
+        seconds, stopping = clock.read(stop is not None and stop())
+        progress = _progress(config, step, seconds)
+        yield Update(step, loss, grad_norm, lr, progress, seconds, partial(_state, model, optimizer, step, seconds))
+
+
+def _progress(config: TrainConfig, step: int, seconds: float) -> float:
+    """Share of the training that is over, in [0, 1]."""
+    by_steps = step / config.steps if config.steps else 0.0
+    by_time = seconds / (60 * config.minutes) if config.minutes else 0.0
+    return min(1.0, max(by_steps, by_time))
+
+
+class _Clock:
+    """Time used, and whether to stop; where there are several processes, all are told the same."""
+
+    def __init__(self, before: float, shared: bool) -> None:
+        # CPUs talk to each other here, so that no GPU is waited for
+        self.group = torch.distributed.new_group(backend="gloo") if shared else None
+        self.began = time.perf_counter() - before
+
+    def read(self, stopping: bool) -> tuple[float, bool]:
+        """The longest time of all processes, and whether any of them wants to stop."""
+        seconds = time.perf_counter() - self.began
+        if self.group is None:
+            return seconds, stopping
+        both = torch.tensor([seconds, float(stopping)], dtype=torch.float64)
+        torch.distributed.all_reduce(both, torch.distributed.ReduceOp.MAX, group=self.group)
+        return both[0].item(), bool(both[1])
+
+
+class _FiniteCheck:
+    """Refuses a gradient that is no number: at once on a CPU; on a GPU every 50 updates, without waiting for it."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.every = 1 if device.type == "cpu" else 50
+        self.events = device.type == "cuda"
+        self.fetched: tuple[int, Tensor, torch.cuda.Event | None] | None = None
+
+    def __call__(self, step: int, grad_norm: Tensor, loss: Tensor) -> None:
+        if step % self.every == 0:
+            both = torch.stack([grad_norm.float(), loss.float()]).to("cpu", non_blocking=self.events)
+            event = torch.cuda.Event() if self.events else None
+            if event is not None:
+                event.record()
+            self.fetched = step, both, event
+        if self.fetched is None or (self.fetched[2] is not None and not self.fetched[2].query()):
+            return
+        (number, both, _), self.fetched = self.fetched, None
+        if not both[0].isfinite():
+            raise FloatingPointError(
+                f"the gradient is {both[0].item()} at update {number} (loss {both[1].item():.3g}): "
+                "lower lr, or train without autocast"
+            )
+
+
+def _state(model: nn.Module, optimizer: torch.optim.Optimizer, step: int, seconds: float) -> TrainState:
+    moments = {
+        f"{name}.{kind}": value
+        for name, parameter in model.named_parameters()
+        for kind, value in optimizer.state[parameter].items()
+    }
+    return TrainState(step, seconds, moments)
+
+
+def _set_moments(model: nn.Module, optimizer: torch.optim.Optimizer, moments: Mapping[str, Tensor]) -> None:
+    """Give the optimizer the tensors of an earlier one, laid out in memory as the parameters are."""
+    state: dict[int, dict[str, Tensor]] = {}
+    parameters = {name: (number, value) for number, (name, value) in enumerate(model.named_parameters())}
+    for key, value in moments.items():
+        name, _, kind = key.rpartition(".")
+        number, parameter = parameters.get(name, (-1, None))
+        if parameter is None or value.shape not in (parameter.shape, torch.Size()):
+            raise ValueError(f"start.moments[{key!r}] {tuple(value.shape)} belongs to no parameter of this model")
+        laid_out = value.clone() if value.shape != parameter.shape else torch.empty_like(parameter).copy_(value)
+        state.setdefault(number, {})[kind] = laid_out.detach()
+    if len(state) != len(parameters):
+        raise ValueError(f"start.moments has {len(state)} parameters, the model {len(parameters)}")
+    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})

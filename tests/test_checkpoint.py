@@ -6,7 +6,6 @@ import hashlib
 import json
 import os
 import pickle
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ import torch
 from test_blocks import randomize
 from torch import nn
 
-from course_lib.checkpoint import SHIPPED, load_checkpoint, load_shipped, save_checkpoint
+from course_lib.checkpoint import SHIPPED, load_checkpoint, load_shipped, load_tensors, save_checkpoint, save_tensors
 from course_lib.data import load_fashion_mnist
 from course_lib.objective import denoising_loss
 from course_lib.sample import sample
@@ -39,10 +38,16 @@ def saved(tmp_path: Path) -> Path:
 
 
 def rewrite(path: Path, **changes: Any) -> None:
-    """Change entries of the JSON file beside the weights; None takes an entry out."""
-    card = json.loads(path.with_suffix(".json").read_text())
-    card = {key: value for key, value in (card | changes).items() if value is not None}
-    path.with_suffix(".json").write_text(json.dumps(card))
+    """Change entries of the card, with a hash that fits; None takes an entry out."""
+    tensors, card = load_tensors(path)
+    save_tensors(path, tensors, {key: value for key, value in (card | changes).items() if value is not None})
+
+
+def header(path: Path) -> dict[str, Any]:
+    """The header of a safetensors file, read by hand: 8 bytes of length, then JSON."""
+    raw = path.read_bytes()
+    found: dict[str, Any] = json.loads(raw[8 : 8 + int.from_bytes(raw[:8], "little")])
+    return found
 
 
 @pytest.mark.parametrize(
@@ -98,12 +103,25 @@ def test_a_model_laid_out_for_gpus_keeps_its_weights(tmp_path: Path) -> None:
 
 
 def test_the_card_says_what_the_weights_are(saved: Path) -> None:
-    card = json.loads(saved.with_suffix(".json").read_text())
+    words = header(saved)["__metadata__"]
+    card = json.loads(words["card"])
     assert card["model"] == "UNet" and card["config"]["num_classes"] == 3 and card["target"] == "v"
     assert card["schedule"] == "cosine" and card["details"] == {"steps": 7}
-    assert card["sha256"] == hashlib.sha256(saved.read_bytes()).hexdigest()
+    blank = saved.read_bytes().replace(words["sha256"].encode(), b"0" * 64)
+    assert words["sha256"] == hashlib.sha256(blank).hexdigest()
     with safetensors.safe_open(saved, "pt") as weights:  # anyone's safetensors reads the file
+        assert weights.metadata() == words
         assert "model.stem.weight" in weights.keys() and weights.get_tensor("schedule.signal").dtype == torch.float64  # noqa: SIM118
+
+
+def test_a_checkpoint_is_one_file(saved: Path) -> None:
+    assert [file.name for file in saved.parent.iterdir()] == ["model.safetensors"]
+
+
+@pytest.mark.parametrize("text", ['"sha256":"' + "0" * 64 + '"', 'sha256\\":"', "", "größe \\ \n"])
+def test_words_that_look_like_the_hash_do_not_disturb_it(text: str, tmp_path: Path) -> None:
+    path = save_checkpoint(tmp_path / "a.safetensors", small(), SCHEDULE, details={text: text, "sha256": "0" * 64})
+    assert load_checkpoint(path).details == {text: text, "sha256": "0" * 64}
 
 
 # Files that are not what they were
@@ -114,25 +132,43 @@ def test_the_card_says_what_the_weights_are(saved: Path) -> None:
     [
         lambda raw: raw[:-1],
         lambda raw: raw[: len(raw) // 2],
+        lambda raw: raw[:100],
+        lambda raw: raw[:4],
         lambda raw: b"",
         lambda raw: raw + b"\0",
         lambda raw: raw[:-100] + bytes([raw[-100] ^ 1]) + raw[-99:],
+        lambda raw: raw[:40] + bytes([raw[40] ^ 1]) + raw[41:],
+        lambda raw: raw.replace(b'\\"steps\\": 7', b'\\"steps\\": 8'),
+        lambda raw: raw.replace(b"model.stem.weight", b"model.stem.height"),
     ],
-    ids=["one byte short", "half", "empty", "one byte long", "one bit"],
+    ids=["byte short", "half", "header", "4 bytes", "empty", "byte long", "bit", "bit of header", "card", "name"],
 )
-def test_altered_weights_are_refused_by_their_hash(damage: Callable[[bytes], bytes], saved: Path) -> None:
-    saved.write_bytes(damage(saved.read_bytes()))
-    with pytest.raises(
-        ValueError, match=r"model.safetensors was cut short or altered: its hash is not .*copy both files"
-    ):
+def test_altered_files_are_refused(damage: Callable[[bytes], bytes], saved: Path) -> None:
+    """Wherever a file was changed: tensors, their names, the card."""
+    raw = saved.read_bytes()
+    saved.write_bytes(damage(raw))
+    assert saved.read_bytes() != raw
+    with pytest.raises(ValueError, match=r"model.safetensors .*was cut short"):
         load_checkpoint(saved)
 
 
-def test_weights_of_another_checkpoint_are_refused(saved: Path) -> None:
-    other = save_checkpoint(saved.with_name("other.safetensors"), small(), linear_amount(20))
-    shutil.copy(other, saved)
-    with pytest.raises(ValueError, match="cut short or altered"):
+def test_the_message_names_the_hash_and_the_remedy(saved: Path) -> None:
+    saved.write_bytes(saved.read_bytes()[:-1] + b"x")
+    with pytest.raises(ValueError, match=r"cut short or altered: its hash is not the one in its header; copy it again"):
         load_checkpoint(saved)
+
+
+def test_every_byte_counts(tmp_path: Path) -> None:
+    """A small file, each of its bytes changed in turn."""
+    path = tmp_path / "a.safetensors"
+    save_tensors(path, {"x": torch.arange(3)}, {"step": 1})
+    raw = path.read_bytes()
+    for i in range(len(raw)):
+        path.write_bytes(raw[:i] + bytes([raw[i] ^ 1]) + raw[i + 1 :])
+        with pytest.raises(ValueError, match="cut short or altered"):
+            load_tensors(path)
+    path.write_bytes(raw)
+    assert torch.equal(load_tensors(path)[0]["x"], torch.arange(3)) and load_tensors(path)[1] == {"step": 1}
 
 
 def test_nothing_is_unpickled(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -150,8 +186,7 @@ def test_a_pickle_under_our_name_is_refused_and_not_run(saved: Path, tmp_path: P
             return os.mkdir, (str(tmp_path / "sprung"),)
 
     torch.save({"model.stem.weight": Trap()}, saved)
-    rewrite(saved, sha256=hashlib.sha256(saved.read_bytes()).hexdigest())
-    with pytest.raises(ValueError, match="does not describe a checkpoint of this course"):
+    with pytest.raises(ValueError, match="is not a checkpoint of this course"):
         load_checkpoint(saved)
     assert not (tmp_path / "sprung").exists()
 
@@ -159,18 +194,18 @@ def test_a_pickle_under_our_name_is_refused_and_not_run(saved: Path, tmp_path: P
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        (dict(format=99), "has format 99, this version of the course reads 1"),
+        (dict(format=99), "has format 99, this version of the course reads 2"),
         (dict(model="ResNet"), "model='ResNet' is unknown; choose one of 'ClassicUNet', 'DoubleConvUNet'"),
         (dict(target="noise"), "target='noise' is unknown; choose one of 'eps'"),
-        (dict(model="ClassicUNet"), "does not describe a checkpoint of this course: .*unexpected keyword"),
-        (dict(config={"size": 8, "channels": [8, 24]}), "does not describe a checkpoint.*size mismatch"),
+        (dict(model="ClassicUNet"), "does not hold a checkpoint of this course: .*unexpected keyword"),
+        (dict(config={"size": 8, "channels": [8, 24]}), "does not hold a checkpoint.*size mismatch"),
         (
             dict(config={"size": 9, "channels": [8, 16]}),
-            "does not describe a checkpoint.*nearest good sizes are 8 and 12",
+            "does not hold a checkpoint.*nearest good sizes are 8 and 12",
         ),
-        (dict(config=[8]), "does not describe a checkpoint"),
-        *((dict([(key, None)]), "does not describe a checkpoint") for key in ("format", "model", "config", "schedule")),
-        *((dict([(key, None)]), "does not describe a checkpoint") for key in ("target", "details", "sha256")),
+        (dict(config=[8]), "does not hold a checkpoint"),
+        *((dict([(key, None)]), "does not hold a checkpoint") for key in ("format", "model", "config", "schedule")),
+        *((dict([(key, None)]), "does not hold a checkpoint") for key in ("target", "details")),
     ],
 )
 def test_cards_that_say_something_else(changes: dict[str, Any], message: str, saved: Path) -> None:
@@ -179,17 +214,25 @@ def test_cards_that_say_something_else(changes: dict[str, Any], message: str, sa
         load_checkpoint(saved)
 
 
-@pytest.mark.parametrize("text", [b"", b"{", b"[]", b"3", b"\xff\xfe{}"])
-def test_cards_that_say_nothing(text: bytes, saved: Path) -> None:
-    saved.with_suffix(".json").write_bytes(text)
-    with pytest.raises(ValueError, match=r"model.json does not describe a checkpoint of this course"):
+@pytest.mark.parametrize("words", [None, {}, {"card": "{}"}, {"card": "{}", "sha256": "0" * 64}])
+def test_a_safetensors_file_of_somebody_else(words: dict[str, str] | None, saved: Path) -> None:
+    safetensors.torch.save_file({"weight": torch.zeros(1)}, saved, words)
+    with pytest.raises(ValueError, match=r"model.safetensors (is not a checkpoint of this course|was cut short)"):
+        load_checkpoint(saved)
+
+
+@pytest.mark.parametrize("card", [[], 3, "word", None])
+def test_cards_that_say_nothing(card: Any, saved: Path) -> None:
+    save_tensors(saved, {"x": torch.zeros(1)}, card)
+    with pytest.raises(ValueError, match=r"model.safetensors (is not|does not hold) a checkpoint of this course"):
         load_checkpoint(saved)
 
 
 def test_weights_without_a_schedule(saved: Path) -> None:
-    safetensors.torch.save_file({"model.stem.weight": torch.zeros(1)}, saved)
-    rewrite(saved, sha256=hashlib.sha256(saved.read_bytes()).hexdigest())
-    with pytest.raises(ValueError, match=r"does not describe a checkpoint of this course.*schedule.signal"):
+    tensors, card = load_tensors(saved)
+    del tensors["schedule.signal"]
+    save_tensors(saved, tensors, card)
+    with pytest.raises(ValueError, match=r"does not hold a checkpoint of this course.*schedule.signal"):
         load_checkpoint(saved)
 
 
@@ -199,9 +242,6 @@ def test_missing_files_and_other_endings(saved: Path) -> None:
             load_checkpoint(other)
         with pytest.raises(ValueError, match=r"path must end in .safetensors, got "):
             save_checkpoint(other, small(), SCHEDULE)
-    saved.with_suffix(".json").unlink()
-    with pytest.raises(FileNotFoundError, match=r"there is no .*model.json; a checkpoint is two files"):
-        load_checkpoint(saved)
     with pytest.raises(FileNotFoundError, match=r"there is no .*nothing.safetensors"):
         load_checkpoint(saved.with_name("nothing.safetensors"))
 
@@ -239,7 +279,7 @@ def test_a_checkpoint_can_be_written_over(saved: Path) -> None:
     model = UNet(8, channels=(8,), attention=())
     save_checkpoint(saved, model, linear_amount(5))
     assert load_checkpoint(saved).schedule.T == 5
-    assert sorted(file.name for file in saved.parent.iterdir()) == ["model.json", "model.safetensors"]
+    assert sorted(file.name for file in saved.parent.iterdir()) == ["model.safetensors"]
 
 
 @pytest.mark.cuda

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import copy
 import math
+import subprocess
+import sys
 from dataclasses import replace
 from typing import Any
 
 import pytest
 import torch
 import torch.nn.functional as F
+from accelerate import Accelerator
 from torch import Tensor, nn
 
 from course_lib import train as train_module
-from course_lib.data import Pictures, batches, load_fashion_mnist, to_float
+from course_lib.data import Pictures, load_fashion_mnist, to_float
 from course_lib.objective import denoising_loss
 from course_lib.schedule import Schedule, from_betas, make_schedule
-from course_lib.train import EMA, TrainConfig, train
+from course_lib.train import EMA, Draws, TrainConfig, TrainState, Update, train
 from course_lib.unet import UNet
 
 SCHEDULE = make_schedule("linear", 10)
@@ -72,12 +75,11 @@ def test_training_is_the_loop_that_the_docstring_promises(target: str) -> None:
     ours = Tiny()
     parameters = list(ours.parameters())
     first, second = ([torch.zeros_like(p) for p in parameters] for _ in range(2))
-    order, random = batches(12, 5, torch.Generator().manual_seed(3)), torch.Generator().manual_seed(3)
+    draws = Draws(pictures, SCHEDULE, config)
     clipped = 0
     for step, update in enumerate(updates, start=1):
-        x0 = to_float(pictures.images[next(order)])
-        t = torch.randint(1, 11, (5,), generator=random)
-        eps = torch.randn(x0.shape, generator=random)
+        index, t, eps = draws(step)
+        x0 = to_float(pictures.images[index])
         a, b = (table[t].float().view(-1, 1, 1, 1) for table in (SCHEDULE.signal, SCHEDULE.noise))
         truth = eps if target == "eps" else a * eps - b * x0
         loss = (ours(a * x0 + b * eps, t) - truth).square().mean()
@@ -186,6 +188,170 @@ def test_labels_go_with_their_pictures_where_the_model_has_classes() -> None:
     without = Tiny()
     list(train(without, faint, some_pictures(labels=True), TrainConfig(steps=1)))
     assert without.asked[0][2] is None
+
+
+# What is random
+
+
+def test_every_pass_goes_through_all_pictures_in_an_order_of_its_own() -> None:
+    """12 pictures in batches of 5: batches go on from one pass into the next; 20 do so more than once."""
+    for size in (1, 5, 20):
+        draws = Draws(some_pictures(), SCHEDULE, TrainConfig(steps=1, batch_size=size))
+        order = torch.cat([draws(step)[0] for step in range(1, 61)])[:60].view(5, 12)
+        assert torch.equal(order.sort(1).values, torch.arange(12).expand(5, 12))
+        assert len({tuple(row.tolist()) for row in order}) == 5
+
+
+def test_an_update_draws_the_same_whatever_was_drawn_before() -> None:
+    def drawn(draws: Draws, step: int) -> list[Tensor]:
+        return list(draws(step))
+
+    config = TrainConfig(steps=1, batch_size=7, seed=5)
+    forward, backward = (Draws(some_pictures(), SCHEDULE, config) for _ in range(2))
+    first = [drawn(forward, step) for step in range(1, 9)]
+    last = [drawn(backward, step) for step in range(8, 0, -1)][::-1]
+    assert all(same(a, b) for a, b in zip(first, last, strict=True))
+    other = Draws(some_pictures(), SCHEDULE, replace(config, seed=6))
+    assert not any(torch.equal(a, b) for a, b in zip(other(3), first[2], strict=True))
+
+
+def test_draws_of_neighboring_updates_and_seeds_have_nothing_in_common() -> None:
+    """Correlations of 4,096 normal numbers stay within five standard errors; with seed + step two would be equal."""
+    pictures = Pictures(torch.zeros(16, 1, 16, 16, dtype=torch.uint8))
+    noises = [
+        Draws(pictures, SCHEDULE, TrainConfig(steps=1, batch_size=16, seed=seed))(step)[2].flatten()
+        for seed in range(4)
+        for step in range(1, 9)
+    ]
+    correlations = torch.corrcoef(torch.stack(noises)) - torch.eye(32)
+    assert correlations.abs().max() < 5 / math.sqrt(4096)
+    noise = torch.cat(noises)
+    assert abs(noise.mean()) < 5 / math.sqrt(len(noise)) and abs(noise.var() - 1) < 5 * math.sqrt(2 / len(noise))
+
+
+# Going on
+
+
+def test_a_training_goes_on_as_if_never_interrupted() -> None:
+    """Stopped after 7 of 20 updates: weights, average, losses and learning rates are the same, bit for bit.
+
+    The layout in memory stays too: a fused optimizer that met moments laid out otherwise would mix them up.
+    """
+    config, pictures = (
+        TrainConfig(steps=20, batch_size=5, warmup=3),
+        Pictures(some_pictures().images.repeat(1, 1, 2, 2)),
+    )
+
+    def fresh() -> tuple[UNet, EMA[UNet]]:
+        torch.manual_seed(0)
+        model = UNet(8, channels=(8, 16)).to(memory_format=torch.channels_last)
+        return model, EMA(model)
+
+    whole, average = fresh()
+    expected = list(train(whole, SCHEDULE, pictures, config, ema=average))
+    model, ema = fresh()
+    for update in train(model, SCHEDULE, pictures, config, ema=ema):
+        if update.step == 7:
+            break
+    state = update.state()
+    state = TrainState(state.step, state.seconds, {k: v.contiguous().clone() for k, v in state.moments.items()})
+    assert state.step == 7 and state.seconds == update.seconds
+    kinds = {key.rpartition(".")[2] for key in state.moments}
+    assert kinds == {"exp_avg", "exp_avg_sq", "step"} and len(state.moments) == 3 * len(weights(model))
+
+    again, renewed = fresh()
+    again.load_state_dict(model.state_dict())
+    renewed.model.load_state_dict(ema.model.state_dict())
+    renewed.updates = ema.updates
+    rest = list(train(again, SCHEDULE, pictures, config, ema=renewed, start=state))
+    assert [update.step for update in rest] == list(range(8, 21))
+    assert same([u.loss for u in rest], [u.loss for u in expected[7:]])
+    assert [u.lr for u in rest] == [u.lr for u in expected[7:]]
+    assert same(weights(again), weights(whole)) and same(weights(renewed.model), weights(average.model))
+    assert rest[-1].seconds > state.seconds
+
+
+def test_a_training_that_is_over_makes_no_update() -> None:
+    config = TrainConfig(steps=5, minutes=2)
+    assert list(train(Tiny(), SCHEDULE, some_pictures(), config, start=TrainState(5))) == []
+    assert list(train(Tiny(), SCHEDULE, some_pictures(), config, start=TrainState(3, 120.0))) == []
+
+
+def test_a_state_of_another_model_is_refused() -> None:
+    (update,) = train(Tiny(), SCHEDULE, some_pictures(), TrainConfig(steps=1))
+    state, config = update.state(), TrainConfig(steps=2)
+    wide = UNet(8, channels=(8,), attention=())
+    with pytest.raises(ValueError, match=r"start.moments\['conv.weight.step'\] .* belongs to no parameter"):
+        train(wide, SCHEDULE, some_pictures(), config, start=state)
+    few = {key: value for key, value in state.moments.items() if key.startswith("conv")}
+    with pytest.raises(ValueError, match=r"start.moments has 2 parameters, the model 4"):
+        train(Tiny(), SCHEDULE, some_pictures(), config, start=replace(state, moments=few))
+    turned = {key: value.repeat(2, *[1] * (value.ndim - 1)) if value.ndim else value for key, value in few.items()}
+    with pytest.raises(ValueError, match="belongs to no parameter of this model"):
+        train(Tiny(), SCHEDULE, some_pictures(), config, start=replace(state, moments=turned))
+    for bad in (dict(step=-1), dict(seconds=-1.0), dict(step=1.5)):
+        with pytest.raises((TypeError, ValueError), match=f"{next(iter(bad))} must"):
+            TrainState(**bad)  # type: ignore[arg-type]
+
+
+def test_stop_ends_the_training_after_the_update() -> None:
+    asked = iter([False, False, True, False])
+    updates = list(train(Tiny(), SCHEDULE, some_pictures(), TrainConfig(steps=9), stop=lambda: next(asked)))
+    assert [update.step for update in updates] == [1, 2, 3] and updates[-1].progress == pytest.approx(1 / 3)
+
+
+# Parts of a batch
+
+
+@pytest.mark.parametrize("engine", ["plain", "accelerate"])
+def test_a_batch_in_parts_gives_what_the_whole_batch_gives(engine: str) -> None:
+    """Losses, gradients and weights of 12 updates, in one part and in four, within the precision of floats."""
+
+    def run(parts: int) -> tuple[list[Update], Tiny]:
+        model = Tiny(num_classes=3)
+        accelerator = Accelerator(cpu=True, gradient_accumulation_steps=parts) if engine == "accelerate" else None
+        config = TrainConfig(steps=12, batch_size=8, accumulate=parts, lr=0.02, warmup=4)
+        return list(train(model, SCHEDULE, some_pictures(labels=True), config, accelerator=accelerator)), model
+
+    (whole, one), (parts, four) = run(1), run(4)
+    assert len(one.asked) == 12 and len(four.asked) == 48 and all(len(x) == 2 for x, *_ in four.asked)
+    seen = [torch.cat([call[0] for call in four.asked[i : i + 4]]) for i in range(0, 48, 4)]
+    for a, b, x, (y, *_) in zip(whole, parts, seen, one.asked, strict=True):
+        assert torch.equal(x, y)
+        torch.testing.assert_close(b.loss, a.loss, rtol=1e-5, atol=0)
+        torch.testing.assert_close(b.grad_norm, a.grad_norm, rtol=1e-4, atol=0)
+    for mine, theirs in zip(weights(four), weights(one), strict=True):
+        torch.testing.assert_close(mine, theirs, rtol=1e-4, atol=1e-5)
+
+
+def test_the_accelerator_changes_nothing_in_one_process() -> None:
+    plain, driven = Tiny(), Tiny()
+    config = TrainConfig(steps=8, batch_size=4)
+    list(train(plain, SCHEDULE, some_pictures(), config))
+    list(train(driven, SCHEDULE, some_pictures(), config, accelerator=Accelerator(cpu=True)))
+    assert same(weights(plain), weights(driven))
+
+
+def test_batches_and_accelerators_that_do_not_fit() -> None:
+    with pytest.raises(
+        ValueError, match=r"batch_size must be a multiple of 3 \(1 process\(es\) × accumulate=3\), got 32"
+    ):
+        TrainConfig(steps=1, accumulate=3)
+    with pytest.raises(ValueError, match="batch_size must be a multiple of 6"):
+        TrainConfig(steps=1, batch_size=8, accumulate=2).share(3)
+    assert TrainConfig(steps=1, batch_size=12, accumulate=2).share(3) == 2
+    accelerator = Accelerator(cpu=True, gradient_accumulation_steps=2)
+    config = TrainConfig(steps=1, batch_size=4)
+    with pytest.raises(ValueError, match=r"config.accumulate=1, but the accelerator was made with .*=2"):
+        train(Tiny(), SCHEDULE, some_pictures(), config, accelerator=accelerator)
+    with pytest.raises(ValueError, match="autocast must be None where an accelerator is given"):
+        train(Tiny(), SCHEDULE, some_pictures(), config, accelerator=accelerator, autocast=torch.bfloat16)
+
+
+def test_importing_the_loop_does_not_import_the_engine() -> None:
+    code = "import sys, course_lib.train, course_lib.__main__; print('accelerate' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
 
 
 # When it ends
@@ -353,6 +519,7 @@ def test_training_in_bfloat16_keeps_weights_and_loss_in_float32() -> None:
         (dict(minutes=-1), ValueError, "minutes must lie in"),
         (dict(minutes="3"), TypeError, "minutes must be a number, got str"),
         (dict(steps=1, batch_size=0), ValueError, "batch_size must lie in"),
+        (dict(steps=1, accumulate=0), ValueError, "accumulate must lie in"),
         (dict(steps=1, lr=0), ValueError, "lr must lie in"),
         (dict(steps=1, lr=math.nan), ValueError, "lr must lie in"),
         (dict(steps=1, warmup=-1), ValueError, "warmup must lie in"),
