@@ -29,7 +29,7 @@ from .validate import check_finite, check_number, check_pictures
 
 FEATURES = Path(__file__).parent / "weights" / "features28.safetensors"
 #: Hash of the file above. Another network gives other numbers, so the metric and its network change together.
-FEATURES_SHA256 = "c13a9f74a435f51363f7bc0bc3d8f7c110ec5388094d91c88cd61faea1df30e1"
+FEATURES_SHA256 = "52787489a6df0f6c4ee82724303ea6eca4b44dec32c6a9915205813a3c704abf"
 
 
 class FeatureNet(nn.Module):
@@ -67,7 +67,7 @@ class FeatureNet(nn.Module):
 def load_feature_net(device: torch.device | str = "cpu") -> FeatureNet:
     """The trained `FeatureNet` that comes with the course, in eval mode and without gradients; loaded once.
 
-    The header of its file says how it was trained: `safetensors.safe_open(FEATURES, "pt").metadata()`.
+    The header of its file says how it was trained: `safetensors.safe_open(FEATURES, "pt").metadata()["card"]`.
 
     Args:
         device: where to put it.
@@ -187,7 +187,8 @@ def frechet_interval(
     Samples are drawn again with replacement (Efron & Tibshirani 1993, chapter 13). Repeats make the distance larger
     on average, so only the deviations d* − mean(d*) of the resamples are used, turned about the distance found:
     from d − upper quantile to d − lower quantile. It is where the distance would lie on average over many sets of
-    samples of this size; close to the floor the interval is wider than it need be.
+    samples of this size, which is what the floor is compared with; close to the floor, and where N is no more than
+    a few times D, the interval is up to twice as wide as it need be.
 
     Args:
         features, real_features: as `frechet_distance`.
@@ -342,7 +343,9 @@ def precision_recall(features: Tensor, real_features: Tensor, k: int = 5) -> tup
 
     Precision is the share of samples that lie in a ball about some real picture that reaches to its k-th nearest
     other real picture; recall is the same with the sets exchanged (Kynkäänniemi et al. 2019, arXiv:1904.06991).
-    Both depend on the sizes of the sets, which the paper takes equal, and never reach 1 even for real pictures.
+    Both depend on the sizes of the sets, which the paper takes equal, and stay below 1 even for real pictures. A few
+    odd real pictures have very wide balls, which can take in poor samples, pure noise among them (Naeem et al. 2020,
+    arXiv:2002.09797): read precision only beside recall and the distances.
 
     Args:
         features: of the samples, (N, D), N > k.
@@ -522,9 +525,8 @@ class Report:
             f"{self.n:,} samples beside {self.n_real:,} held-out pictures, against {self.n_train:,} training pictures"
         )
         lines = [head, "", f"{'':34}{'samples':>10}{'95 % interval':>20}{'real':>10}"]
-        for name, d in (("Fréchet distance (our features)", self.frechet), ("kernel distance × 1000", self.kernel)):
-            scale, digits = (1, 2) if d is self.frechet else (1000, 2)
-            value, low, high, floor = (f"{scale * v:.{digits}f}" for v in (d.value, d.low, d.high, d.floor))
+        for name, d, digits in (("Fréchet distance", self.frechet, 2), ("kernel distance", self.kernel, 4)):
+            value, low, high, floor = (f"{v:.{digits}f}" for v in (d.value, d.low, d.high, d.floor))
             lines.append(f"{name:34}{value:>10}{f'{low} to {high}':>20}{floor:>10}")
         for name, score in (("precision", self.precision), ("recall", self.recall), ("classifier is sure", self.sure)):
             lines.append(f"{name:34}{score.value:>10.1%}{'':20}{score.real:>10.1%}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import json
 import time
 
 import safetensors.torch
@@ -67,12 +68,13 @@ if __name__ == "__main__":
     if accuracy < 0.93:
         raise SystemExit("not good enough to measure with (93 %): nothing was written")
     card = {
-        "test_accuracy": f"{accuracy:.4f}",
-        "updates": str(steps),
-        "minutes": f"{(time.perf_counter() - start) / 60:.1f}",
+        "test_accuracy": round(accuracy, 4),
+        "updates": steps,
+        "minutes": round((time.perf_counter() - start) / 60, 1),
         "data_sha256": train.sha256,
     }
-    weights = safetensors.torch.save({k: v.contiguous().cpu() for k, v in model.state_dict().items()}, metadata=card)
+    tensors = {k: v.contiguous().cpu() for k, v in model.state_dict().items()}
+    weights = safetensors.torch.save(tensors, metadata={"card": json.dumps(card)})
     FEATURES.write_bytes(weights)
     print(f"{len(weights):,} bytes in {FEATURES}; in course_lib/metrics.py write")
     print(f'FEATURES_SHA256 = "{hashlib.sha256(weights).hexdigest()}"')
