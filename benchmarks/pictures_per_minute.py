@@ -1,0 +1,560 @@
+"""How good are the pictures after so many minutes of training? This course beside other libraries.
+
+    python benchmarks/pictures_per_minute.py                                 all of it: about seven hours on two cores
+    python benchmarks/pictures_per_minute.py --minutes 3 --models unet diffusers --recipes own
+    python benchmarks/pictures_per_minute.py --report                        tables and pictures from the rows so far
+
+All trainings take turns, some seconds each, in one process and with the same threads, and only the time of its own
+turns counts for each. A recipe with one learning rate is one training that is judged on the way; one that is fitted to
+a budget is a training for each budget. A finished row is written at once; stop the program at any time, and the next
+start goes on from there.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import signal
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import safetensors
+import safetensors.torch
+import torch
+from contestants import CONTESTANTS, Contestant, Training, start_training
+from records import (
+    BUILD,
+    FEATURES_ID,
+    RESULTS,
+    ROOT,
+    Row,
+    append_row,
+    circumstances,
+    draw_samples,
+    fill_block,
+    judge,
+    load_data,
+    read_rows,
+    table,
+)
+
+from course_lib.data import Pictures, to_float, to_uint8
+from course_lib.drawing import COLORS, DPI, Figure, Png, figure_png, new_figure, styled
+from course_lib.runtime import pick_device
+from course_lib.shapes import count_parameters
+from course_lib.viz import grid, to_png
+
+NAME = "pictures_per_minute"
+RECIPES = ("own", "ours")
+#: Samples of each row that the repository keeps to look at.
+SHOWN = 16
+#: Seconds of its own time after which a training is saved.
+SAVE_EVERY = 150.0
+
+
+@dataclass
+class Run:
+    """A training with the moments at which its pictures are judged.
+
+    Args:
+        contestant: whose model.
+        recipe: one of `RECIPES`.
+        minutes: the moments that are still to come, rising.
+        training: the training itself.
+        state: where it is saved.
+        saved: its time when it was last saved.
+    """
+
+    contestant: Contestant
+    recipe: str
+    minutes: list[float]
+    training: Training
+    state: Path
+    saved: float = field(default=0.0)
+
+    def save(self) -> None:
+        """Write the state of the training."""
+        self.training.save(self.state)
+        self.saved = self.training.seconds
+
+
+def plan(models: Sequence[str], recipes: Sequence[str], minutes: Sequence[float]) -> list[tuple[str, str, list[float]]]:
+    """The trainings to run: model, recipe, and the minutes at which it is judged.
+
+    The recipe of the course is fitted to its budget, so each budget is a training; it is the course's own as well.
+    """
+    runs: list[tuple[str, str, list[float]]] = []
+    for name in models:
+        if "ours" in recipes or CONTESTANTS[name].own is None:
+            runs += [(name, "ours", [each]) for each in sorted(minutes)]
+        if "own" in recipes and CONTESTANTS[name].own is not None:
+            runs.append((name, "own", sorted(minutes)))
+    return runs
+
+
+def slug(model: str, recipe: str, minutes: float) -> str:
+    """A name for files: "diffusers_own_30"."""
+    return f"{model}_{recipe}_{minutes:g}"
+
+
+class Stop:
+    """Ctrl-C, or SIGTERM: a turn is finished first, since half an update cannot be saved; all else ends at once."""
+
+    def __init__(self) -> None:
+        self.wanted, self.in_turn = False, False
+
+    def __call__(self, *_: object) -> None:
+        if self.wanted or not self.in_turn:
+            raise KeyboardInterrupt
+        self.wanted = True
+
+    def turn(self, run: Run, seconds: float) -> None:
+        """Let a training run, undisturbed.
+
+        Raises:
+            KeyboardInterrupt: afterwards, where somebody asked for it.
+        """
+        self.in_turn = True
+        run.training.run(seconds)
+        self.in_turn = False
+        if self.wanted:
+            raise KeyboardInterrupt
+
+
+def take_turns(
+    runs: Sequence[Run], seconds: float, stop: Stop, judged: Callable[[Run, float], None], log: Callable[[], None]
+) -> None:
+    """Let all trainings run in turn until each has reached the last of its moments.
+
+    Args:
+        runs: the trainings; one whose moments are over takes no turn.
+        seconds: length of a turn.
+        stop: ends it between turns.
+        judged: called with a training and the minutes that it has just reached; its time does not count.
+        log: called after each turn.
+    """
+    while active := [run for run in runs if run.minutes]:
+        for run in active:
+            left = 60 * run.minutes[0] - run.training.seconds
+            if left > 0:
+                stop.turn(run, min(seconds, left))
+            if run.training.seconds >= 60 * run.minutes[0]:
+                run.save()  # so that nothing is lost where judging is cut short
+                judged(run, run.minutes.pop(0))
+            elif run.training.seconds - run.saved > SAVE_EVERY:
+                run.save()
+            log()
+
+
+class Bench:
+    """One benchmark on one device: its rows, its files, and what is still to be done.
+
+    Args:
+        device: where to train.
+        source: which data, "full" or "packaged".
+        count: samples of each row.
+        evaluations: of the network, for each sample.
+        seed: of everything.
+        results, build: folders of what is kept and of what is not.
+    """
+
+    def __init__(
+        self,
+        device: torch.device,
+        source: str,
+        count: int,
+        evaluations: int,
+        seed: int,
+        results: Path = RESULTS,
+        build: Path = BUILD,
+    ) -> None:
+        self.device, self.source, self.count, self.evaluations, self.seed = device, source, count, evaluations, seed
+        self.rows_path = results / f"{NAME}_{device.type}.jsonl"
+        self.strips = results / f"{NAME}_{device.type}"
+        self.build = build / f"{NAME}_{device.type}"
+        self.train, self.heldout = load_data(source)
+
+    def facts(self, run: Run, minutes: float) -> Row:
+        """What identifies a row, whenever it is made."""
+        return {
+            "model": run.contestant.name,
+            "recipe": run.recipe,
+            "minutes": minutes,
+            "details": json.loads(json.dumps(run.training.details)),
+            "parameters": count_parameters(run.training.model),
+            "data": self.source,
+            "samples": self.count,
+            "sampler": f"DPM-Solver++(2M), {self.evaluations} evaluations",
+            "seed": self.seed,
+        }
+
+    def start(self, model: str, recipe: str, minutes: list[float]) -> Run:
+        """A training as far as it has come, with the moments that have no row yet."""
+
+        def make() -> Training:
+            return start_training(CONTESTANTS[model], recipe, minutes[-1], self.train, self.seed, self.device)
+
+        state = (
+            self.build / f"{slug(model, recipe, minutes[-1]) if recipe == 'ours' else f'{model}_{recipe}'}.safetensors"
+        )
+        run = Run(CONTESTANTS[model], recipe, list(minutes), make(), state)
+        run.minutes = [each for each in minutes if not self.settled(self.facts(run, each))]
+        if run.minutes and run.training.load(state):
+            if run.training.seconds > 60 * run.minutes[0] + 10:  # it is past a moment that has no row
+                run.training = make()
+            run.saved = run.training.seconds
+        return run
+
+    def settled(self, facts: Row) -> bool:
+        """True where there is a row with these facts, or samples from which one is made now."""
+        if any(has(row, facts) and row["features"] == FEATURES_ID for row in read_rows(self.rows_path)):
+            return True
+        stored = self.samples_path(facts)
+        if not stored.is_file():
+            return False
+        with safetensors.safe_open(stored, "pt") as file:
+            row, images = json.loads(file.metadata()["row"]), file.get_tensor("images")
+        if not has(row, facts):
+            return False
+        self.add_row(row, images)
+        return True
+
+    def samples_path(self, facts: Row) -> Path:
+        return self.build / "samples" / f"{slug(facts['model'], facts['recipe'], facts['minutes'])}.safetensors"
+
+    def judged(self, run: Run, minutes: float) -> None:
+        """Draw samples, keep them, judge them, write the row; tidy up after the last one."""
+        training = run.training
+        facts = self.facts(run, minutes)
+        row = {
+            **facts,
+            "updates": training.step,
+            "pictures": training.step * training.batch_size,
+            "seconds": round(training.seconds, 2),
+            "pictures_per_second": round(training.step * training.batch_size / training.seconds, 1),
+            **circumstances(self.device),
+        }
+        began = time.perf_counter()
+        drawn = draw_samples(
+            training.to_sample_from(),
+            training.schedule,
+            training.target,
+            self.count,
+            evaluations=self.evaluations,
+            seed=self.seed,
+        )
+        row["sampling_seconds"] = round(time.perf_counter() - began, 1)
+        images, path = to_uint8(drawn), self.samples_path(facts)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        safetensors.torch.save_file({"images": images}, path.with_suffix(".part"), metadata={"row": json.dumps(row)})
+        path.with_suffix(".part").replace(path)
+        self.add_row(row, images)
+        if not run.minutes:
+            run.state.unlink(missing_ok=True)
+
+    def add_row(self, row: Row, images: torch.Tensor) -> None:
+        """Judge samples, (N, 1, 28, 28) bytes, and write their row and the first few of them."""
+        report = judge(Pictures(images), self.train, self.heldout)
+        self.strips.mkdir(parents=True, exist_ok=True)
+        name = slug(row["model"], row["recipe"], row["minutes"])
+        strip = to_png(to_float(images[:SHOWN]), columns=SHOWN, scale=1, pad=0)
+        (self.strips / f"{name}.png").write_bytes(strip)
+        append_row(self.rows_path, {**row, "features": FEATURES_ID, "report": report.as_dict()})
+        d = report.frechet
+        print(
+            f"{row['model']}, recipe {row['recipe']}, {row['minutes']:g} minutes: distance {d.value:.2f} "
+            f"({d.low:.2f} to {d.high:.2f}; floor {d.floor:.2f}), {row['pictures']:,} pictures",
+            flush=True,
+        )
+
+
+def has(row: Row, facts: Row) -> bool:
+    """True where a row has all these facts."""
+    return all(row.get(key) == value for key, value in facts.items())
+
+
+class Log:
+    """Says at most once a minute how far each training is."""
+
+    def __init__(self, runs: Sequence[Run]) -> None:
+        self.runs, self.said = runs, time.perf_counter()
+
+    def __call__(self) -> None:
+        if time.perf_counter() - self.said < 60:
+            return
+        self.said = time.perf_counter()
+        parts = (
+            f"{run.contestant.name}/{run.recipe} {run.training.seconds / 60:.1f} of {run.minutes[-1]:g} min"
+            for run in self.runs
+            if run.minutes
+        )
+        print(time.strftime("%H:%M"), "; ".join(parts), flush=True)
+
+
+# ------------------------------------------------------------------------------------------------ report
+
+
+def newest(rows: Sequence[Row]) -> dict[tuple[str, str, float], Row]:
+    """The last row of each model, recipe and budget, judged with the present feature network, in a fixed order."""
+    chosen = {(row["model"], row["recipe"], row["minutes"]): row for row in rows if row["features"] == FEATURES_ID}
+    order = [*CONTESTANTS]
+    return dict(
+        sorted(chosen.items(), key=lambda item: (order.index(item[0][0]), RECIPES.index(item[0][1]), item[0][2]))
+    )
+
+
+def recipe_label(model: str, recipe: str) -> str:
+    """The recipe in words; the course's model has no other than ours."""
+    return CONTESTANTS[model].own_label if recipe == "own" else "this course's"
+
+
+def recipe_of(recipe: str) -> str:
+    """The recipe in two words, for pictures."""
+    return "our recipe" if recipe == "ours" else "its own recipe"
+
+
+def interval(distance: Row) -> str:
+    """A distance with its interval, for a table."""
+    return f"**{distance['value']:.2f}** ({distance['low']:.2f}–{distance['high']:.2f})"
+
+
+def short_table(rows: dict[tuple[str, str, float], Row]) -> str:
+    """Distance of each model and recipe by minutes."""
+    budgets = sorted({minutes for _, _, minutes in rows})
+    lines = []
+    for model, recipe in dict.fromkeys((model, recipe) for model, recipe, _ in rows):
+        found = [rows.get((model, recipe, each)) for each in budgets]
+        speed = [row["pictures_per_second"] for row in found if row]
+        cells = [interval(row["report"]["frechet"]) if row else "" for row in found]
+        lines.append([CONTESTANTS[model].label, recipe_label(model, recipe), f"{speed[-1]:.0f}", *cells])
+    lines.append(["*real pictures, held out*", "", "", *floors(rows, budgets)])
+    return table(["model", "recipe", "pictures/s", *(f"{each:g} min" for each in budgets)], lines)
+
+
+def floors(rows: dict[tuple[str, str, float], Row], budgets: Sequence[float]) -> list[str]:
+    """The distance of as many real pictures, for each budget."""
+    by_budget = {key[2]: row["report"]["frechet"]["floor"] for key, row in rows.items()}
+    return [f"*{by_budget[each]:.2f}*" for each in budgets]
+
+
+def long_table(rows: dict[tuple[str, str, float], Row]) -> str:
+    """Every measure of every row."""
+    lines = []
+    for (model, recipe, minutes), row in rows.items():
+        r = row["report"]
+        k = r["kernel"]
+        lines.append(
+            [
+                CONTESTANTS[model].label,
+                recipe_label(model, recipe),
+                f"{minutes:g}",
+                f"{row['pictures']:,}",
+                f"{row['updates']:,}",
+                interval(r["frechet"]),
+                f"{1000 * k['value']:.1f} ({1000 * k['low']:.1f}–{1000 * k['high']:.1f})",
+                *(f"{r[name]['value']:.0%}" for name in ("precision", "recall", "sure")),
+            ]
+        )
+    real = [row["report"] for row in rows.values()][-1]
+    last = (f"{real[name]['real']:.0%}" for name in ("precision", "recall", "sure"))
+    lines.append(
+        [
+            "*real, held out*",
+            "",
+            "",
+            "",
+            "",
+            f"{real['frechet']['floor']:.2f}",
+            f"{1000 * real['kernel']['floor']:.1f}",
+            *last,
+        ]
+    )
+    head = ["model", "recipe", "minutes", "pictures seen", "updates", "distance (95 %)", "kernel × 1000 (95 %)"]
+    return table([*head, "precision", "recall", "sure"], lines)
+
+
+def ratio_table(rows: dict[tuple[str, str, float], Row]) -> str:
+    """The others' distance at each budget, over ours at the smallest; empty where ours is missing."""
+    budgets = sorted({minutes for _, _, minutes in rows})
+    ours = rows.get(("unet", "ours", budgets[0]))
+    if ours is None:
+        return ""
+    lines = []
+    for (model, recipe), found in by_recipe(rows).items():
+        if model != "unet":
+            best = (found.get(each) for each in budgets)
+            cells = [
+                f"{row['report']['frechet']['value'] / ours['report']['frechet']['value']:.1f}×" if row else ""
+                for row in best
+            ]
+            lines.append([CONTESTANTS[model].label, recipe_label(model, recipe), *cells])
+    return table(["model", "recipe", *(f"after {each:g} min" for each in budgets)], lines) if lines else ""
+
+
+def by_recipe(rows: dict[tuple[str, str, float], Row]) -> dict[tuple[str, str], dict[float, Row]]:
+    """Rows by minutes, for each model and recipe."""
+    found: dict[tuple[str, str], dict[float, Row]] = {}
+    for (model, recipe, minutes), row in rows.items():
+        found.setdefault((model, recipe), {})[minutes] = row
+    return found
+
+
+@styled
+def plot(rows: dict[tuple[str, str, float], Row]) -> Figure:
+    """Distance against minutes, both logarithmic, with intervals and the floor."""
+    figure, (axes,) = new_figure(8, 5.4)
+    colors = dict(zip(CONTESTANTS, ("blue", "orange", "green", "purple"), strict=True))
+    budgets = sorted({minutes for _, _, minutes in rows})
+    for number, ((model, recipe), found) in enumerate(by_recipe(rows).items()):
+        shift = 1 + 0.012 * (number - 3)  # so that intervals do not cover each other
+        distances = [row["report"]["frechet"] for row in found.values()]
+        values = [d["value"] for d in distances]
+        axes.errorbar(
+            [minutes * shift for minutes in found],
+            values,
+            yerr=[[d["value"] - d["low"] for d in distances], [d["high"] - d["value"] for d in distances]],
+            color=COLORS[colors[model]],
+            linestyle="-" if recipe == "ours" else "--",
+            marker="o" if recipe == "ours" else "s",
+            markerfacecolor=COLORS[colors[model]] if recipe == "ours" else "white",
+            capsize=3,
+            linewidth=2.4 if model == "unet" else 1.4,
+            label=f"{CONTESTANTS[model].label}, {recipe_of(recipe)}",
+        )
+    floor = [row["report"]["frechet"]["floor"] for row in rows.values()][-1]
+    axes.axhline(floor, color=COLORS["gray"], linestyle=":", label=f"as many real pictures ({floor:.2f})")
+    axes.set_xscale("log")
+    axes.set_yscale("log")
+    axes.set_xticks(budgets, [f"{each:g}" for each in budgets])
+    axes.minorticks_off()
+    low, high = axes.get_ylim()
+    ticks = [each for each in (0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100, 200) if low <= each <= high]
+    axes.set_yticks(ticks, [f"{each:g}" for each in ticks])
+    axes.set_xlabel("minutes of training")
+    axes.set_ylabel("Fréchet distance, our features")
+    axes.set_title("Distance from real pictures against training time: lower is better")
+    figure.legend(loc="outside lower center", ncols=2, frameon=False, fontsize=9)
+    return figure
+
+
+@styled
+def sample_cells(rows: dict[tuple[str, str, float], Row], strips: Path) -> Figure:
+    """The first eight samples of every row as they came: models and recipes below each other, minutes side by side."""
+    lines, budgets = by_recipe(rows), sorted({minutes for _, _, minutes in rows})
+    wide, high, margin, gap, top = 2 * (4 * 29 + 1), 2 * (2 * 29 + 1), 210, 14, 26
+    width = margin + len(budgets) * (wide + gap)
+    height = top + len(lines) * (high + 2 * gap)
+    figure = Figure(width / DPI, height / DPI)
+    for across, minutes in enumerate(budgets):
+        left = margin + across * (wide + gap)
+        figure.text(left / width, 1 - 12 / height, f"{minutes:g} minutes", fontsize=10, va="center", weight="bold")
+        for down, ((model, recipe), found) in enumerate(lines.items()):
+            y = top + down * (high + 2 * gap)
+            if not across:
+                words = f"{CONTESTANTS[model].label}\n{recipe_of(recipe)}"
+                figure.text(8 / width, 1 - (y + gap + high / 2) / height, words, fontsize=10, va="center")
+            path = strips / f"{slug(model, recipe, minutes)}.png"
+            if minutes not in found or not path.is_file():
+                continue
+            cells = torch.stack(Png(path.read_bytes()).pixels().split(28, 1))[:8, None]
+            axes = figure.add_axes((left / width, 1 - (y + gap + high) / height, wide / width, high / height))
+            axes.imshow(grid(to_float(cells), columns=4), cmap="gray", vmin=0, vmax=255, interpolation="nearest")
+            axes.set_axis_off()
+            distance = found[minutes]["report"]["frechet"]["value"]
+            figure.text(left / width, 1 - (y + gap - 7) / height, f"distance {distance:.1f}", fontsize=8.5, va="center")
+    return figure
+
+
+def report(bench_rows: Path, strips: Path, readmes: Sequence[Path]) -> str:
+    """Write the tables and pictures of all rows so far, and fill the marked blocks of the READMEs.
+
+    Args:
+        bench_rows: the file of rows; tables and pictures go beside it.
+        strips: the folder of first samples.
+        readmes: files that may hold the block `pictures_per_minute DEVICE` (the short table) or
+            `pictures_per_minute DEVICE in full`.
+
+    Returns:
+        The full text.
+
+    Raises:
+        ValueError: there are no rows yet.
+    """
+    rows = newest(read_rows(bench_rows))
+    if not rows:
+        raise ValueError(f"{bench_rows} holds no rows that were judged with the present feature network")
+    stem, last = bench_rows.stem, [*rows.values()][-1]
+    bench_rows.with_suffix(".png").write_bytes(figure_png(plot(rows)))
+    bench_rows.with_name(f"{stem}_samples.png").write_bytes(figure_png(sample_cells(rows, strips)))
+    dates = sorted(row["date"][:10] for row in rows.values())
+    versions = ", ".join(f"{name} {version}" for name, version in last["versions"].items() if version)
+    how = (
+        f"{last['machine']}, {last['threads']} threads; {versions}; {dates[0]}"
+        + (f" to {dates[-1]}" if dates[0] != dates[-1] else "")
+        + f". {last['samples']:,} samples a row, {last['sampler']}; data: Fashion-MNIST, {last['data']}."
+    )
+    short = f"{short_table(rows)}\n\n{how}"
+    ratios = ratio_table(rows)
+    smallest = min(minutes for _, _, minutes in rows)
+    if ratios:
+        ratios = f"\n\nTheir distance over that of our `UNet` after {smallest:g} minutes:\n\n{ratios}"
+    text = f"{short}{ratios}\n\nEvery measure:\n\n{long_table(rows)}"
+    bench_rows.with_suffix(".md").write_text(text + "\n", encoding="utf-8")
+    block = stem.replace(f"{NAME}_", f"{NAME} ")
+    for readme in readmes:
+        fill_block(readme, block, short)
+        fill_block(readme, f"{block} in full", text)
+    return text
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Train, judge and write what has no row yet; or report."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--models", nargs="+", default=[*CONTESTANTS], choices=[*CONTESTANTS])
+    parser.add_argument("--recipes", nargs="+", default=[*RECIPES], choices=RECIPES)
+    parser.add_argument("--minutes", nargs="+", type=float, default=[3.0, 10.0, 30.0], help="budgets of training time")
+    parser.add_argument("--slice", type=float, default=20.0, help="seconds of a turn")
+    parser.add_argument("--samples", type=int, default=1000, help="samples of each row")
+    parser.add_argument("--evaluations", type=int, default=25, help="evaluations of the network for each sample")
+    parser.add_argument("--data", default="full", choices=("full", "packaged"))
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--device", help="cuda, mps or cpu; the best there is by default")
+    parser.add_argument("--threads", type=int, help="of the CPU, for all alike")
+    parser.add_argument("--results", type=Path, default=RESULTS, help="folder of rows, tables and pictures")
+    parser.add_argument("--build", type=Path, default=BUILD, help="folder of what is needed to go on")
+    parser.add_argument("--report", action="store_true", help="train nothing; write tables and pictures from the rows")
+    options = parser.parse_args(arguments)
+
+    device = pick_device(options.device)
+    stem = f"{NAME}_{device.type}"
+    if options.report:
+        readmes = (ROOT / "README.md", ROOT / "benchmarks" / "README.md") if options.results == RESULTS else ()
+        print(report(options.results / f"{stem}.jsonl", options.results / stem, readmes))
+        return 0
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    bench = Bench(
+        device, options.data, options.samples, options.evaluations, options.seed, options.results, options.build
+    )
+    stop = Stop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, stop)
+    runs = [bench.start(*each) for each in plan(options.models, options.recipes, options.minutes)]
+    waiting = sum(len(run.minutes) for run in runs)
+    print(f"{waiting} rows to make, in {sum(bool(run.minutes) for run in runs)} trainings", flush=True)
+    try:
+        take_turns(runs, options.slice, stop, bench.judged, Log(runs))
+    except KeyboardInterrupt:
+        if not stop.in_turn:  # else a second Ctrl-C: what was saved before must do
+            for run in runs:
+                if run.minutes:
+                    run.save()
+        print("stopped; the next start goes on from here", flush=True)
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

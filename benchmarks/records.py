@@ -1,0 +1,181 @@
+"""What the benchmarks share: rows in a JSON-lines file, what they were made on, samples, and tables in Markdown."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import platform
+import subprocess
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from course_lib.data import Pictures, load_fashion_mnist
+from course_lib.metrics import FEATURES_SHA256, Report, measure
+from course_lib.runtime import make_generator
+from course_lib.sample import sample
+from course_lib.schedule import Schedule, sampling_times
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parent
+#: What is kept in the repository, and what is not.
+RESULTS, BUILD = HERE / "results", ROOT / "build" / "bench"
+#: Sampling starts at the largest t with at least so much signal: where there is less, a prediction of the noise is
+#: divided by almost nothing. The same rule for every model.
+LEAST_SIGNAL = 0.02
+#: All benchmarks judge with the same draw of held-out pictures.
+JUDGE_SEED = 0
+
+Row = dict[str, Any]
+
+
+def append_row(path: Path, row: Mapping[str, Any]) -> None:
+    """Add a line to a file of results, on disk before this returns."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    cut_short = path.is_file() and path.read_bytes()[-1:] not in (b"", b"\n")
+    with path.open("a", encoding="utf-8") as file:
+        file.write("\n" * cut_short + json.dumps(_plain(row), ensure_ascii=False, allow_nan=False) + "\n")
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def read_rows(path: Path) -> list[Row]:
+    """The rows of a file, none where there is no file; a line that a crash cut short is left out."""
+    rows = []
+    for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else ():
+        try:
+            rows.append(json.loads(line))
+        except json.JSONDecodeError:
+            continue
+    return rows
+
+
+def _plain(value: Any) -> Any:
+    """Numbers that JSON does not know become None."""
+    if isinstance(value, Mapping):
+        return {key: _plain(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(each) for each in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def circumstances(device: torch.device) -> Row:
+    """Machine, versions and date, to stand in a row."""
+    names = ("torch", "diffusers", "denoising-diffusion-pytorch")
+    return {
+        "machine": describe(device),
+        "threads": torch.get_num_threads(),
+        "versions": {name: _version(name) for name in names},
+        "commit": _commit(),
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+
+
+def describe(device: torch.device) -> str:
+    """The processor or the card, in words."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        name = next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        name = platform.processor() or platform.machine()
+    return f"{name}, {os.cpu_count()} cores"
+
+
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _commit() -> str | None:
+    asked = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True)
+    return asked.stdout.strip() or None
+
+
+def load_data(source: str) -> tuple[Pictures, Pictures]:
+    """Training and held-out pictures: of all of Fashion-MNIST ("full") or of the course's subset ("packaged")."""
+    return load_fashion_mnist("train", source=source), load_fashion_mnist("test", source=source)
+
+
+def first_time(schedule: Schedule) -> int:
+    """Where sampling starts: the largest t at which the signal is at least `LEAST_SIGNAL`."""
+    return int((schedule.signal >= LEAST_SIGNAL).nonzero().max())
+
+
+def draw_samples(
+    model: nn.Module,
+    schedule: Schedule,
+    target: str,
+    count: int,
+    *,
+    evaluations: int,
+    order: int = 2,
+    eta: float = 0.0,
+    seed: int = 0,
+    batch: int = 250,
+) -> Tensor:
+    """Samples from noise that is the same for every model.
+
+    Args:
+        model: called as model(x_t, t, y), in eval mode.
+        schedule: the one that it was trained with.
+        target: what it predicts.
+        count: number of samples.
+        evaluations: of the network, for each sample.
+        order, eta: see `course_lib.sample.trajectory`.
+        seed: of the noise.
+        batch: samples at a time.
+
+    Returns:
+        float32 (count, 1, 28, 28) in [-1, 1], on the CPU.
+    """
+    device = next(model.parameters()).device
+    generator = make_generator(seed)
+    times = sampling_times(first_time(schedule), evaluations)
+    own = make_generator(seed, device)
+    parts = []
+    for x_T in torch.randn(count, 1, 28, 28, generator=generator).split(batch):
+        steps = dict(times=times, eta=eta, order=order, target=target, generator=own)
+        parts.append(sample(model, schedule, x_T.to(device), **steps).cpu())  # type: ignore[arg-type]
+    return torch.cat(parts)
+
+
+def judge(samples: Pictures | Tensor, train: Pictures, heldout: Pictures) -> Report:
+    """All measures of some samples, against all training pictures, beside held-out ones."""
+    return measure(samples, train, heldout, generator=make_generator(JUDGE_SEED))
+
+
+#: Rows that were judged with different feature networks cannot be compared.
+FEATURES_ID = FEATURES_SHA256[:12]
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[str]], words: int = 2) -> str:
+    """A table in Markdown; the first columns hold words and stand to the left, the others numbers, to the right."""
+    lines = [head, ["---"] * words + ["---:"] * (len(head) - words), *rows]
+    return "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
+
+
+def fill_block(path: Path, name: str, text: str) -> bool:
+    """Put text between the lines `<!-- name: begin -->` and `<!-- name: end -->` of a file.
+
+    Returns:
+        False where the file, or the block in it, does not exist.
+    """
+    if not path.is_file():
+        return False
+    whole = path.read_text(encoding="utf-8")
+    begin, end = f"<!-- {name}: begin -->", f"<!-- {name}: end -->"
+    if begin not in whole or end not in whole:
+        return False
+    before, rest = whole.split(begin, 1)
+    path.write_text(f"{before}{begin}\n{text.strip()}\n{end}{rest.split(end, 1)[1]}", encoding="utf-8")
+    return True
