@@ -4,22 +4,19 @@ from __future__ import annotations
 
 import argparse
 import sys
-import time
-from collections import deque
 from pathlib import Path
 
 import torch
-from tqdm import tqdm
 
 from . import __version__
-from .checkpoint import SHIPPED, load_checkpoint, save_checkpoint, weights_path
-from .data import Pictures, load_fashion_mnist, load_folder
-from .runtime import describe_machine, make_generator, pick_autocast, pick_device
+from .checkpoint import SHIPPED, load_checkpoint
+from .forward import TARGETS
+from .runs import RunConfig, SaveEvery, read_config, run
+from .runtime import make_generator, pick_device
 from .sample import sample
-from .schedule import SCHEDULES, make_schedule, sampling_times
-from .shapes import count_parameters, format_trace, trace
-from .train import EMA, TrainConfig, Update, train
-from .unet import UNet
+from .schedule import SCHEDULES, sampling_times
+from .shapes import format_trace, trace
+from .train import TrainConfig
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -28,21 +25,39 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--version", action="version", version=__version__)
     commands = parser.add_subparsers(required=True, metavar="command")
 
-    one = commands.add_parser("train", help="train a UNet and save its averaged weights")
-    one.add_argument("--data", default="fashion-mnist", help="fashion-mnist, or a folder of pictures")
-    one.add_argument("--size", type=int, default=28, help="height and width of the pictures")
+    one = commands.add_parser(
+        "train",
+        help="train a UNet as a run in a folder",
+        description="Train a UNet as a run in a folder; on several GPUs: accelerate launch -m course_lib train ...",
+        argument_default=argparse.SUPPRESS,  # so that only what was given stands in the options
+    )
+    one.add_argument("--data", help="fashion-mnist (the default), or a folder of pictures")
+    one.add_argument("--size", type=int, help=f"height and width of the pictures; {RunConfig.size} by default")
     one.add_argument("--color", action="store_true", help="RGB instead of grey, for a folder")
     one.add_argument("--full", action="store_true", help="insist on all 60,000 pictures of Fashion-MNIST")
+    one.add_argument("--classes", action="store_true", help="tell the network the class of each picture")
     one.add_argument("--minutes", type=float, help="stop after this much time")
     one.add_argument("--steps", type=int, help="stop after this many updates")
-    one.add_argument("--schedule", default="cosine", choices=SCHEDULES)
-    one.add_argument("--channels", type=int, nargs="+", default=[32, 64], help="channels of each level of the UNet")
-    one.add_argument("--batch-size", type=int, default=TrainConfig.batch_size)
-    one.add_argument("--lr", type=float, default=TrainConfig.lr)
-    one.add_argument("--ema", type=float, default=0.999, help="decay of the averaged weights")
-    one.add_argument("--seed", type=int, default=0)
+    one.add_argument("--schedule", choices=SCHEDULES, help=f"{RunConfig.schedule} by default")
+    one.add_argument("--target", choices=TARGETS, help=f"what the network predicts; {TrainConfig.target} by default")
+    one.add_argument("--channels", type=int, nargs="+", help="channels of each level of the UNet")
+    one.add_argument("--blocks", type=int, help="residual blocks of each level")
+    one.add_argument("--patch", type=int, help="side of the pixel blocks")
+    one.add_argument("--attention", type=int, nargs="*", help="levels with attention, counted from 0")
+    one.add_argument("--batch-size", type=int, help=f"over all processes; {TrainConfig.batch_size} by default")
+    one.add_argument("--accumulate", type=int, help="parts in which a batch is worked through, to save memory")
+    one.add_argument("--lr", type=float, help=f"highest learning rate; {TrainConfig.lr} by default")
+    one.add_argument("--warmup", type=int, help="updates over which the learning rate rises")
+    one.add_argument("--ema", type=float, help=f"decay of the averaged weights; {RunConfig.ema} by default")
+    one.add_argument("--seed", type=int)
+    one.add_argument("--precision", choices=("auto", "no", "bf16"), help="auto, the default, tries what is faster")
+    one.add_argument("--compile", choices=("auto", "no", "yes"), help="auto, the default: on an NVIDIA GPU")
+    one.add_argument("--config", type=Path, help="repeat the run of this config.json; other options change it")
+    one.add_argument("--out", type=Path, required=True, help="folder of the run")
+    one.add_argument("--resume", action="store_true", help="go on with the run in the folder")
     one.add_argument("--device", help="cuda, mps or cpu; the best there is by default")
-    one.add_argument("--out", type=Path, required=True, help="where to write, ending in .safetensors")
+    one.add_argument("--save-every", type=SaveEvery.parse, metavar="5m|1000", help="minutes or updates; 5m by default")
+    one.add_argument("--log", action="store_true", help="write curves for TensorBoard into the folder")
     one.set_defaults(run=_train)
 
     one = commands.add_parser("sample", help="draw pictures from a checkpoint into one PNG")
@@ -56,72 +71,29 @@ def main(arguments: list[str] | None = None) -> int:
     one.set_defaults(run=_sample)
 
     one = commands.add_parser("trace", help="list every layer of a checkpoint's model")
-    one.add_argument("--checkpoint", type=Path, default=SHIPPED)
+    one.add_argument("--checkpoint", type=Path, default=SHIPPED, help="a .safetensors file; the shipped one by default")
+    one.add_argument("--size", type=int, help="height and width of the picture; by default what the model is meant for")
     one.set_defaults(run=_trace)
 
     options = parser.parse_args(arguments)
     try:
-        options.run(options)
+        return options.run(options) or 0
     except (ValueError, OSError, FloatingPointError) as error:
         print(f"{parser.prog}: {error}", file=sys.stderr)
         return 2
-    return 0
 
 
-def _pictures(options: argparse.Namespace) -> Pictures:
-    if options.data == "fashion-mnist":
-        return load_fashion_mnist("train", options.size, "full" if options.full else None)
-    return load_folder(options.data, options.size, 3 if options.color else 1)
-
-
-def _train(options: argparse.Namespace) -> None:
-    weights_path(options.out)
-    device = pick_device(options.device)
-    autocast = pick_autocast(device)
-    config = TrainConfig(
-        steps=options.steps,
-        minutes=options.minutes,
-        batch_size=options.batch_size,
-        lr=options.lr,
-        seed=options.seed,
-    )
-    pictures = _pictures(options)
-    torch.manual_seed(options.seed)  # the initial weights
-    model = UNet(options.size, in_channels=pictures.images.shape[1], channels=options.channels)
-    model = model.to(device).to(memory_format=torch.channels_last)
-    schedule = make_schedule(options.schedule)
-    ema = EMA(model, options.ema)
-    print(f"{describe_machine()}, autocast: {autocast}\n{pictures}\n{count_parameters(model):,} parameters")
-
-    def save(update: Update, loss: float) -> None:
-        details = {
-            "command": "python -m course_lib " + " ".join(sys.argv[1:]),
-            "steps": update.step,
-            "minutes": round(update.seconds / 60, 1),
-            "loss": round(loss, 4),
-            "device": device.type,
-            "data": {"source": str(pictures), "sha256": pictures.sha256},
-            "torch": torch.__version__,
-        }
-        save_checkpoint(options.out, ema.model, schedule, target=config.target, details=details)
-
-    recent: deque[torch.Tensor] = deque(maxlen=500)  # left on the device: reading a number makes a GPU wait
-    saved = time.perf_counter()
-
-    def loss() -> float:
-        return torch.stack([*recent]).mean().item()
-
-    with tqdm(total=100, bar_format="{l_bar}{bar}| {elapsed}<{remaining} {postfix}", mininterval=1) as bar:
-        for update in train(model, schedule, pictures, config, ema=ema, autocast=autocast):
-            recent.append(update.loss)
-            if update.step % 50 == 0 or update.progress == 1:
-                bar.set_postfix_str(f"update {update.step:,}, loss {loss():.4f}, lr {update.lr:.1e}", refresh=False)
-                bar.update(100 * update.progress - bar.n)
-            if time.perf_counter() - saved > 300:
-                saved = time.perf_counter()
-                save(update, loss())
-    save(update, loss())
-    print(f"{update.step:,} updates in {update.seconds / 60:.1f} minutes, loss {loss():.4f}; saved {options.out}")
+def _train(options: argparse.Namespace) -> int:
+    given = {key: value for key, value in vars(options).items() if key != "run"}
+    folder, config = given.pop("out"), given.pop("config", None)
+    how = {key: given.pop(key) for key in ("resume", "device", "save_every", "log") if key in given}
+    if given.get("data", "fashion-mnist") != "fashion-mnist":
+        given["data"] = str(Path(given["data"]).resolve())
+    if "resume" in how and (folder / "config.json").exists():
+        config = folder / "config.json"
+    settings = RunConfig.of(given, read_config(config)[0] if config else None)
+    finished = run(folder, settings, command="python -m course_lib " + " ".join(sys.argv[1:]), **how)
+    return 0 if finished else 130
 
 
 def _sample(options: argparse.Namespace) -> None:
@@ -150,8 +122,10 @@ def _sample(options: argparse.Namespace) -> None:
 def _trace(options: argparse.Namespace) -> None:
     checkpoint = load_checkpoint(options.checkpoint)
     built = checkpoint.model.config
-    x = torch.zeros(1, built["in_channels"], built["size"], built["size"])
-    print(format_trace(trace(checkpoint.model, x, torch.ones(1, dtype=torch.int64))))
+    size = options.size or built.get("size", RunConfig.size)
+    x = torch.zeros(1, built["in_channels" if "in_channels" in built else "channels"], size, size)
+    labels = [torch.zeros(1, dtype=torch.int64)] if built.get("num_classes") else []
+    print(format_trace(trace(checkpoint.model, x, torch.ones(1, dtype=torch.int64), *labels)))
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import time
+import warnings
 
 import torch
 from torch import nn
@@ -71,6 +72,21 @@ def pick_autocast(device: torch.device) -> torch.dtype | None:
     return torch.bfloat16 if seconds(torch.bfloat16) < 0.8 * seconds(None) else None
 
 
+def can_compile(device: torch.device) -> bool:
+    """Whether `torch.compile` works for this device, found by compiling a small function; takes some seconds.
+
+    Args:
+        device: where the model is.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            compiled = torch.compile(lambda x: (x * 2 + 1).sin().sum())
+            return bool(compiled(torch.ones(8, device=device)).isfinite())
+        except Exception:  # whatever a missing or broken compiler raises: there are many kinds
+            return False
+
+
 def make_generator(seed: int, device: torch.device | str = "cpu") -> torch.Generator:
     """A source of randomness: same seed, same numbers, on one kind of device.
 
@@ -85,9 +101,13 @@ def make_generator(seed: int, device: torch.device | str = "cpu") -> torch.Gener
     return torch.Generator(device).manual_seed(seed)
 
 
-def describe_machine() -> str:
-    """One line: Python, PyTorch, cores, and the device that `pick_device` picks."""
-    device = pick_device()
+def describe_machine(device: torch.device | None = None) -> str:
+    """One line: Python, PyTorch, cores, and the device.
+
+    Args:
+        device: the one in use; None for what `pick_device` picks.
+    """
+    device = device or pick_device()
     what = torch.cuda.get_device_name() if device.type == "cuda" else {"mps": "Apple GPU", "cpu": "CPU"}[device.type]
     return (
         f"Python {platform.python_version()}, PyTorch {torch.__version__}, {os.cpu_count()} CPU cores, "

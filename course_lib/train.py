@@ -14,11 +14,11 @@ import copy
 import hashlib
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -287,6 +287,8 @@ def train(
     if accelerator is not None:
         if autocast is not None:
             raise ValueError("autocast must be None where an accelerator is given: pass it mixed_precision='bf16'")
+        if accelerator.scaler is not None:
+            raise ValueError("mixed_precision='fp16' of the accelerator needs a scaled loss; take 'bf16' or 'no'")
         if accelerator.gradient_accumulation_steps != config.accumulate:
             raise ValueError(
                 f"config.accumulate={config.accumulate}, but the accelerator was made with "
@@ -320,6 +322,9 @@ class _Plain:
 
     def backward(self, loss: Tensor) -> None:
         (loss / self.parts).backward()
+
+    def clip_grad_norm_(self, parameters: Iterable[nn.Parameter], longest: float) -> Tensor:
+        return nn.utils.clip_grad_norm_(parameters, longest)
 
 
 def _updates(
@@ -360,7 +365,7 @@ def _updates(
                 engine.backward(each.mean())
             losses.append(each.detach().mean())
         loss = torch.stack(losses).mean()
-        grad_norm = nn.utils.clip_grad_norm_(model.parameters(), config.grad_clip).detach()
+        grad_norm = engine.clip_grad_norm_(model.parameters(), config.grad_clip).detach()
         check(step, grad_norm, loss)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
@@ -385,7 +390,7 @@ class _Clock:
 
     def __init__(self, before: float, shared: bool) -> None:
         # CPUs talk to each other here, so that no GPU is waited for
-        self.group = torch.distributed.new_group(backend="gloo") if shared else None
+        self.group: Any = torch.distributed.new_group(backend="gloo") if shared else None
         self.began = time.perf_counter() - before
 
     def read(self, stopping: bool) -> tuple[float, bool]:

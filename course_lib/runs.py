@@ -1,0 +1,615 @@
+"""Runs: a training as a folder from which it can be repeated, and in which it goes on where it was stopped or killed.
+
+    runs/a/config.json          what to do, decided in full, and what it was done with
+    runs/a/step-00001000/       a checkpoint; the last two are kept
+        model.safetensors       averaged weights, for `load_checkpoint`
+        state.safetensors       weights, the optimizer's moments and the counters, to go on from
+    runs/a/model.safetensors    averaged weights, once the run is over
+    runs/a/log/                 curves for TensorBoard, where asked for
+
+Hugging Face Accelerate is the engine: precision, parts of batches, processes and machines.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import re
+import shutil
+import signal
+import tempfile
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
+from hashlib import sha256
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from . import __version__
+from .checkpoint import load_checkpoint, load_tensors, save_checkpoint, save_tensors, sync_folder, write_atomically
+from .data import Pictures, load_fashion_mnist, load_folder
+from .runtime import can_compile, describe_machine, pick_autocast, pick_device
+from .schedule import SCHEDULES, Schedule, make_schedule
+from .shapes import count_parameters
+from .train import EMA, TrainConfig, TrainState, Update, train
+from .unet import UNet
+from .validate import check_choice, check_number
+
+if TYPE_CHECKING:  # imported where it is needed alone: it takes a second
+    from accelerate import Accelerator
+
+FORMAT = 1
+KEPT = 2
+#: Updates between two looks at the loss: each makes a GPU wait, and processes for each other.
+LOOK_EVERY = 50
+#: Settings that decide which pictures there are.
+OF_THE_DATA = ("data", "size", "color", "full", "classes")
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """All that decides what a run does.
+
+    Args:
+        train: how to train.
+        data: "fashion-mnist", or a folder of pictures.
+        size: height and width of the pictures, >= 1.
+        color: RGB instead of grey, for a folder.
+        full: insist on all 60,000 pictures of Fashion-MNIST.
+        classes: tell the network the label of each picture.
+        unet: arguments of `UNet`, besides those that follow from the data.
+        schedule: one of `schedule.SCHEDULES`.
+        timesteps: T of the schedule, >= 1.
+        ema: decay of the averaged weights.
+        precision: "no", "bf16", or "auto" to try what is faster here.
+        compile: "yes", "no", or "auto": on an NVIDIA GPU, where there is a compiler.
+        data_sha256: hash that the pictures must have, or None.
+
+    Raises:
+        TypeError, ValueError: an argument out of range.
+    """
+
+    train: TrainConfig
+    data: str = "fashion-mnist"
+    size: int = 28
+    color: bool = False
+    full: bool = False
+    classes: bool = False
+    unet: Mapping[str, Any] = field(default_factory=dict)
+    schedule: str = "cosine"
+    timesteps: int = 1000
+    ema: float = 0.999
+    precision: str = "auto"
+    compile: str = "auto"
+    data_sha256: str | None = None
+
+    def __post_init__(self) -> None:
+        check_number("size", self.size, 1, integer=True)
+        check_number("timesteps", self.timesteps, 1, integer=True)
+        check_number("ema", self.ema, 0, 1 - 1e-12)
+        check_choice("schedule", self.schedule, SCHEDULES)
+        check_choice("precision", self.precision, ("auto", "no", "bf16"))
+        check_choice("compile", self.compile, ("auto", "no", "yes"))
+
+    @classmethod
+    def of(cls, settings: Mapping[str, Any], base: RunConfig | None = None) -> RunConfig:
+        """The settings of `base`, or the defaults, with some of them changed.
+
+        Args:
+            settings: new values by name, those of `TrainConfig` among them; what is no name of a setting is an
+                argument of `UNet`.
+            base: what they change.
+        """
+        own = {f.name for f in fields(cls)} - {"train", "unet"}
+        of_train = {f.name for f in fields(TrainConfig)}
+        training = {key: value for key, value in settings.items() if key in of_train}
+        unet = {key: value for key, value in settings.items() if key not in own | of_train}
+        changes = {key: value for key, value in settings.items() if key in own}
+        if base is None:
+            return cls(train=TrainConfig(**training), unet=unet, **changes)
+        if any(changes.get(key, getattr(base, key)) != getattr(base, key) for key in OF_THE_DATA):
+            changes["data_sha256"] = None
+        return replace(base, train=replace(base.train, **training), unet={**base.unet, **unet}, **changes)
+
+    def pictures(self) -> Pictures:
+        """The pictures to learn from.
+
+        Raises:
+            TypeError, ValueError, FileNotFoundError: they are not there, cannot be read, or are others than those
+                with which a run was begun.
+        """
+        if self.data == "fashion-mnist":
+            pictures = load_fashion_mnist("train", self.size, "full" if self.full else None)
+        else:
+            pictures = load_folder(self.data, self.size, 3 if self.color else 1)
+        if self.data_sha256 is not None and self.hash_of(pictures) != self.data_sha256:
+            raise ValueError(f"data has changed since the run was begun: found {pictures}, with another hash")
+        return pictures
+
+    def hash_of(self, pictures: Pictures) -> str:
+        """Hash of the pictures, and of their labels where the network is told them."""
+        if not self.classes or pictures.labels is None:
+            return pictures.sha256
+        return sha256(pictures.sha256.encode() + pictures.labels.cpu().numpy().tobytes()).hexdigest()
+
+    def model(self, pictures: Pictures) -> UNet:
+        """The network as it is before the first update: same seed, same weights.
+
+        Raises:
+            TypeError, ValueError: a network that cannot be built; classes without labels.
+        """
+        classes = None
+        if self.classes:
+            if pictures.labels is None:
+                raise ValueError("classes need labels: put the pictures into one subfolder per class")
+            classes = int(pictures.labels.max()) + 1
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self.train.seed)
+            return UNet(self.size, pictures.images.shape[1], num_classes=classes, **self.unet)
+
+
+def write_config(
+    folder: Path, config: RunConfig, pictures: Pictures, command: str, machine: str, processes: int
+) -> None:
+    """Write config.json: the settings, and what they met.
+
+    Args:
+        folder: of the run.
+        config: with nothing left to be decided.
+        pictures: what there is to learn from.
+        command: the line that began the run.
+        machine, processes: where it runs, and in how many processes.
+    """
+    import accelerate
+
+    card = {
+        "format": FORMAT,
+        "command": command,
+        "settings": asdict(config),
+        "pictures": str(pictures),
+        "machine": machine,
+        "processes": processes,
+        "versions": {
+            "course_lib": __version__,
+            "python": platform.python_version(),
+            "torch": torch.__version__,
+            "accelerate": accelerate.__version__,
+        },
+    }
+    text = json.dumps(card, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    write_atomically(folder / "config.json", text.encode())
+
+
+def read_config(path: Path) -> tuple[RunConfig, str]:
+    """The settings in a config.json, and the command that began the run.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: it is not a config of ours, or asks for what is not possible.
+    """
+    try:
+        card = json.loads(path.read_text(encoding="utf-8"))
+        if card["format"] != FORMAT:
+            raise ValueError(f"it has format {card['format']}, this version of the course reads {FORMAT}")
+        settings = dict(card["settings"])
+        return RunConfig(train=TrainConfig(**settings.pop("train")), **settings), str(card["command"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{path} does not describe a run of this course: {error}") from error
+
+
+# Checkpoints of a run
+
+
+@dataclass(frozen=True)
+class Saved:
+    """A checkpoint of a run, as read back.
+
+    Args:
+        path: its folder.
+        weights, averaged: what `load_state_dict` takes.
+        ema_updates: how often the average has moved.
+        state: where the training stood.
+        details: what its model.safetensors says of itself.
+    """
+
+    path: Path
+    weights: dict[str, Tensor]
+    averaged: dict[str, Tensor]
+    ema_updates: int
+    state: TrainState
+    details: dict[str, Any]
+
+
+def checkpoints(folder: Path) -> list[Path]:
+    """The checkpoints of a run, newest first."""
+    found = [path for path in folder.glob("step-*") if re.fullmatch(r"step-\d{8,}", path.name)]
+    return sorted(found, key=lambda path: int(path.name[5:]), reverse=True)
+
+
+def save_state(
+    folder: Path,
+    model: UNet,
+    ema: EMA[UNet],
+    schedule: Schedule,
+    target: str,
+    state: TrainState,
+    details: dict[str, Any],
+) -> Path:
+    """Write a checkpoint of a run, then remove all but the last two.
+
+    It is written under another name and renamed when all of it is on the disk: a crash leaves nothing that looks
+    like a checkpoint and is none.
+
+    Args:
+        folder: of the run.
+        model, ema, schedule, target, state: what there is to keep.
+        details: for the card of the averaged weights.
+
+    Returns:
+        The folder of the checkpoint.
+
+    Raises:
+        FloatingPointError: some weight is not finite, so nothing is written.
+        OSError: the disk is full, or the folder cannot be written; what was there is still there.
+    """
+    if not torch.stack([p.isfinite().all() for p in model.parameters()]).all():
+        raise FloatingPointError(f"some weights are no longer finite at update {state.step}, so they were not saved")
+    path = folder / f"step-{state.step:08d}"
+    temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".tmp", dir=folder))
+    try:
+        save_checkpoint(temporary / "model.safetensors", ema.model, schedule, target=target, details=details)
+        tensors = {f"model.{name}": value for name, value in model.state_dict().items()}
+        tensors |= {f"moments.{name}": value for name, value in state.moments.items()}
+        card = {"format": FORMAT, "step": state.step, "seconds": state.seconds, "ema_updates": ema.updates}
+        save_tensors(temporary / "state.safetensors", tensors, card)
+        os.chmod(temporary, 0o755)
+        sync_folder(temporary)
+        if path.exists():
+            _remove(path)
+        os.rename(temporary, path)
+        sync_folder(folder)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+    for old in checkpoints(folder)[KEPT:]:
+        _remove(old)
+    return path
+
+
+def load_state(path: Path) -> Saved:
+    """Read a checkpoint of a run.
+
+    Raises:
+        FileNotFoundError: a file is missing.
+        ValueError: a file was cut short or altered, or is not one of ours.
+    """
+    averaged = load_checkpoint(path / "model.safetensors")
+    tensors, card = load_tensors(path / "state.safetensors")
+    parts: dict[str, dict[str, Tensor]] = {"model": {}, "moments": {}}
+    try:
+        for key, value in tensors.items():
+            part, _, name = key.partition(".")
+            parts[part][name] = value
+        state, updates = TrainState(card["step"], card["seconds"], parts["moments"]), int(card["ema_updates"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{path / 'state.safetensors'} does not hold the state of a run: {error}") from error
+    return Saved(path, parts["model"], averaged.model.state_dict(), updates, state, averaged.details)
+
+
+def last_good(folder: Path, say: Callable[[str], object] = print) -> Saved | None:
+    """The newest checkpoint of a run that can be read; None where nothing was saved yet.
+
+    What a crash left half-written is removed. A checkpoint that was cut short or altered is set aside under another
+    name, and the one before it is taken.
+
+    Args:
+        folder: of the run.
+        say: where to report.
+
+    Raises:
+        ValueError: there are checkpoints, and none can be read.
+    """
+    for left in folder.glob(".*.tmp"):
+        shutil.rmtree(left) if left.is_dir() else left.unlink()
+    found = checkpoints(folder)
+    for path in found:
+        try:
+            return load_state(path)
+        except (FileNotFoundError, ValueError) as error:
+            aside = path.with_name(f"damaged-{path.name}")
+            if aside.exists():
+                _remove(aside)
+            os.rename(path, aside)
+            say(f"{error}; set aside as {aside}, going back to the checkpoint before it")
+    if found:
+        raise ValueError(f"no checkpoint in {folder} can be read; begin again with another --out")
+    return None
+
+
+def _remove(path: Path) -> None:
+    """Remove a folder, under a name by which it is known for rubbish if a crash comes between."""
+    rubbish = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    os.rename(path, rubbish)
+    shutil.rmtree(rubbish)
+
+
+# The run
+
+
+@dataclass(frozen=True)
+class SaveEvery:
+    """How often to save: after so many minutes, or updates.
+
+    Args:
+        minutes: > 0, or None.
+        updates: >= 1, or None.
+    """
+
+    minutes: float | None = 5.0
+    updates: int | None = None
+
+    @classmethod
+    def parse(cls, text: str) -> SaveEvery:
+        """ "5m" for minutes, "1000" for updates.
+
+        Raises:
+            ValueError: neither.
+        """
+        try:
+            chosen = cls(minutes=float(text[:-1])) if text.endswith("m") else cls(minutes=None, updates=int(text))
+            check_number("save-every", chosen.minutes or chosen.updates or 0, 1e-6)
+        except ValueError as error:
+            raise ValueError(f"save-every must be minutes such as 5m, or updates such as 1000, got {text!r}") from error
+        return chosen
+
+
+def run(
+    folder: str | Path,
+    config: RunConfig | None = None,
+    *,
+    resume: bool = False,
+    device: str | None = None,
+    save_every: SaveEvery | None = None,
+    log: bool = False,
+    command: str = "",
+) -> bool:
+    """Train as a run in a folder; call it in one process, or in many under `accelerate launch`.
+
+    Ctrl-C or SIGTERM saves a checkpoint and ends the run; a second one ends it at once.
+
+    Args:
+        folder: of the run; made where it is not there.
+        config: what to do; None where the folder says it.
+        resume: go on in a folder that holds a run.
+        device: "cuda", "mps" or "cpu"; None takes the best there is.
+        save_every: how often to save; SaveEvery() where None.
+        log: write curves for TensorBoard.
+        command: the line that began the run, for its files.
+
+    Returns:
+        Whether the run is over; False where it was stopped.
+
+    Raises:
+        TypeError, ValueError: bad settings, a run that is there already, other settings or data than it began with,
+            checkpoints that cannot be read.
+        FloatingPointError: the training ran into numbers that are none; the last good checkpoint is kept.
+        OSError: the disk is full, or the folder cannot be written; the last good checkpoint is kept.
+    """
+    from accelerate import PartialState
+
+    folder, save_every = Path(folder), save_every or SaveEvery()
+    if folder.suffix == ".safetensors":
+        raise ValueError(
+            f"out must be a folder, got {folder}: the weights will be {folder.with_suffix('')}/model.safetensors"
+        )
+    begun = (folder / "config.json").exists()
+    if begun and not resume:
+        raise ValueError(f"{folder} holds a run already: go on with --resume, or choose another --out")
+    if begun:
+        stored, command = read_config(folder / "config.json")
+        if config is not None:
+            _check_same(config, stored, folder)
+        config = stored
+    if config is None:
+        raise ValueError(f"{folder} holds no run to go on with: say what to train")
+
+    chosen = pick_device(device)
+    if chosen.type == "cuda":
+        torch.cuda.set_device(chosen)
+    processes = PartialState(cpu=chosen.type == "cpu")
+    pictures = config.pictures()
+    model = config.model(pictures)
+    config = _decided(config, pictures, model, processes)
+    processes.wait_for_everyone()  # all have looked whether there is a run before one is begun
+    if not begun and processes.is_main_process:
+        folder.mkdir(parents=True, exist_ok=True)
+        write_config(folder, config, pictures, command, describe_machine(chosen), processes.num_processes)
+    with processes.main_process_first():  # the first one cleans up
+        saved = last_good(folder, processes.print)
+
+    accelerator = _engine(config, folder, chosen, log, saved.state.step if saved else 0)
+    model = model.to(accelerator.device).to(memory_format=torch.channels_last)
+    ema = EMA(model, config.ema)
+    if saved is not None:
+        model.load_state_dict(saved.weights)
+        ema.model.load_state_dict(saved.averaged)
+        ema.updates = saved.ema_updates
+    accelerator.print(
+        f"{describe_machine(chosen)}, {accelerator.num_processes} process(es), precision: {config.precision}, "
+        f"compiled: {config.compile}\n{pictures}\n{count_parameters(model):,} parameters"
+    )
+    if saved is not None:
+        accelerator.print(f"going on from {saved.path}")
+    if config.compile == "yes":
+        model.compile()  # in place: names of the weights stay as they are
+    try:
+        return _loop(folder, config, accelerator, model, ema, pictures, saved, save_every, command)
+    except (FloatingPointError, OSError) as error:
+        kept = checkpoints(folder)
+        last = f"the last good checkpoint is {kept[0]}" if kept else "there was no checkpoint yet"
+        what = f"cannot write to {folder}: {error.strerror or error}" if isinstance(error, OSError) else str(error)
+        raise type(error)(f"{what}; {last}") from error
+    finally:
+        accelerator.end_training()
+
+
+def _loop(
+    folder: Path,
+    config: RunConfig,
+    accelerator: Accelerator,
+    model: UNet,
+    ema: EMA[UNet],
+    pictures: Pictures,
+    saved: Saved | None,
+    save_every: SaveEvery,
+    command: str,
+) -> bool:
+    schedule = make_schedule(config.schedule, config.timesteps)
+    details = {
+        "command": command,
+        "device": accelerator.device.type,
+        "data": {"source": str(pictures), "sha256": pictures.sha256},
+        "torch": torch.__version__,
+        "settings": asdict(config),
+    }
+    if saved is not None:
+        details |= {key: saved.details.get(key) for key in ("steps", "minutes", "loss")}
+    recent: deque[Tensor] = deque(maxlen=500)  # left on the device: reading a number makes a GPU wait
+    start = saved.state if saved else TrainState()
+    update, written, looked, last_save = None, start.step, (start.step, start.seconds), time.perf_counter()
+
+    def look(update: Update) -> None:
+        """Read the loss, the mean over all processes, and show it; all of them must come here."""
+        nonlocal looked
+        loss = accelerator.reduce(torch.stack([*recent]).mean(), "mean").item()
+        speed = config.train.batch_size * (update.step - looked[0]) / max(update.seconds - looked[1], 1e-9)
+        looked = update.step, update.seconds
+        details["loss"] = round(loss, 4)
+        values = {"loss": loss, "grad_norm": update.grad_norm.item(), "lr": update.lr, "pictures_per_second": speed}
+        accelerator.log(values, step=update.step)
+        bar.set_postfix_str(
+            f"update {update.step:,}, loss {loss:.4f}, lr {update.lr:.1e}, {speed:,.0f} pictures/s", refresh=False
+        )
+
+    def save(update: Update) -> None:
+        nonlocal written, last_save
+        details.update(steps=update.step, minutes=round(update.seconds / 60, 1))
+        if accelerator.is_main_process:
+            save_state(folder, model, ema, schedule, config.train.target, update.state(), details)
+        written, last_save = update.step, time.perf_counter()
+
+    with (
+        _Signals() as signals,
+        tqdm(
+            total=100,
+            bar_format="{l_bar}{bar}| {elapsed}<{remaining} {postfix}",
+            mininterval=1,
+            disable=not accelerator.is_main_process,
+        ) as bar,
+    ):
+        for update in train(
+            model, schedule, pictures, config.train, ema=ema, accelerator=accelerator, start=start, stop=signals.came
+        ):
+            recent.append(update.loss)
+            if update.step % LOOK_EVERY == 0 or update.progress == 1:
+                look(update)
+            bar.update(100 * update.progress - bar.n)
+            by_time = save_every.minutes and time.perf_counter() - last_save >= 60 * save_every.minutes
+            if by_time or (save_every.updates and update.step % save_every.updates == 0):
+                save(update)
+        if update is not None and written != update.step:
+            save(update)
+
+    step, seconds = (update.step, update.seconds) if update else (start.step, start.seconds)
+    if update is not None and update.progress < 1:
+        accelerator.print(
+            f"stopped by {signals.name or 'another process'} after {step:,} updates; saved {folder}/step-{step:08d}, "
+            "go on with --resume"
+        )
+        return False
+    if accelerator.is_main_process:
+        save_checkpoint(folder / "model.safetensors", ema.model, schedule, target=config.train.target, details=details)
+    accelerator.print(
+        f"{step:,} updates in {seconds / 60:.1f} minutes, loss {details['loss']}; saved {folder / 'model.safetensors'}"
+    )
+    return True
+
+
+def _check_same(config: RunConfig, stored: RunConfig, folder: Path) -> None:
+    """Refuse settings that are not those with which a run was begun."""
+    new, old = asdict(config), asdict(stored)
+    pairs = {f"train.{key}": (new["train"][key], value) for key, value in old.pop("train").items()}
+    pairs |= {f"unet.{key}": (value, old["unet"][key]) for key, value in new.pop("unet").items() if key in old["unet"]}
+    pairs |= {key: (new[key], value) for key, value in old.items() if key != "unet"}
+    for name, (now, before) in pairs.items():
+        if now != before and not (name in ("precision", "compile") and now == "auto"):
+            raise ValueError(
+                f"{folder} was begun with {name.split('.')[-1]}={before!r}, got {now!r}: a run goes on as it was "
+                "begun; leave the option out, or choose another --out"
+            )
+
+
+def _decided(config: RunConfig, pictures: Pictures, model: UNet, processes: Any) -> RunConfig:
+    """The settings with every default written out and everything decided, the same in all processes."""
+    from accelerate.utils import broadcast_object_list
+
+    choice: list[Any] = [config.precision, config.compile]
+    if processes.is_main_process:
+        if config.precision == "auto":
+            choice[0] = "no" if pick_autocast(processes.device) is None else "bf16"
+        if config.compile == "auto":
+            choice[1] = "yes" if processes.device.type == "cuda" and can_compile(processes.device) else "no"
+        elif config.compile == "yes" and not can_compile(processes.device):
+            raise ValueError("compile='yes' needs a compiler that PyTorch can use here; leave it out")
+    precision, compile = broadcast_object_list(choice)
+    follows = ("size", "in_channels", "out_channels", "num_classes")
+    unet = {key: value for key, value in model.config.items() if key not in follows}
+    sha = config.hash_of(pictures)
+    return replace(config, unet=unet, precision=precision, compile=compile, data_sha256=sha)
+
+
+def _engine(config: RunConfig, folder: Path, device: torch.device, log: bool, step: int) -> Accelerator:
+    from accelerate import Accelerator
+
+    accelerator = Accelerator(
+        cpu=device.type == "cpu",
+        mixed_precision=config.precision,
+        gradient_accumulation_steps=config.train.accumulate,
+        log_with="tensorboard" if log else None,
+        project_dir=folder if log else None,
+    )
+    if log:
+        accelerator.init_trackers("log", init_kwargs={"tensorboard": {"purge_step": step + 1}})
+    return accelerator
+
+
+class _Signals:
+    """Notes SIGINT and SIGTERM, so that a run can save before it ends; a second one has its usual effect."""
+
+    def __init__(self) -> None:
+        self.name: str | None = None
+        self._before: dict[int, Any] = {}
+
+    def came(self) -> bool:
+        """Whether to stop."""
+        return self.name is not None
+
+    def __enter__(self) -> _Signals:
+        if threading.current_thread() is threading.main_thread():  # Python allows it nowhere else
+            self._before = {number: signal.signal(number, self._note) for number in (signal.SIGINT, signal.SIGTERM)}
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _note(self, number: int, _: object) -> None:
+        self.name = signal.Signals(number).name
+        self.__exit__()
