@@ -236,20 +236,31 @@ def to_x0_eps(kind: str, schedule: Schedule, prediction: Tensor, x_t: Tensor, t:
     check_same(x_t, prediction, "x_t", "prediction")
     check_finite(prediction, "prediction")
     schedule.check_t(t, batch=len(x_t), device=x_t.device)
+    _check_target_at(kind, schedule, t)
     a, b = schedule.at(t, x_t)
+    return _x0_eps(kind, a, b, prediction, x_t)
+
+
+def _check_target_at(kind: str, schedule: Schedule, t: int | Tensor) -> None:
+    """Refuse the two places where a target leaves one half of the pair unknown."""
+    t = torch.as_tensor(t, device="cpu")
+    if kind == "eps" and (schedule.signal[t] == 0).any():
+        raise ValueError(
+            "a prediction of eps says nothing about the picture where signal = 0 (zero terminal SNR); "
+            "use a network that predicts 'x0', 'v' or 'velocity', or start below T"
+        )
+    if kind == "x0" and (t == 0).any():
+        raise ValueError("a prediction of x0 says nothing about the noise at t = 0, where there is none")
+
+
+def _x0_eps(kind: str, a: Tensor | float, b: Tensor | float, prediction: Tensor, x_t: Tensor) -> tuple[Tensor, Tensor]:
+    """`to_x0_eps` without the checks, for the sampling loop."""
     if kind == "eps":
-        if (schedule.signal[torch.as_tensor(t, device="cpu")] == 0).any():
-            raise ValueError(
-                "a prediction of eps says nothing about the picture where signal = 0 (zero terminal SNR); "
-                "use a network that predicts 'x0', 'v' or 'velocity', or start below T"
-            )
         return (x_t - b * prediction) / a, prediction
     if kind == "x0":
-        if (torch.as_tensor(t) == 0).any():
-            raise ValueError("a prediction of x0 says nothing about the noise at t = 0, where there is none")
         return prediction, (x_t - a * prediction) / b
     if kind == "v":
-        power = a.square() + b.square()
+        power = a * a + b * b
         return (a * x_t - b * prediction) / power, (b * x_t + a * prediction) / power
     return (x_t - b * prediction) / (a + b), (x_t + a * prediction) / (a + b)
 

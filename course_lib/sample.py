@@ -3,12 +3,14 @@
 eta = 1 visiting every timestep is DDPM (Ho et al. 2020); eta = 0 is DDIM (Song et al. 2021, arXiv:2010.02502);
 on the linear amount, eta = 0 is Euler's method on the flow. Any falling list of timesteps will do.
 
-order = 2 looks back at the step before: DPM-Solver++(2M) with eta = 0, its stochastic form with eta = 1 (Lu et al.
-2022, arXiv:2211.01095, algorithm 2 and appendix). It needs fewer steps for the same picture.
+order = 2 looks back at the step before: with eta = 0 it is DPM-Solver++(2M) (Lu et al. 2022, arXiv:2211.01095,
+algorithm 2), with eta = 1 its stochastic form. It needs fewer steps for the same picture.
 """
 
 from __future__ import annotations
 
+import math
+from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -16,9 +18,9 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from .forward import TARGETS, to_x0_eps
+from .forward import TARGETS, _check_target_at, _x0_eps
 from .schedule import Schedule
-from .validate import check_choice, check_number, check_pictures, check_same
+from .validate import check_choice, check_finite, check_index, check_number, check_pictures, check_same
 
 
 def reverse_step(
@@ -56,13 +58,67 @@ def reverse_step(
     for name, index in (("t", t), ("s", s)):
         check_number(name, index, 0, schedule.T, integer=True)
     check_number("eta", eta, 0, 1)
-    var = eta**2 * schedule.posterior_variance(s, t).item()
-    a_s, b_s = schedule.signal[s].item(), schedule.noise[s].item()
-    x_s = a_s * x0_hat + max(b_s**2 - var, 0.0) ** 0.5 * eps_hat
+    if not s < t:
+        raise ValueError(f"s must be earlier than t, got s = {s} and t = {t}")
+    return _reverse(_numbers(schedule, t), _numbers(schedule, s), x0_hat, eps_hat, eta, generator)
+
+
+def _numbers(schedule: Schedule, t: int) -> tuple[float, float]:
+    return schedule.signal[t].item(), schedule.noise[t].item()
+
+
+def _reverse(
+    at_t: tuple[float, float],
+    at_s: tuple[float, float],
+    x0: Tensor,
+    eps: Tensor,
+    eta: float,
+    generator: torch.Generator | None,
+) -> Tensor:
+    """`reverse_step` without the checks, with a and b as plain numbers."""
+    (a_t, b_t), (a_s, b_s) = at_t, at_s
+    var = (eta * b_s) ** 2 * (1 - (a_t * b_s / (a_s * b_t)) ** 2)
+    x_s = a_s * x0 + max(b_s**2 - var, 0.0) ** 0.5 * eps
     if var > 0:
         z = torch.randn(x_s.shape, dtype=x_s.dtype, device=x_s.device, generator=generator)
-        x_s = x_s + var**0.5 * z
+        x_s += var**0.5 * z
     return x_s
+
+
+def extrapolate(schedule: Schedule, x0_hat: Tensor, x0_before: Tensor, t: int, s: int, t_before: int) -> Tensor:
+    """What the network would see half way from t to s, by a straight line in λ = log(a/b) through the last two answers.
+
+    D = x0_hat + (x0_hat − x0_before) / (2r), r = (λ_t − λ_before) / (λ_s − λ_t) (DPM-Solver++, algorithm 2). In the
+    step to s = 0 there is no half way, since λ_0 is infinite: D = x0_hat, and the step is of first order.
+
+    Args:
+        schedule: the tables a and b.
+        x0_hat: the picture as the network sees it at t, (B, C, H, W).
+        x0_before: the picture as it saw it at t_before, shaped like x0_hat.
+        t: where we are, 1..T.
+        s: where to go, 0 <= s < t.
+        t_before: where the step before began, t < t_before <= T.
+
+    Returns:
+        D, shaped like x0_hat; it may leave [-1, 1] where x0_hat does not.
+
+    Raises:
+        TypeError, ValueError: pictures of different shapes, timesteps out of order or range.
+    """
+    check_same(x0_hat, x0_before, "x0_hat", "x0_before")
+    for name, index in (("s", s), ("t", t), ("t_before", t_before)):
+        check_number(name, index, 0, schedule.T, integer=True)
+    if not s < t < t_before:
+        raise ValueError(f"timesteps must fall: s < t < t_before, got s = {s}, t = {t} and t_before = {t_before}")
+    return x0_hat + _reach(*(_numbers(schedule, i) for i in (t_before, t, s))) * (x0_hat - x0_before)
+
+
+def _reach(before: tuple[float, float], now: tuple[float, float], after: tuple[float, float]) -> float:
+    """1/(2r): how far beyond the last answer the middle of the next step lies, in units of the step before."""
+    if after[1] == 0 or before[0] == 0:  # λ is infinite at the picture itself, and where no picture is left
+        return 0.0
+    clock = [math.log(a / b) for a, b in (before, now, after)]
+    return (clock[2] - clock[1]) / (clock[1] - clock[0]) / 2
 
 
 @dataclass(frozen=True)
@@ -101,6 +157,8 @@ def trajectory(
 ) -> Iterator[SampleStep]:
     """Walk from noise to pictures (DDPM, algorithm 2), yielding every step; nothing is computed ahead.
 
+    Values are looked at on the CPU alone, so that a GPU need not wait.
+
     Args:
         model: called as model(x_t, t, y), in eval mode and without gradients; its mode is given back each step.
         schedule: the tables a and b.
@@ -108,7 +166,7 @@ def trajectory(
         times: strictly falling timesteps, the first that of x_T, the last 0; see `schedule.sampling_times`. Every
             timestep from T where None.
         eta: 1 for DDPM, 0 for DDIM, or between.
-        order: 1, or 2 to correct each step by the one before it (see `extrapolate`).
+        order: 1, or 2 to reach beyond the last answer by what it changed since the one before (`extrapolate`).
         target: what the model predicts, one of `forward.TARGETS`.
         clip: keep x0_hat in [-1, 1] and let eps_hat follow, x_t = a x0_hat + b eps_hat.
         y: class labels, int64 (B,), or None.
@@ -118,8 +176,9 @@ def trajectory(
         A `SampleStep` after each step.
 
     Raises:
-        TypeError, ValueError: bad pictures or timesteps, an unknown target: raised here, before the first step.
-            What the model refuses, and a target that cannot be inverted at the first of the times: at that step.
+        TypeError, ValueError: bad pictures or timesteps, labels that are not one per picture, an unknown target, or
+            one that cannot be inverted at the first of the times: raised here, before the first step. What the
+            model refuses: at that step.
     """
     check_pictures(x_T, "x_T")
     check_choice("target", target, TARGETS)
@@ -130,6 +189,9 @@ def trajectory(
         check_number("times", t, 0, schedule.T, integer=True)
     if len(times) < 2 or times[-1] != 0 or any(t <= s for t, s in pairwise(times)):
         raise ValueError(f"times must fall strictly and end with 0, got {times[:3]} ... {times[-3:]}")
+    _check_target_at(target, schedule, times[0])
+    if y is not None:
+        check_index(y, "y", batch=len(x_T), device=x_T.device)
     return _walk(model, schedule, x_T, times, eta, order, target, clip, y, generator)
 
 
@@ -145,42 +207,21 @@ def _walk(
     y: Tensor | None,
     generator: torch.Generator | None,
 ) -> Iterator[SampleStep]:
+    numbers = [*zip(schedule.signal.tolist(), schedule.noise.tolist(), strict=True)]
     before: SampleStep | None = None
     for t, s in pairwise(times):
-        x0_hat, eps_hat = predict(model, schedule, x_t, t, target=target, clip=clip, y=y)
-        x0, eps = x0_hat, eps_hat
-        if order == 2 and before is not None:
-            x0 = extrapolate(schedule, x0_hat, before.x0_hat, t, s, before.t)
-            a, b = schedule.at(t, x_t)
-            eps = (x_t - a * x0) / b
-        x_s = reverse_step(schedule, x0, eps, t, s, eta, generator=generator)
+        a, b = numbers[t]
+        with torch.no_grad():
+            x0_hat, eps_hat = _see(model, a, b, x_t, t, target, clip, y)
+            x0, eps = x0_hat, eps_hat
+            if order == 2 and before is not None:
+                reach = _reach(numbers[before.t], numbers[t], numbers[s])
+                x0 = x0_hat + reach * (x0_hat - before.x0_hat)
+                eps = (x_t - a * x0) / b
+            x_s = _reverse(numbers[t], numbers[s], x0, eps, eta, generator)
         before = SampleStep(t, s, x_t, x0_hat, eps_hat, x_s)
         yield before
         x_t = x_s
-
-
-def extrapolate(schedule: Schedule, x0_hat: Tensor, x0_before: Tensor, t: int, s: int, t_before: int) -> Tensor:
-    """What the network would see half way from t to s, by a straight line in λ = log(a/b) through the last two answers.
-
-    D = x0_hat + (x0_hat − x0_before) / (2r), r = (λ_t − λ_before) / (λ_s − λ_t) (DPM-Solver++, algorithm 2). In the
-    step to s = 0 there is no half way, since λ_0 is infinite: D = x0_hat, and the step is of first order.
-
-    Args:
-        schedule: the tables a and b.
-        x0_hat: the picture as the network sees it at t, (B, C, H, W).
-        x0_before: the picture as it saw it at t_before, shaped like x0_hat.
-        t: where we are, 1..T.
-        s: where to go, 0 <= s < t.
-        t_before: where the step before began, t < t_before <= T.
-
-    Returns:
-        D, shaped like x0_hat; it may leave [-1, 1] where x0_hat does not.
-    """
-    if s == 0:
-        return x0_hat
-    clock = schedule.log_snr_half
-    weight = ((clock[s] - clock[t]) / (clock[t] - clock[t_before]) / 2).item()
-    return x0_hat + weight * (x0_hat - x0_before)
 
 
 @torch.no_grad()
@@ -207,17 +248,30 @@ def predict(
     Raises:
         TypeError, ValueError: bad pictures or timestep, an unknown target, what the model refuses.
     """
+    check_pictures(x_t, "x_t")
     check_choice("target", target, TARGETS)
     check_number("t", t, 1, schedule.T, integer=True)
+    _check_target_at(target, schedule, t)
+    return _see(model, *_numbers(schedule, t), x_t, t, target, clip, y)
+
+
+def _see(
+    model: nn.Module, a: float, b: float, x_t: Tensor, t: int, target: str, clip: bool, y: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    """`predict` without the checks of its input."""
     was_training = model.training
-    model.eval()
+    if was_training:
+        model.eval()
     try:
-        answer = model(x_t, torch.full((len(x_t),), t, device=x_t.device), y)
+        answer = model(x_t, torch.full((len(x_t),), t, device=x_t.device), y).to(x_t.dtype)
     finally:
-        model.train(was_training)
-    x0_hat, eps_hat = to_x0_eps(target, schedule, answer.to(x_t.dtype), x_t, t)
+        if was_training:
+            model.train()
+    check_same(x_t, answer, "x_t", "prediction")
+    if answer.device.type == "cpu" and not math.isfinite(answer.sum().item()):  # one sum is the quickest look
+        check_finite(answer, "prediction")
+    x0_hat, eps_hat = _x0_eps(target, a, b, answer, x_t)
     if clip:
-        a, b = schedule.at(t, x_t)
         x0_hat = x0_hat.clamp(-1, 1)
         eps_hat = (x_t - a * x0_hat) / b
     return x0_hat, eps_hat
@@ -235,17 +289,43 @@ def sample(
     clip: bool = True,
     y: Tensor | None = None,
     generator: torch.Generator | None = None,
+    batch_size: int | None = None,
 ) -> Tensor:
-    """The last picture of a `trajectory`.
+    """The last pictures of a `trajectory`.
 
-    Args, Raises: as `trajectory`.
+    Runs under inference mode, which saves a few percent for small batches; a trajectory does not, since its tensors
+    are handed out and could then never take part in training.
+
+    Args, Raises: as `trajectory`; also ValueError where a sample is not finite (a GPU is asked once, at the end).
+        model: as `trajectory`; on a GPU torch.compile(model) pays for many pictures.
+        batch_size: so many pictures at a time, for more than fit into memory; all at once where None. With eta = 0
+            it changes nothing but rounding; with eta > 0 the noise is drawn batch by batch, so the pictures change.
 
     Returns:
         Samples, shaped like x_T; in [-1, 1] where clip is on.
     """
-    steps = trajectory(
-        model, schedule, x_T, times=times, eta=eta, order=order, target=target, clip=clip, y=y, generator=generator
-    )
-    for step in steps:
-        x_s = step.x_s
-    return x_s
+    check_pictures(x_T, "x_T")
+    size = len(x_T) if batch_size is None else batch_size
+    check_number("batch_size", size, 1, integer=True)
+    if y is not None:
+        check_index(y, "y", batch=len(x_T), device=x_T.device)
+    done = []
+    for i in range(0, len(x_T), size):
+        steps = trajectory(
+            model,
+            schedule,
+            x_T[i : i + size],
+            times=times,
+            eta=eta,
+            order=order,
+            target=target,
+            clip=clip,
+            y=None if y is None else y[i : i + size],
+            generator=generator,
+        )
+        with torch.inference_mode():
+            (last,) = deque(steps, maxlen=1)
+        done.append(last.x_s)
+    samples = torch.cat(done)  # a tensor of its own, made outside inference mode
+    check_finite(samples, "the samples")
+    return samples

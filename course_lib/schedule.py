@@ -363,14 +363,15 @@ def zero_terminal_snr(schedule: Schedule) -> Schedule:
 SPACINGS = ("trailing", "leading", "linspace")
 
 
-def sampling_times(T: int, steps: int, spacing: str = "trailing") -> list[int]:
+def sampling_times(T: int, steps: int, spacing: str = "trailing", start: int | None = None) -> list[int]:
     """The timesteps that a sampler visits, from noise down to 0.
 
     Args:
         T: number of noising steps of the schedule.
-        steps: number of reverse steps, 1..T.
+        steps: number of reverse steps, 1..start.
         spacing: "trailing" starts at T (Lin et al. 2023, table 2), "leading" ends one step above 0 and may
             start far below T (DDIM's code), "linspace" includes both 1 and T.
+        start: begin here instead of T and space the steps as if this were T; see `start_time`.
 
     Returns:
         steps + 1 strictly falling ints; the last one is 0.
@@ -382,8 +383,13 @@ def sampling_times(T: int, steps: int, spacing: str = "trailing") -> list[int]:
     [1000, 750, 500, 250, 0]
     >>> sampling_times(1000, 4, "leading")
     [751, 501, 251, 1, 0]
+    >>> sampling_times(1000, 4, start=992)
+    [992, 744, 496, 248, 0]
     """
     check_number("T", T, 1, integer=True)
+    if start is not None:
+        check_number("start", start, 1, T, integer=True)
+        T = start
     check_number("steps", steps, 1, T, integer=True)
     check_choice("spacing", spacing, SPACINGS)
     if spacing == "trailing":
@@ -393,3 +399,30 @@ def sampling_times(T: int, steps: int, spacing: str = "trailing") -> list[int]:
     else:
         times = [round(1 + (T - 1) * i / max(steps - 1, 1)) for i in reversed(range(steps))]
     return [*times, 0]
+
+
+def start_time(schedule: Schedule, target: str = "eps", largest: float = 80.0) -> int:
+    """Where sampling without clipping should begin: T, but for a network that predicts eps the last t with b/a <= 80.
+
+    Such a network's x0_hat is (x_t − b eps_hat)/a, so b/a multiplies its errors: on the cosine schedule by 20,000 at
+    T = 1000, by 71 at t = 991. 80 is the largest noise of EDM (Karras et al. 2022, arXiv:2206.00364, table 1). Other
+    targets give x0_hat without dividing by a, and clipping x0_hat to [-1, 1] bounds the damage: both can begin at T.
+
+    Args:
+        schedule: the tables a and b.
+        target: what the network predicts.
+        largest: bound of b/a, > 0.
+
+    Returns:
+        A timestep in 1..T, for `sampling_times(..., start=...)`; 1 where the bound is passed at once.
+
+    Raises:
+        TypeError, ValueError: `largest` is not a positive number.
+
+    >>> start_time(make_schedule("cosine")), start_time(make_schedule("cosine"), "v")
+    (991, 1000)
+    """
+    check_number("largest", largest, 0)
+    if target != "eps":
+        return schedule.T
+    return max(1, int((schedule.noise <= largest * schedule.signal).nonzero()[-1]))
