@@ -10,8 +10,10 @@ A picture flows through the files in this order, and an import only ever points 
     unet        the ladder of U-Nets
     data        Fashion-MNIST, or your own folder of pictures
     objective   the loss
+    optim       Muon: more learned in fewer updates
     train       one loop, a generator
     checkpoint  weights with their config beside them
+    runs        a training kept in a folder, which can go on
     sample      one loop, a generator
     interop     to diffusers and back
     metrics     how good the pictures are

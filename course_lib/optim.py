@@ -1,0 +1,105 @@
+"""Muon: an optimizer for the weights of convolutions and dense layers, which learns as much in fewer updates.
+
+PyTorch has one too (`torch.optim.Muon`). It takes matrices alone, so no convolutions, and works in bfloat16, in which
+CPUs without special instructions for it multiply more than ten times slower.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from .validate import check_number
+
+#: a, b, c of the polynomial a x + b x³ + c x⁵, applied five times (Jordan et al. 2024).
+COEFFICIENTS = (3.4445, -4.7750, 2.0315)
+
+
+def orthogonalize(matrices: Tensor) -> Tensor:
+    """Bring all singular values of each matrix near 1 and keep its directions: U S Vᵀ to about U Vᵀ.
+
+    Newton-Schulz: five times X ← a X + b (X Xᵀ) X + c (X Xᵀ)² X, which takes each singular value x to
+    a x + b x³ + c x⁵ (Jordan et al. 2024, "Muon: an optimizer for hidden layers"). Values end within about
+    0.7 .. 1.2, which is near enough; those below a thousandth of the largest do not get there.
+
+    Args:
+        matrices: floats, (N, rows, columns).
+
+    Returns:
+        The same shape and dtype.
+
+    Raises:
+        ValueError: not three dimensions.
+    """
+    if matrices.ndim != 3:
+        raise ValueError(f"matrices must have shape (N, rows, columns), got {tuple(matrices.shape)}")
+    tall = matrices.shape[1] > matrices.shape[2]
+    x = matrices.mT if tall else matrices
+    x = x / x.norm(dim=(1, 2), keepdim=True).clamp(min=1e-7)
+    a, b, c = COEFFICIENTS
+    for _ in range(5):
+        square = x @ x.mT
+        x = torch.baddbmm(x, torch.baddbmm(square, square, square, beta=b, alpha=c), x, beta=a)
+    return x.mT if tall else x
+
+
+class Muon(torch.optim.Optimizer):
+    """Momentum whose every update is orthogonalized, so that no direction of a weight matrix is left behind.
+
+    M ← β M + (1 − β) G; W ← W − lr · 0.2 √max(rows, columns) · orthogonalize((1 − β) G + β M). The factor makes the
+    update about as large as AdamW's, so that one learning rate serves both (Liu et al. 2025, arXiv:2502.16982). The
+    weight of a convolution, (out, in, k, k), counts as a matrix (out, in·k·k).
+
+    Args:
+        params: weights with two dimensions or more; see `is_matrix`.
+        lr: learning rate, > 0.
+        momentum: β, in [0, 1).
+
+    Raises:
+        TypeError, ValueError: a number out of range, or a parameter that is no matrix.
+    """
+
+    def __init__(self, params: Iterable[nn.Parameter], lr: float = 1e-3, momentum: float = 0.95) -> None:
+        check_number("lr", lr, 1e-12)
+        check_number("momentum", momentum, 0, 1 - 1e-12)
+        super().__init__(params, {"lr": lr, "momentum": momentum})
+        for group in self.param_groups:
+            for p in group["params"]:
+                if p.ndim < 2:
+                    raise ValueError(f"params must have two dimensions or more, got {tuple(p.shape)}; see is_matrix")
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:  # type: ignore[override]
+        """One update of all weights that have a gradient."""
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        for group in self.param_groups:
+            weights = [p for p in group["params"] if p.grad is not None]
+            if not weights:
+                continue
+            for p in weights:
+                if not self.state[p]:
+                    self.state[p]["momentum_buffer"] = torch.zeros_like(p)
+            gradients = [p.grad for p in weights]
+            buffers = [self.state[p]["momentum_buffer"] for p in weights]
+            torch._foreach_lerp_(buffers, gradients, 1 - group["momentum"])
+            directions = torch._foreach_lerp(gradients, buffers, group["momentum"])
+            same_shape = defaultdict(list)  # one batched product for all weights of a shape
+            for p, direction in zip(weights, directions, strict=True):
+                same_shape[p.flatten(1).shape].append((p, direction))
+            for shape, pairs in same_shape.items():
+                updates = orthogonalize(torch.stack([direction.flatten(1) for _, direction in pairs]))
+                for (p, _), update in zip(pairs, updates, strict=True):
+                    p.add_(update.view(p.shape), alpha=-group["lr"] * 0.2 * max(shape) ** 0.5)
+        return loss
+
+
+def is_matrix(parameter: nn.Parameter) -> bool:
+    """Whether Muon suits a weight: a matrix or a convolution with at least 16 rows and columns."""
+    return parameter.ndim >= 2 and min(parameter.flatten(1).shape) >= 16

@@ -1,0 +1,118 @@
+"""Muon: its orthogonalization against the singular value decomposition, its updates against PyTorch's own."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from course_lib.optim import Muon, is_matrix, orthogonalize
+from course_lib.unet import UNet
+
+
+@pytest.mark.parametrize("shape", [(2, 32, 288), (3, 64, 64), (1, 128, 32)])
+def test_singular_values_come_near_one_and_directions_stay(shape: tuple[int, int, int]) -> None:
+    matrices = torch.randn(shape, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    u, _, v = torch.linalg.svd(matrices, full_matrices=False)
+    inside = u.mT @ orthogonalize(matrices) @ v.mT  # diagonal where the directions are kept
+    diagonal = inside.diagonal(dim1=1, dim2=2)
+    assert (inside - torch.diag_embed(diagonal)).abs().max() < 1e-10
+    # A square random matrix has singular values near 0, which five rounds cannot lift all the way.
+    large = torch.linalg.svdvals(matrices) > 0.05 * torch.linalg.matrix_norm(matrices, ord=2)[:, None]
+    assert diagonal[large].min() > 0.6 and diagonal.max() < 1.3
+
+
+def test_scale_of_the_gradient_does_not_matter() -> None:
+    matrices = torch.randn((1, 16, 40), generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(orthogonalize(1e-3 * matrices), orthogonalize(matrices), rtol=1e-4, atol=1e-5)
+
+
+def test_no_gradient_gives_no_update_and_not_nan() -> None:
+    assert torch.equal(orthogonalize(torch.zeros(1, 16, 40)), torch.zeros(1, 16, 40))
+
+
+@pytest.mark.parametrize("shape", [(32, 64), (64, 32)])
+def test_updates_are_those_of_pytorch(shape: tuple[int, int]) -> None:
+    """torch.optim.Muon works in bfloat16, which keeps three digits: hence the tolerance of 3 % of an update."""
+    theirs_class = getattr(torch.optim, "Muon", None)
+    if theirs_class is None:
+        pytest.skip("this version of PyTorch has no Muon")
+    generator = torch.Generator().manual_seed(0)
+    mine, theirs = (nn.Parameter(torch.zeros(shape)) for _ in range(2))
+    ours = Muon([mine], lr=0.1, momentum=0.9)
+    reference = theirs_class([theirs], lr=0.1, momentum=0.9, weight_decay=0.0, adjust_lr_fn="match_rms_adamw")
+    for _ in range(4):
+        mine.grad = torch.randn(shape, generator=generator)
+        theirs.grad = mine.grad.clone()
+        ours.step()
+        reference.step()
+        difference = torch.linalg.vector_norm(mine - theirs) / torch.linalg.vector_norm(theirs)
+        assert difference < 0.03
+
+
+def test_a_convolution_counts_as_a_matrix_in_any_memory_format() -> None:
+    generator = torch.Generator().manual_seed(0)
+    gradient = torch.randn((16, 8, 3, 3), generator=generator)
+    plain, last, flat = (
+        nn.Parameter(torch.zeros(16, 8, 3, 3)),
+        nn.Parameter(torch.zeros(16, 8, 3, 3).to(memory_format=torch.channels_last)),
+        nn.Parameter(torch.zeros(16, 72)),
+    )
+    for p in (plain, last, flat):
+        p.grad = gradient.reshape(p.shape).to(memory_format=torch.preserve_format)
+        Muon([p], lr=0.1).step()
+    torch.testing.assert_close(last, plain)
+    torch.testing.assert_close(flat.view_as(plain), plain)
+    assert plain.abs().max() > 0
+
+
+def test_the_update_is_about_as_large_as_one_of_adamw() -> None:
+    """Root mean square near 0.2 lr, as AdamW's updates have (Liu et al. 2025, section 2.2): 0.2 times 0.7 to 1.2."""
+    p = nn.Parameter(torch.zeros(64, 576))
+    p.grad = torch.randn(p.shape, generator=torch.Generator().manual_seed(0))
+    Muon([p], lr=1.0).step()
+    assert 0.2 * 0.7 < p.square().mean().sqrt().item() < 0.2 * 1.2
+
+
+def test_a_parameter_without_a_gradient_is_left_alone() -> None:
+    used, unused = nn.Parameter(torch.ones(16, 16)), nn.Parameter(torch.ones(16, 16))
+    used.grad = torch.ones(16, 16)
+    Muon([used, unused], lr=0.1).step()
+    assert torch.equal(unused, torch.ones(16, 16)) and not torch.equal(used, torch.ones(16, 16))
+
+
+def test_closure_gives_the_loss() -> None:
+    p = nn.Parameter(torch.ones(16, 16))
+
+    def closure() -> torch.Tensor:
+        loss = p.square().sum()
+        loss.backward()
+        return loss
+
+    assert Muon([p], lr=0.1).step(closure).item() == 256
+
+
+def test_which_weights_of_the_unet_are_matrices() -> None:
+    model = UNet()
+    names = {name for name, p in model.named_parameters() if is_matrix(p)}
+    assert "down.0.res.conv1.weight" in names
+    assert "out.2.weight" not in names  # 4 rows
+    assert not any(name.endswith("bias") or "norm" in name for name in names)
+    share = sum(p.numel() for p in model.parameters() if is_matrix(p)) / sum(p.numel() for p in model.parameters())
+    assert share > 0.98
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [({"lr": 0.0}, "lr"), ({"momentum": 1.0}, "momentum"), ({"lr": "fast"}, "lr")],
+)
+def test_bad_numbers_are_refused(arguments: dict, expected: str) -> None:
+    with pytest.raises((TypeError, ValueError), match=expected):
+        Muon([nn.Parameter(torch.ones(16, 16))], **arguments)
+
+
+def test_a_vector_is_refused() -> None:
+    with pytest.raises(ValueError, match="two dimensions"):
+        Muon([nn.Parameter(torch.ones(16))])
+    with pytest.raises(ValueError, match="rows, columns"):
+        orthogonalize(torch.ones(3, 4))
