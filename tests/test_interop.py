@@ -1,0 +1,227 @@
+"""To diffusers and back: whole trajectories, tables, networks, and the shipped weights sampled by both."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import pytest
+import torch
+from conftest import every_schedule
+from test_blocks import randomize
+from torch import Tensor, nn
+
+from course_lib.checkpoint import load_shipped
+from course_lib.interop import ModelFromDiffusers, ModelToDiffusers, from_diffusers, to_diffusers
+from course_lib.sample import sample
+from course_lib.schedule import Schedule, linear_amount, make_schedule, sampling_times, zero_terminal_snr
+from course_lib.unet import UNet
+
+diffusers = pytest.importorskip("diffusers", reason="diffusers is an extra of the tests")
+
+SAMPLERS = [(1.0, 1), (0.5, 1), (0.0, 1), (0.0, 2), (1.0, 2)]
+
+
+class Tame(nn.Module):
+    """Small, smooth, and never the same answer at two timesteps."""
+
+    def forward(self, x_t: Tensor, t: Tensor, y: Tensor | None = None) -> Tensor:
+        return torch.tanh(0.7 * x_t.roll(1, 3) + torch.sin(t.to(x_t.dtype) / 50).view(-1, 1, 1, 1))
+
+
+def gen(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def randn(*shape: int, seed: int = 0) -> Tensor:
+    return torch.randn(shape, generator=gen(seed))
+
+
+@torch.no_grad()
+def their_sample(scheduler: Any, unet: Any, x: Tensor, steps: int, eta: float, seed: int) -> Tensor:
+    """A loop as in diffusers' own guides; only DDIMScheduler asks for more."""
+    scheduler.set_timesteps(steps)
+    draw = gen(seed)
+    extra = dict(eta=eta, use_clipped_model_output=True) if isinstance(scheduler, diffusers.DDIMScheduler) else {}
+    for timestep in scheduler.timesteps:
+        x = scheduler.step(unet(x, timestep).sample, timestep, x, generator=draw, **extra).prev_sample
+    return x
+
+
+@pytest.mark.parametrize(("eta", "order"), SAMPLERS)
+@pytest.mark.parametrize("target", ["eps", "x0", "v"])
+@pytest.mark.parametrize("name", ["linear", "quadratic", "cosine"])
+def test_the_scheduler_walks_as_we_do(name: str, target: str, eta: float, order: int) -> None:
+    """Its tables are float32, so that the last digits differ; 1e-5 is the promise, and the other order differs by more.
+
+    (1 − ᾱ_1 is off by 6e-4 of itself there, but weighs little: the last step of 50 begins at t = 20.)
+    """
+    schedule, x_T = make_schedule(name, 1000), randn(2, 1, 8, 8)
+    theirs = to_diffusers(schedule, target=target, eta=eta, order=order)
+    x = their_sample(theirs, ModelToDiffusers(Tame()), x_T, 50, eta, seed=1)
+    times = sampling_times(1000, 50)
+    assert [int(t) + 1 for t in theirs.timesteps] == times[:-1]
+    ours = sample(Tame(), schedule, x_T, times=times, eta=eta, order=order, target=target, generator=gen(1))
+    torch.testing.assert_close(x, ours, rtol=0, atol=1e-5)
+    other = sample(Tame(), schedule, x_T, times=times, eta=eta, order=3 - order, target=target, generator=gen(1))
+    assert (x - other).abs().max() > 1e-4
+
+
+@pytest.mark.parametrize(("eta", "order"), SAMPLERS)
+def test_unclipped(eta: float, order: int) -> None:
+    schedule, x_T = make_schedule("linear", 1000), randn(2, 1, 8, 8)
+    theirs = to_diffusers(schedule, target="v", eta=eta, order=order, clip=False)
+    x = their_sample(theirs, ModelToDiffusers(Tame()), x_T, 50, eta, seed=1)
+    options = dict(times=sampling_times(1000, 50), eta=eta, order=order, target="v")
+    ours = sample(Tame(), schedule, x_T, clip=False, generator=gen(1), **options)  # type: ignore[arg-type]
+    torch.testing.assert_close(x, ours, rtol=0, atol=1e-5)
+    assert ours.abs().max() > 1
+
+
+@pytest.mark.parametrize(("eta", "order"), SAMPLERS)
+@pytest.mark.parametrize("target", ["x0", "v"])
+def test_zero_terminal_snr(target: str, eta: float, order: int) -> None:
+    """Its DPM-Solver begins at a = 2⁻¹² instead of 0: with v that is as much of x_T in the first x0_hat."""
+    schedule, x_T = zero_terminal_snr(make_schedule("linear", 1000)), randn(2, 1, 8, 8)
+    theirs = to_diffusers(schedule, target=target, eta=eta, order=order)
+    x = their_sample(theirs, ModelToDiffusers(Tame()), x_T, 50, eta, seed=1)
+    options = dict(times=sampling_times(1000, 50), eta=eta, order=order, target=target)
+    ours = sample(Tame(), schedule, x_T, generator=gen(1), **options)  # type: ignore[arg-type]
+    solver = isinstance(theirs, diffusers.DPMSolverMultistepScheduler)
+    torch.testing.assert_close(x, ours, rtol=0, atol=2e-3 if solver else 1e-5)
+
+
+def test_the_classes_that_come_back() -> None:
+    schedule = make_schedule("cosine", 10)
+    names = [type(to_diffusers(schedule, eta=eta, order=order)).__name__ for eta, order in SAMPLERS]
+    solver = "DPMSolverMultistepScheduler"
+    assert names == ["DDPMScheduler", "DDIMScheduler", solver, solver, solver]
+
+
+@pytest.mark.parametrize(("eta", "order"), SAMPLERS)
+def test_a_schedule_comes_back_even_from_a_file(eta: float, order: int, tmp_path: Any) -> None:
+    for name, schedule in every_schedule(100).items():
+        if name == "linear amount":
+            continue
+        scheduler = to_diffusers(schedule, target="v", eta=eta, order=order)
+        scheduler.save_pretrained(tmp_path / name)
+        for one in (scheduler, type(scheduler).from_pretrained(tmp_path / name)):
+            back = from_diffusers(one)
+            torch.testing.assert_close(back.signal, schedule.signal, rtol=1e-9, atol=1e-12)
+            torch.testing.assert_close(back.noise, schedule.noise, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs"), [("linear", "linear"), ("quadratic", "scaled_linear"), ("cosine", "squaredcos_cap_v2")]
+)
+def test_a_schedule_from_a_name_of_theirs(ours: str, theirs: str) -> None:
+    """Their betas are float32: 6e-8 of each, of which a thousand add up in ᾱ."""
+    for make in (diffusers.DDPMScheduler, diffusers.DDIMScheduler, diffusers.PNDMScheduler):
+        back = from_diffusers(make(num_train_timesteps=1000, beta_schedule=theirs))
+        expected = make_schedule(ours, 1000)
+        assert back.T == 1000 and back.name == theirs
+        torch.testing.assert_close(back.signal, expected.signal, rtol=1e-4, atol=1e-6)
+        torch.testing.assert_close(back.noise, expected.noise, rtol=1e-3, atol=1e-6)
+    mended = from_diffusers(diffusers.DDIMScheduler(rescale_betas_zero_snr=True))
+    assert mended.signal[-1] == 0
+    torch.testing.assert_close(
+        mended.signal, zero_terminal_snr(make_schedule("linear", 1000)).signal, rtol=1e-4, atol=1e-5
+    )
+
+
+# Networks
+
+
+def test_our_network_in_their_loop_is_asked_at_our_timestep_and_with_labels() -> None:
+    model = randomize(UNet(8, channels=(8,), attention=(), num_classes=3)).eval()
+    theirs, x, y = ModelToDiffusers(model), randn(2, 1, 8, 8), torch.tensor([2, 0])
+    with torch.no_grad():
+        expected = model(x, torch.tensor([7, 7]), y)
+        for timestep in (6, torch.tensor(6), torch.tensor([6]), torch.tensor([6, 6])):
+            assert torch.equal(theirs(x, timestep, y).sample, expected)
+        assert torch.equal(theirs(x, 6, class_labels=y, return_dict=False)[0], expected)
+        mixed = theirs(x, torch.tensor([6, 0]), y).sample
+        torch.testing.assert_close(mixed, model(x, torch.tensor([7, 1]), y))
+    assert theirs.dtype == torch.float32 and theirs.device == torch.device("cpu")
+
+
+def test_our_network_in_their_pipeline() -> None:
+    """DDPMPipeline draws its own x_T, so the same generator gives the same pictures in our sampler."""
+    model = randomize(UNet(8, channels=(8,), attention=())).eval()
+    schedule = make_schedule("cosine", 100)
+    pipeline = diffusers.DDPMPipeline(ModelToDiffusers(model), to_diffusers(schedule))
+    pipeline.set_progress_bar_config(disable=True)
+    theirs = pipeline(batch_size=2, num_inference_steps=10, generator=gen(5), output_type="np").images
+    draw = gen(5)
+    x_T = torch.randn(2, 1, 8, 8, generator=draw)
+    ours = sample(model, schedule, x_T, times=sampling_times(100, 10), generator=draw)
+    torch.testing.assert_close(
+        torch.from_numpy(theirs).permute(0, 3, 1, 2), (ours / 2 + 0.5).clamp(0, 1), rtol=0, atol=1e-5
+    )
+
+
+def test_their_network_in_our_sampler() -> None:
+    torch.manual_seed(0)
+    unet = diffusers.UNet2DModel(
+        sample_size=8,
+        in_channels=1,
+        out_channels=1,
+        block_out_channels=(8, 8),
+        norm_num_groups=4,
+        down_block_types=("DownBlock2D", "DownBlock2D"),
+        up_block_types=("UpBlock2D", "UpBlock2D"),
+        num_class_embeds=3,
+    ).eval()
+    schedule, x_T, y = make_schedule("linear", 1000), randn(2, 1, 8, 8), torch.tensor([1, 2])
+    ours = sample(ModelFromDiffusers(unet), schedule, x_T, times=sampling_times(1000, 10), y=y, generator=gen(1))
+    theirs = their_sample(
+        to_diffusers(schedule), lambda x, timestep: unet(x, timestep, class_labels=y), x_T, 10, 1.0, seed=1
+    )
+    torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-5)
+    there_and_back = ModelFromDiffusers(ModelToDiffusers(Tame()))
+    assert torch.equal(there_and_back(x_T, torch.tensor([3, 9])), Tame()(x_T, torch.tensor([3, 9])))
+
+
+@pytest.mark.parametrize(("eta", "order"), [(1.0, 1), (0.0, 2)])
+def test_the_shipped_weights_give_the_same_pictures_in_both(eta: float, order: int) -> None:
+    """A gray level of 255 is 8e-3 wide: the pictures are the same to 1/40 of it."""
+    made = load_shipped()
+    size = made.model.config["size"]
+    x_T = randn(4, made.model.config["in_channels"], size, size)
+    scheduler = to_diffusers(made.schedule, target=made.target, eta=eta, order=order)
+    theirs = their_sample(scheduler, ModelToDiffusers(made.model), x_T, 20, eta, seed=3)
+    times = sampling_times(made.schedule.T, 20)
+    ours = sample(
+        made.model, made.schedule, x_T, times=times, eta=eta, order=order, target=made.target, generator=gen(3)
+    )
+    assert ours.std() > 0.4
+    torch.testing.assert_close(theirs, ours, rtol=0, atol=2e-4)
+
+
+# What cannot pass
+
+
+@pytest.mark.parametrize(
+    ("schedule", "options", "message"),
+    [
+        (linear_amount(10), {}, r"signal² \+ noise² = 1 .* does not hold for 'linear amount'; use a schedule made"),
+        (make_schedule("cosine", 10), dict(target="velocity"), "target='velocity' is unknown; choose one of 'eps'"),
+        (make_schedule("cosine", 10), dict(eta=1.5), "eta must lie in"),
+        (make_schedule("cosine", 10), dict(order=3), "order=3 is unknown; choose one of 1, 2"),
+        (make_schedule("cosine", 10), dict(order=2, eta=0.5), "second-order sampler for eta = 0 and eta = 1 alone"),
+    ],
+)
+def test_what_diffusers_cannot_express_is_refused(schedule: Schedule, options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        to_diffusers(schedule, **options)
+
+
+def test_a_scheduler_without_betas_is_refused() -> None:
+    with pytest.raises(ValueError, match="FlowMatchEulerDiscreteScheduler has none"):
+        from_diffusers(diffusers.FlowMatchEulerDiscreteScheduler())
+
+
+def test_without_diffusers_the_message_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "diffusers", None)
+    with pytest.raises(ImportError, match="pip install diffusers"):
+        to_diffusers(make_schedule("cosine", 10))
