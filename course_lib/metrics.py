@@ -185,10 +185,10 @@ def frechet_interval(
     """Bootstrap interval for the Fréchet distance of this many samples from these real pictures.
 
     Samples are drawn again with replacement (Efron & Tibshirani 1993, chapter 13). Repeats make the distance larger
-    on average, so only the deviations d* − mean(d*) of the resamples are used, turned about the distance found:
-    from d − upper quantile to d − lower quantile. It is where the distance would lie on average over many sets of
-    samples of this size, which is what the floor is compared with; close to the floor, and where N is no more than
-    a few times D, the interval is up to twice as wide as it need be.
+    on average, so only the deviations of the resamples from their own mean are used, turned about the distance
+    found; on the scale of √d², whose spread changes little with the distance. The interval is for where d² lies on
+    average over many sets of samples of this size, which is what the floor is compared with. Where N is no more than
+    a few times D it is wider than it need be.
 
     Args:
         features, real_features: as `frechet_distance`.
@@ -208,11 +208,11 @@ def frechet_interval(
     n = len(features)
     drawn = (torch.randint(n, (n,), generator=generator) for _ in range(resamples))
     means, covs = (torch.stack(m) for m in zip(*(_moments(features[index]) for index in drawn), strict=True))
-    real = _moments(real_features)
-    distances = _frechet(means, covs, *real)
-    low, high = torch.quantile(distances - distances.mean(), torch.tensor([(1 - level) / 2, (1 + level) / 2]).double())
-    value = _frechet(*_moments(features), *real)
-    return max((value - high).item(), 0.0), max((value - low).item(), 0.0)
+    distances = _frechet(means, covs, *_moments(real_features))
+    roots, root = distances.sqrt(), frechet_distance(features, real_features) ** 0.5
+    ends = torch.tensor([(1 - level) / 2, (1 + level) / 2], dtype=torch.float64)
+    low, high = (roots - roots.mean()).quantile(ends).tolist()
+    return max(root - high, 0.0) ** 2, (root - low) ** 2
 
 
 def _moments(features: Tensor) -> tuple[Tensor, Tensor]:
