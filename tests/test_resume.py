@@ -19,7 +19,7 @@ from PIL import Image
 from course_lib.checkpoint import load_tensors
 from course_lib.runs import checkpoints
 
-STEPS = 160
+STEPS = 66
 KILLS = 20
 
 
@@ -54,7 +54,7 @@ def child(arguments: list[str], output: Path) -> None:
 def processes() -> Iterator[multiprocessing.context.ForkServerContext]:
     """Starts processes quickly: they are forked from one that has imported PyTorch, and done nothing else."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["course_lib.__main__", "accelerate", "numpy", "PIL.Image"])
+    context.set_forkserver_preload(["course_lib.__main__", "accelerate", "numpy", "PIL.Image", "torch._dynamo"])
     yield context
 
 
@@ -84,6 +84,7 @@ def wait(condition: object, process: multiprocessing.process.BaseProcess, output
         time.sleep(0.0005)
 
 
+@pytest.mark.slow
 def test_killed_twenty_times_a_run_ends_as_one_that_was_not(
     folder: Path, tmp_path: Path, processes: multiprocessing.context.ForkServerContext
 ) -> None:
