@@ -100,6 +100,34 @@ class Muon(torch.optim.Optimizer):
         return loss
 
 
+def make_optimizers(model: nn.Module, lr: float) -> list[torch.optim.Optimizer]:
+    """What trains a network here: Muon for its matrices, AdamW without weight decay for all else.
+
+    Args:
+        model: the network, on the device where it will be trained.
+        lr: learning rate of both, > 0.
+
+    Returns:
+        One optimizer or two, without those that would have nothing to do.
+
+    Raises:
+        TypeError, ValueError: lr out of range, or a model without parameters.
+    """
+    check_number("lr", lr, 1e-12)
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    if not parameters:
+        raise ValueError("model must have parameters that require a gradient, got none")
+    matrices = [p for p in parameters if is_matrix(p)]
+    others = [p for p in parameters if not is_matrix(p)]
+    fused = parameters[0].device.type != "mps"
+    made: list[torch.optim.Optimizer] = []
+    if matrices:
+        made.append(Muon(matrices, lr))
+    if others:
+        made.append(torch.optim.AdamW(others, lr, betas=(0.9, 0.99), weight_decay=0.0, fused=fused))
+    return made
+
+
 def is_matrix(parameter: nn.Parameter) -> bool:
     """Whether Muon suits a weight: a matrix or a convolution with at least 16 rows and columns."""
     return parameter.ndim >= 2 and min(parameter.flatten(1).shape) >= 16

@@ -26,6 +26,7 @@ from torch import Tensor, nn
 from .data import Pictures, check_training_pictures
 from .forward import TARGETS
 from .objective import denoising_loss
+from .optim import make_optimizers
 from .schedule import Schedule
 from .validate import check_choice, check_number
 
@@ -44,7 +45,7 @@ class TrainConfig:
         minutes: wall-clock time, > 0, or None. The learning rate falls so that it ends on time on any machine.
         batch_size: pictures per update, >= 1, over all processes and parts together.
         accumulate: parts in which a process works through its share of a batch, >= 1: more take less memory.
-        lr: highest learning rate of AdamW, > 0.
+        lr: highest learning rate of Muon and AdamW, > 0.
         warmup: updates over which the learning rate rises from 0, >= 0.
         grad_clip: longest gradient allowed (norm over all parameters), > 0.
         target: what the network predicts, one of `forward.TARGETS`.
@@ -296,11 +297,11 @@ def train(
             )
     engine = accelerator or _Plain(device, autocast, config.accumulate)
     config.share(engine.num_processes)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=config.lr, weight_decay=0.0, fused=device.type != "mps")
+    optimizers = make_optimizers(model, config.lr)
     start = start or TrainState()
     if start.moments:
-        _set_moments(model, optimizer, start.moments)
-    return _updates(model, optimizer, schedule, pictures.to(device), config, with_labels, ema, engine, start, stop)
+        _set_moments(model, optimizers, start.moments)
+    return _updates(model, optimizers, schedule, pictures.to(device), config, with_labels, ema, engine, start, stop)
 
 
 class _Plain:
@@ -311,8 +312,8 @@ class _Plain:
     def __init__(self, device: torch.device, autocast: torch.dtype | None, parts: int) -> None:
         self.device, self.dtype, self.parts = device, autocast, parts
 
-    def prepare(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> tuple[nn.Module, torch.optim.Optimizer]:
-        return model, optimizer
+    def prepare(self, *objects: Any) -> tuple[Any, ...]:
+        return objects
 
     def accumulate(self, model: nn.Module) -> AbstractContextManager[None]:
         return nullcontext()
@@ -329,7 +330,7 @@ class _Plain:
 
 def _updates(
     model: nn.Module,
-    optimizer: torch.optim.Optimizer,
+    optimizers: list[torch.optim.Optimizer],
     schedule: Schedule,
     pictures: Pictures,
     config: TrainConfig,
@@ -339,7 +340,7 @@ def _updates(
     start: TrainState,
     stop: Callable[[], bool] | None,
 ) -> Iterator[Update]:
-    net, optimizer = engine.prepare(model, optimizer)
+    net, *prepared = engine.prepare(model, *optimizers)
     draws, check = Draws(pictures, schedule, config), _FiniteCheck(pictures.images.device)
     share, clock = config.share(engine.num_processes), _Clock(start.seconds, engine.num_processes > 1)
     step, stopping, progress = start.step, False, _progress(config, start.step, start.seconds)
@@ -347,8 +348,9 @@ def _updates(
         step += 1
         index, t, eps = draws(step)
         lr = config.learning_rate(step, progress)
-        for group in optimizer.param_groups:
-            group["lr"] = lr
+        for optimizer in optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = lr
 
         was_training = model.training
         net.train()
@@ -367,15 +369,16 @@ def _updates(
         loss = torch.stack(losses).mean()
         grad_norm = engine.clip_grad_norm_(model.parameters(), config.grad_clip).detach()
         check(step, grad_norm, loss)
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
+        for optimizer in prepared:
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
         if ema is not None:
             ema.update(model)
         net.train(was_training)
 
         seconds, stopping = clock.read(stop is not None and stop())
         progress = _progress(config, step, seconds)
-        yield Update(step, loss, grad_norm, lr, progress, seconds, partial(_state, model, optimizer, step, seconds))
+        yield Update(step, loss, grad_norm, lr, progress, seconds, partial(_state, model, optimizers, step, seconds))
 
 
 def _progress(config: TrainConfig, step: int, seconds: float) -> float:
@@ -428,26 +431,27 @@ class _FiniteCheck:
             )
 
 
-def _state(model: nn.Module, optimizer: torch.optim.Optimizer, step: int, seconds: float) -> TrainState:
+def _state(model: nn.Module, optimizers: list[torch.optim.Optimizer], step: int, seconds: float) -> TrainState:
     moments = {
         f"{name}.{kind}": value
         for name, parameter in model.named_parameters()
-        for kind, value in optimizer.state[parameter].items()
+        for optimizer in optimizers
+        for kind, value in optimizer.state.get(parameter, {}).items()
     }
     return TrainState(step, seconds, moments)
 
 
-def _set_moments(model: nn.Module, optimizer: torch.optim.Optimizer, moments: Mapping[str, Tensor]) -> None:
-    """Give the optimizer the tensors of an earlier one, laid out in memory as the parameters are."""
-    state: dict[int, dict[str, Tensor]] = {}
-    parameters = {name: (number, value) for number, (name, value) in enumerate(model.named_parameters())}
+def _set_moments(model: nn.Module, optimizers: list[torch.optim.Optimizer], moments: Mapping[str, Tensor]) -> None:
+    """Give the optimizers the tensors of earlier ones, laid out in memory as the parameters are."""
+    parameters = dict(model.named_parameters())
+    owner = {p: optimizer for optimizer in optimizers for group in optimizer.param_groups for p in group["params"]}
     for key, value in moments.items():
         name, _, kind = key.rpartition(".")
-        number, parameter = parameters.get(name, (-1, None))
+        parameter = parameters.get(name)
         if parameter is None or value.shape not in (parameter.shape, torch.Size()):
             raise ValueError(f"start.moments[{key!r}] {tuple(value.shape)} belongs to no parameter of this model")
         laid_out = value.clone() if value.shape != parameter.shape else torch.empty_like(parameter).copy_(value)
-        state.setdefault(number, {})[kind] = laid_out.detach()
-    if len(state) != len(parameters):
-        raise ValueError(f"start.moments has {len(state)} parameters, the model {len(parameters)}")
-    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+        owner[parameter].state[parameter][kind] = laid_out.detach()
+    missing = [name for name, parameter in parameters.items() if not owner[parameter].state.get(parameter)]
+    if missing:
+        raise ValueError(f"start.moments has nothing for {len(missing)} parameters of this model, such as {missing[0]}")

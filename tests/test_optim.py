@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from course_lib.optim import Muon, is_matrix, orthogonalize
+from course_lib.optim import Muon, is_matrix, make_optimizers, orthogonalize
 from course_lib.unet import UNet
 
 
@@ -116,3 +116,16 @@ def test_a_vector_is_refused() -> None:
         Muon([nn.Parameter(torch.ones(16))])
     with pytest.raises(ValueError, match="rows, columns"):
         orthogonalize(torch.ones(3, 4))
+
+
+def test_a_network_gets_muon_for_its_matrices_and_adamw_for_the_rest() -> None:
+    model = UNet()
+    muon, adamw = make_optimizers(model, 1e-3)
+    assert isinstance(muon, Muon) and isinstance(adamw, torch.optim.AdamW)
+    owned = [p for optimizer in (muon, adamw) for group in optimizer.param_groups for p in group["params"]]
+    assert len(owned) == len({id(p) for p in owned}) == len(list(model.parameters()))
+    assert all(is_matrix(p) for p in muon.param_groups[0]["params"])
+    assert [type(optimizer) for optimizer in make_optimizers(nn.Linear(16, 16, bias=False), 1e-3)] == [Muon]
+    assert [type(optimizer) for optimizer in make_optimizers(nn.Linear(4, 4), 1e-3)] == [torch.optim.AdamW]
+    with pytest.raises(ValueError, match="got none"):
+        make_optimizers(nn.ReLU(), 1e-3)

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from course_lib import train as train_module
 from course_lib.data import Pictures, load_fashion_mnist, to_float
 from course_lib.objective import denoising_loss
+from course_lib.optim import is_matrix, orthogonalize
 from course_lib.schedule import Schedule, from_betas, make_schedule
 from course_lib.train import EMA, Draws, TrainConfig, TrainState, Update, train
 from course_lib.unet import UNet
@@ -39,16 +40,17 @@ class Tiny(nn.Module):
         super().__init__()
         self.config = dict(in_channels=1, num_classes=num_classes)
         generator = torch.Generator().manual_seed(0)
-        self.conv = nn.Conv2d(1, 4, 3, padding=1)
-        self.out = nn.Conv2d(4, 1, 1)
+        self.conv = nn.Conv2d(1, 16, 3, padding=1)
+        self.mix = nn.Conv2d(16, 16, 1)  # the one matrix
+        self.out = nn.Conv2d(16, 1, 1)
         with torch.no_grad():
             for parameter in self.parameters():
-                parameter.copy_(torch.randn(parameter.shape, generator=generator))
+                parameter.copy_(torch.randn(parameter.shape, generator=generator) / 2)
         self.asked: list[tuple[Tensor, Tensor, Tensor | None, bool]] = []
 
     def forward(self, x_t: Tensor, t: Tensor, y: Tensor | None = None) -> Tensor:
         self.asked.append((x_t.detach(), t, y, self.training))
-        return self.out(torch.tanh(self.conv(x_t) + t.view(-1, 1, 1, 1) / 10))
+        return self.out(torch.tanh(self.mix(torch.tanh(self.conv(x_t) + t.view(-1, 1, 1, 1) / 10))))
 
 
 def weights(model: nn.Module) -> list[Tensor]:
@@ -64,7 +66,8 @@ def same(a: list[Tensor], b: list[Tensor]) -> bool:
 
 @pytest.mark.parametrize("target", ["eps", "v"])
 def test_training_is_the_loop_that_the_docstring_promises(target: str) -> None:
-    """Twelve updates by hand: batch, t, eps, mean square error, clipped gradient, Adam with its bias correction.
+    """Twelve updates by hand: batch, t, eps, mean square error, clipped gradient, Muon for the matrix and Adam
+    with its bias correction for the rest.
 
     The gradient is clipped to a length that some updates exceed and others do not.
     """
@@ -90,9 +93,14 @@ def test_training_is_the_loop_that_the_docstring_promises(target: str) -> None:
         lr = 0.02 * min(1, step / 4) * (0.01 + 0.99 * (1 + math.cos(math.pi * (step - 1) / 12)) / 2)
         with torch.no_grad():
             for p, g, m, v in zip(parameters, gradients, first, second, strict=True):
+                if p is ours.mix.weight:
+                    m.mul_(0.95).add_(0.05 * shrink * g)
+                    direction = (0.05 * shrink * g + 0.95 * m).view(1, 16, 16)
+                    p.sub_(lr * 0.2 * 16**0.5 * orthogonalize(direction).view(p.shape))
+                    continue
                 m.mul_(0.9).add_(0.1 * shrink * g)
-                v.mul_(0.999).add_(0.001 * (shrink * g) ** 2)
-                p.sub_(lr * (m / (1 - 0.9**step)) / ((v / (1 - 0.999**step)).sqrt() + 1e-8))
+                v.mul_(0.99).add_(0.01 * (shrink * g) ** 2)
+                p.sub_(lr * (m / (1 - 0.9**step)) / ((v / (1 - 0.99**step)).sqrt() + 1e-8))
         assert update.step == step
         assert update.loss.item() == pytest.approx(loss.item(), rel=1e-4)
         assert update.grad_norm.item() == pytest.approx(length, rel=1e-3)
@@ -257,7 +265,9 @@ def test_a_training_goes_on_as_if_never_interrupted() -> None:
     state = TrainState(state.step, state.seconds, {k: v.contiguous().clone() for k, v in state.moments.items()})
     assert state.step == 7 and state.seconds == update.seconds
     kinds = {key.rpartition(".")[2] for key in state.moments}
-    assert kinds == {"exp_avg", "exp_avg_sq", "step"} and len(state.moments) == 3 * len(weights(model))
+    matrices = sum(is_matrix(parameter) for parameter in model.parameters())
+    assert kinds == {"exp_avg", "exp_avg_sq", "step", "momentum_buffer"} and matrices > 0
+    assert len(state.moments) == matrices + 3 * (len(weights(model)) - matrices)
 
     again, renewed = fresh()
     again.load_state_dict(model.state_dict())
@@ -284,7 +294,7 @@ def test_a_state_of_another_model_is_refused() -> None:
     with pytest.raises(ValueError, match=r"start.moments\['conv.weight.step'\] .* belongs to no parameter"):
         train(wide, SCHEDULE, some_pictures(), config, start=state)
     few = {key: value for key, value in state.moments.items() if key.startswith("conv")}
-    with pytest.raises(ValueError, match=r"start.moments has 2 parameters, the model 4"):
+    with pytest.raises(ValueError, match=r"start.moments has nothing for 4 parameters of this model, such as mix.weight"):
         train(Tiny(), SCHEDULE, some_pictures(), config, start=replace(state, moments=few))
     turned = {key: value.repeat(2, *[1] * (value.ndim - 1)) if value.ndim else value for key, value in few.items()}
     with pytest.raises(ValueError, match="belongs to no parameter of this model"):
