@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import argparse
+import math
 import sys
 from pathlib import Path
 
 import torch
+from tqdm import tqdm
 
 from . import __version__
 from .checkpoint import SHIPPED, load_checkpoint
 from .forward import TARGETS
-from .runs import RunConfig, SaveEvery, read_config, run
+from .runs import RunConfig, SaveEvery, checkpoints, read_config, run
 from .runtime import make_generator, pick_device
-from .sample import sample
+from .sample import trajectory
 from .schedule import SCHEDULES, sampling_times
 from .shapes import format_trace, trace
 from .train import TrainConfig
+from .validate import check_finite, check_number
+
+#: What `sample` writes.
+PIECES = ("grid", "pictures", "gif")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -60,14 +66,25 @@ def main(arguments: list[str] | None = None) -> int:
     one.add_argument("--log", action="store_true", help="write curves for TensorBoard into the folder")
     one.set_defaults(run=_train)
 
-    one = commands.add_parser("sample", help="draw pictures from a checkpoint into one PNG")
-    one.add_argument("--checkpoint", type=Path, default=SHIPPED, help="a .safetensors file; the shipped one by default")
+    one = commands.add_parser(
+        "sample",
+        help="draw pictures from a checkpoint",
+        description="Draw pictures from a checkpoint: a grid, single PNGs, and a GIF of the way there.",
+    )
+    one.add_argument(
+        "--checkpoint", type=Path, default=SHIPPED, help="a .safetensors file or a run's folder; the shipped weights"
+    )
     one.add_argument("--count", type=int, default=64, help="number of pictures")
-    one.add_argument("--steps", type=int, default=100, help="reverse steps")
+    one.add_argument("--steps", type=int, help="reverse steps; 100 by default, or all where there are fewer")
     one.add_argument("--eta", type=float, default=1.0, help="1 for DDPM, 0 for DDIM")
+    one.add_argument("--order", type=int, default=1, choices=(1, 2), help="2 needs fewer steps: DPM-Solver++(2M)")
+    one.add_argument("--label", type=int, nargs="+", help="classes to draw, in turn; by default a row of each")
+    one.add_argument("--batch-size", type=int, default=256, help="pictures at a time")
+    one.add_argument("--only", nargs="+", choices=PIECES, default=PIECES, help="write these alone")
     one.add_argument("--seed", type=int, default=0)
+    one.add_argument("--compile", action="store_true", help="torch.compile; on an NVIDIA GPU it pays for many pictures")
     one.add_argument("--device", help="cuda, mps or cpu; the best there is by default")
-    one.add_argument("--out", type=Path, default=Path("samples.png"))
+    one.add_argument("--out", type=Path, default=Path("samples"), help="folder to write into")
     one.set_defaults(run=_sample)
 
     one = commands.add_parser("trace", help="list every layer of a checkpoint's model")
@@ -97,26 +114,79 @@ def _train(options: argparse.Namespace) -> int:
 
 
 def _sample(options: argparse.Namespace) -> None:
-    from .viz import to_png  # imported here: training needs no matplotlib
+    from .viz import encode, grid, to_gif, to_png  # imported here: training needs no matplotlib
 
+    if options.out.suffix.lower() in (".png", ".gif"):
+        raise ValueError(f"out must be a folder, got {options.out}; the grid will be {options.out.stem}/grid.png")
+    check_number("count", options.count, 1, integer=True)
+    check_number("batch-size", options.batch_size, 1, integer=True)
     device = pick_device(options.device)
-    checkpoint = load_checkpoint(options.checkpoint, device)
-    built = checkpoint.model.config
     generator = make_generator(options.seed, device)
-    shape = (options.count, built["in_channels"], built["size"], built["size"])
-    x_T = torch.randn(shape, generator=generator, device=device)
-    times = sampling_times(checkpoint.schedule.T, options.steps)
-    pictures = sample(
-        checkpoint.model,
-        checkpoint.schedule,
-        x_T,
-        times=times,
-        eta=options.eta,
-        target=checkpoint.target,
-        generator=generator,
+    made = load_checkpoint(_newest(options.checkpoint), device)
+    steps = min(100, made.schedule.T) if options.steps is None else options.steps
+    times = sampling_times(made.schedule.T, steps)
+    labels, columns = _labels(options.label, options.count, made.model.config.get("num_classes"))
+    built = made.model.config
+    x_T = torch.randn(
+        options.count, built["in_channels"], built["size"], built["size"], generator=generator, device=device
     )
-    options.out.write_bytes(to_png(pictures.cpu()))
-    print(f"{options.count} pictures in {options.out}")
+    model = torch.compile(made.model) if options.compile else made.model
+    shown = {times[round(i * (steps - 1) / 31)] for i in range(32)}  # in the GIF, with the first few pictures
+    few = min(16, options.batch_size)
+    frames, done = [], []
+
+    def side_by_side(x_t: torch.Tensor, x0_hat: torch.Tensor) -> torch.Tensor:
+        """Noisy pictures, a gap, and what the network sees in them."""
+        left, right = (grid(x[:few], columns=4) for x in (x_t, x0_hat))
+        return torch.cat([left, torch.full_like(left[:, :6], 205), right], 1)
+
+    parts = x_T.split(options.batch_size)
+    with tqdm(total=len(parts) * steps, unit="step", disable=None) as bar:
+        for i, part in enumerate(parts):
+            y = None if labels is None else labels.split(options.batch_size)[i].to(device)
+            settings = dict(times=times, eta=options.eta, order=options.order, target=made.target, y=y)
+            for step in trajectory(model, made.schedule, part, generator=generator, **settings):  # type: ignore[arg-type]
+                bar.update()
+                if i == 0 and "gif" in options.only and step.t in shown:
+                    frames.append(side_by_side(step.x_t, step.x0_hat))
+            done.append(step.x_s)
+    pictures = torch.cat(done).cpu()
+    check_finite(pictures, "the samples")
+    options.out.mkdir(parents=True, exist_ok=True)
+    if "grid" in options.only:
+        (options.out / "grid.png").write_bytes(to_png(pictures, columns))
+    if "pictures" in options.only:
+        for i in range(options.count):
+            (options.out / f"{i:04d}.png").write_bytes(encode(grid(pictures[i : i + 1], pad=0)))
+    if "gif" in options.only:
+        frames.append(side_by_side(pictures, pictures))
+        (options.out / "trajectory.gif").write_bytes(to_gif(frames))
+    print(f"{options.count} pictures in {options.out}: {', '.join(sorted(options.only))}")
+
+
+def _newest(path: Path) -> Path:
+    """A checkpoint's file, or the newest in the folder of a run."""
+    if not path.is_dir():
+        return path
+    found = [folder / "model.safetensors" for folder in (path, *checkpoints(path))]  # the first is there at the end
+    found = [file for file in found if file.is_file()]
+    if not found:
+        raise FileNotFoundError(f"there is no model.safetensors in {path}, nor a checkpoint of a run")
+    return found[0]
+
+
+def _labels(asked: list[int] | None, count: int, classes: int | None) -> tuple[torch.Tensor | None, int | None]:
+    """Labels for so many pictures, and the columns of their grid."""
+    if classes is None:
+        if asked is not None:
+            raise ValueError("label needs a model that was trained with --classes; this one knows none")
+        return None, None
+    for label in asked or ():
+        check_number("label", label, 0, classes - 1, integer=True)
+    if asked is not None:
+        return torch.tensor(asked).repeat(math.ceil(count / len(asked)))[:count], None
+    columns = math.ceil(count / classes)
+    return torch.arange(count) // columns, columns
 
 
 def _trace(options: argparse.Namespace) -> None:

@@ -76,6 +76,7 @@ __all__ = [
     "show_rows",
     "smoothed",
     "style",
+    "to_gif",
     "to_png",
 ]
 
@@ -129,6 +130,48 @@ def to_png(x: Tensor, columns: int | None = None, scale: int = 3, pad: int = 1, 
         TypeError, ValueError: as `grid`.
     """
     return encode(grid(x, columns, pad, span), scale)
+
+
+def to_gif(frames: Sequence[Tensor], scale: int = 3, seconds: float = 4, hold: float = 2) -> bytes:
+    """Frames one after the other as a GIF that loops: a trajectory dissolving into its samples.
+
+    32 levels of gray, or 64 colors fitted to the last frame, keep it small.
+
+    Args:
+        frames: at least one, each uint8 (H, W) or (H, W, 3) on the CPU, such as `grid` makes; all of one shape.
+        scale: each pixel becomes a square of this side.
+        seconds: for all frames but the last.
+        hold: seconds for the last.
+
+    Raises:
+        TypeError, ValueError: no frames, frames that are not uint8 or differ in shape, or a scale below 1.
+    """
+    if not frames:
+        raise ValueError("frames must hold at least one picture, got none")
+    for pixels in frames:
+        if not isinstance(pixels, Tensor) or pixels.dtype != torch.uint8:
+            got = pixels.dtype if isinstance(pixels, Tensor) else type(pixels).__name__
+            raise TypeError(f"frames must hold uint8 tensors, got {got}; make them with course_lib.viz.grid")
+        if pixels.shape != frames[0].shape or pixels.ndim not in (2, 3):
+            raise ValueError(
+                f"frames must all have one shape, (H, W) or (H, W, 3), got {tuple(frames[0].shape)} and "
+                f"{tuple(pixels.shape)}"
+            )
+    check_number("scale", scale, 1, integer=True)
+    images = [Image.fromarray(pixels.numpy()) for pixels in frames]
+    palette = images[-1].quantize(64, method=Image.Quantize.FASTOCTREE) if images[-1].mode == "RGB" else None
+    small = [
+        image.quantize(palette=palette, dither=Image.Dither.NONE)
+        if palette
+        else image.point([g // 8 * 255 // 31 for g in range(256)])
+        for image in images
+    ]
+    large = [image.resize((image.width * scale, image.height * scale), Image.Resampling.NEAREST) for image in small]
+    each = max(20, round(1000 * seconds / max(len(large) - 1, 1)))  # browsers slow down what is faster than 20 ms
+    durations = [each] * (len(large) - 1) + [round(1000 * hold)]
+    buffer = io.BytesIO()
+    large[0].save(buffer, "GIF", save_all=True, append_images=large[1:], duration=durations, loop=0)
+    return buffer.getvalue()
 
 
 def _mosaic(

@@ -1,0 +1,203 @@
+"""The command line's `sample`: what it writes, for gray and color, with and without classes, and what it refuses."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from test_blocks import randomize
+
+from course_lib.__main__ import main
+from course_lib.checkpoint import save_checkpoint
+from course_lib.sample import sample
+from course_lib.schedule import make_schedule, sampling_times
+from course_lib.unet import UNet
+from course_lib.viz import grid, to_gif
+
+SCHEDULE = make_schedule("cosine", 50)
+
+
+def small(**options: Any) -> UNet:
+    return randomize(UNet(8, channels=(8,), attention=(), **options)).eval()  # type: ignore[return-value]
+
+
+@pytest.fixture
+def gray(tmp_path: Path) -> str:
+    return str(save_checkpoint(tmp_path / "gray.safetensors", small(), SCHEDULE, target="v"))
+
+
+def pixels(path: Path) -> torch.Tensor:
+    with Image.open(path) as image:
+        return torch.from_numpy(np.array(image))
+
+
+def test_it_writes_a_grid_single_pictures_and_the_way_there(gray: str, tmp_path: Path) -> None:
+    out = tmp_path / "deep" / "samples"
+    assert main(["sample", "--checkpoint", gray, "--count", "5", "--steps", "6", "--seed", "3", "--out", str(out)]) == 0
+    assert sorted(path.name for path in out.iterdir()) == [
+        *(f"000{i}.png" for i in range(5)),
+        "grid.png",
+        "trajectory.gif",
+    ]
+
+    draw = torch.Generator().manual_seed(3)
+    x_T = torch.randn(5, 1, 8, 8, generator=draw)
+    expected = sample(small(), SCHEDULE, x_T, times=sampling_times(50, 6), target="v", generator=draw)
+    for i in range(5):
+        assert torch.equal(pixels(out / f"000{i}.png"), grid(expected[i : i + 1], pad=0))
+    together = grid(expected).repeat_interleave(3, 0).repeat_interleave(3, 1)
+    assert torch.equal(pixels(out / "grid.png"), together)
+
+    with Image.open(out / "trajectory.gif") as gif:
+        assert gif.n_frames == 7 and gif.info["loop"] == 0  # type: ignore[attr-defined]
+        times, first = [], np.array(gif.convert("L"))
+        for i in range(7):
+            gif.seek(i)
+            times.append(gif.info["duration"])
+        last = np.array(gif.convert("L"))
+    assert times[-1] == 2000 and len(set(times[:-1])) == 1 and times[0] < 1000
+    width = last.shape[1]
+    left, right = last[:, : width // 2 - 9], last[:, width // 2 + 9 :]
+    assert np.array_equal(left, right) and not np.array_equal(first[:, : width // 2 - 9], left)
+    samples = grid(expected, 4).repeat_interleave(3, 0).repeat_interleave(3, 1).numpy()
+    assert left.shape == samples.shape and np.abs(left.astype(int) - samples).max() <= 8
+
+
+def test_color_other_samplers_and_batches(tmp_path: Path) -> None:
+    model = small(in_channels=3)
+    path = save_checkpoint(tmp_path / "color.safetensors", model, SCHEDULE, target="x0")
+    command = ["sample", "--checkpoint", str(path), "--count", "5", "--steps", "6", "--eta", "0", "--order", "2"]
+    x_T = torch.randn(5, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    expected = sample(model, SCHEDULE, x_T, times=sampling_times(50, 6), eta=0, order=2, target="x0")
+    for size in ("2", "100"):
+        out = tmp_path / size
+        assert main([*command, "--batch-size", size, "--out", str(out)]) == 0
+        for i in range(5):
+            got = pixels(out / f"000{i}.png").int()
+            assert got.shape == (8, 8, 3) and (got - grid(expected[i : i + 1], pad=0).int()).abs().max() <= 1
+        with Image.open(out / "trajectory.gif") as gif:
+            rows = 1 if size == "2" else 2  # a film shows the first batch
+            assert gif.convert("RGB").size == (3 * (2 * (4 * 9 + 1) + 6), 3 * (rows * 9 + 1))
+
+
+def test_only_some_pieces_and_long_walks_make_short_films(gray: str, tmp_path: Path) -> None:
+    for only in ("grid", "pictures", "gif"):
+        out = tmp_path / only
+        command = ["sample", "--checkpoint", gray, "--count", "2", "--steps", "50", "--only", only, "--out", str(out)]
+        assert main(command) == 0
+        names = {"grid": ["grid.png"], "pictures": ["0000.png", "0001.png"], "gif": ["trajectory.gif"]}[only]
+        assert sorted(path.name for path in out.iterdir()) == names
+    with Image.open(tmp_path / "gif" / "trajectory.gif") as gif:
+        assert gif.n_frames == 33  # type: ignore[attr-defined]
+
+
+def test_classes(tmp_path: Path) -> None:
+    """A row of each class, or those that were asked for in turn."""
+    model = small(num_classes=3)
+    path = save_checkpoint(tmp_path / "classes.safetensors", model, SCHEDULE, target="v")
+    x_T = torch.randn(6, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    cases: list[tuple[list[str], list[int], int | None]] = [
+        ([], [0, 0, 1, 1, 2, 2], 2),
+        (["--label", "2"], [2] * 6, None),
+        (["--label", "0", "2"], [0, 2] * 3, None),
+    ]
+    for asked, labels, columns in cases:
+        out = tmp_path / "-".join([*asked, "out"])
+        command = ["sample", "--checkpoint", str(path), "--count", "6", "--steps", "5", "--eta", "0", *asked]
+        assert main([*command, "--only", "grid", "--out", str(out)]) == 0
+        y, times = torch.tensor(labels), sampling_times(50, 5)
+        expected = sample(model, SCHEDULE, x_T, times=times, eta=0, target="v", y=y)
+        together = grid(expected, columns).repeat_interleave(3, 0).repeat_interleave(3, 1)
+        assert torch.equal(pixels(out / "grid.png"), together)
+
+
+def test_the_folder_of_a_run_stands_for_its_newest_weights(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = tmp_path / "run"
+    command = ["sample", "--checkpoint", str(folder), "--count", "1", "--steps", "2", "--only", "grid"]
+    folder.mkdir()
+    assert main([*command, "--out", str(tmp_path / "none")]) == 2
+    assert f"there is no model.safetensors in {folder}" in capsys.readouterr().err
+    seen = []
+    for name, seed in (("step-00000900", 1), ("step-00001000", 2), (".", 3)):
+        torch.manual_seed(seed)
+        model = UNet(8, channels=(8,), attention=())
+        with torch.no_grad():
+            for parameter in model.parameters():
+                parameter.add_(torch.randn_like(parameter) / 10)
+        save_checkpoint(folder / name / "model.safetensors", model, SCHEDULE, target="v")
+        assert main([*command, "--out", str(tmp_path / str(seed))]) == 0
+        draw = torch.Generator().manual_seed(0)
+        x_T = torch.randn(1, 1, 8, 8, generator=draw)
+        expected = grid(sample(model.eval(), SCHEDULE, x_T, times=[50, 25, 0], target="v", generator=draw))
+        seen.append(pixels(tmp_path / str(seed) / "grid.png"))
+        assert torch.equal(seen[-1][::3, ::3], expected)
+    assert not torch.equal(seen[0], seen[1]) and not torch.equal(seen[1], seen[2])
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        (["--checkpoint", "none.safetensors"], "there is no none.safetensors"),
+        (["--steps", "0"], "steps must lie in"),
+        (["--steps", "51"], r"steps must lie in [1, 50], got 51"),
+        (["--count", "0"], "count must lie in"),
+        (["--batch-size", "0"], "batch-size must lie in"),
+        (["--eta", "2"], "eta must lie in [0, 1]"),
+        (["--seed", "-1"], "seed must lie in"),
+        (["--label", "1"], "label needs a model that was trained with --classes"),
+        (["--device", "tpu"], "'tpu' is unknown"),
+        (["--out", "samples.png"], "out must be a folder, got samples.png; the grid will be samples/grid.png"),
+    ],
+)
+def test_bad_input_is_one_sentence(
+    options: list[str],
+    sentence: str,
+    gray: str,
+    tmp_path_factory: pytest.TempPathFactory,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path_factory.mktemp("empty"))
+    assert main(["sample", "--checkpoint", gray, "--steps", "5", *options]) == 2
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert error.startswith("python -m course_lib: ") and sentence in error
+    assert not list(Path().iterdir())
+
+
+def test_a_label_that_the_model_does_not_know(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = save_checkpoint(tmp_path / "classes.safetensors", small(num_classes=3), SCHEDULE)
+    assert main(["sample", "--checkpoint", str(path), "--label", "3", "--out", str(tmp_path / "out")]) == 2
+    assert "label must lie in [0, 2], got 3" in capsys.readouterr().err
+
+
+# The GIF itself
+
+
+def test_a_gif_in_color_keeps_its_colors() -> None:
+    ramp = torch.linspace(0, 255, 16).to(torch.uint8)
+    last = torch.stack([ramp.expand(16, 16), ramp.expand(16, 16).T, torch.full((16, 16), 128, dtype=torch.uint8)], 2)
+    with Image.open(io.BytesIO(to_gif([torch.zeros_like(last), last], scale=2))) as gif:
+        gif.seek(1)
+        got = np.array(gif.convert("RGB"))
+    assert got.shape == (32, 32, 3)
+    assert np.abs(got[::2, ::2].astype(int) - last.numpy()).mean() < 16
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "message"),
+    [
+        (lambda: to_gif([]), ValueError, "at least one picture"),
+        (lambda: to_gif([torch.zeros(2, 2)]), TypeError, "frames must hold uint8 tensors, got torch.float32"),
+        (lambda: to_gif([torch.zeros(2, 2).byte(), torch.zeros(2, 3).byte()]), ValueError, "one shape"),
+        (lambda: to_gif([torch.zeros(2, 2).byte()], scale=0), ValueError, "scale must lie in"),
+    ],
+)
+def test_bad_frames(call: Callable[[], bytes], error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        call()
