@@ -194,8 +194,10 @@ def _trace(options: argparse.Namespace) -> None:
     built = checkpoint.model.config
     size = options.size or built.get("size", RunConfig.size)
     x = torch.zeros(1, built["in_channels" if "in_channels" in built else "channels"], size, size)
-    labels = [torch.zeros(1, dtype=torch.int64)] if built.get("num_classes") else []
-    print(format_trace(trace(checkpoint.model, x, torch.ones(1, dtype=torch.int64), *labels)))
+    t, y = torch.ones(1, dtype=torch.int64), torch.zeros(1, dtype=torch.int64)
+    told = [t] if "num_classes" in built or built.get("time_plane") else []
+    told += [y] if built.get("num_classes") else []
+    print(format_trace(trace(checkpoint.model, x, *told)))
 
 
 if __name__ == "__main__":

@@ -3,15 +3,31 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from accelerate.state import AcceleratorState
 from PIL import Image
 
 from course_lib.__main__ import main
-from course_lib.checkpoint import load_checkpoint
+from course_lib.checkpoint import load_checkpoint, save_checkpoint
+from course_lib.runs import RunConfig, SaveEvery
+from course_lib.schedule import make_schedule
 from course_lib.shapes import count_parameters
+from course_lib.train import TrainConfig
+from course_lib.unet import AnyUNet, BottleneckUNet, ClassicUNet, DoubleConvUNet, UNet
+
+
+@pytest.fixture(autouse=True)
+def fresh_engine() -> Iterator[None]:
+    """Accelerate keeps what its first user in a process asked for."""
+    AcceleratorState._reset_state(True)
+    yield
+    AcceleratorState._reset_state(True)
 
 
 @pytest.fixture
@@ -26,22 +42,23 @@ def folder(tmp_path: Path) -> Path:
 
 
 def test_train_then_sample_then_trace(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    out = tmp_path / "mine" / "model.safetensors"
+    run, out = tmp_path / "mine", tmp_path / "mine" / "model.safetensors"
     command = ["train", "--data", str(folder), "--color", "--size", "8", "--channels", "8", "16", "--steps", "60"]
-    assert main([*command, "--batch-size", "4", "--schedule", "linear", "--device", "cpu", "--out", str(out)]) == 0
+    assert main([*command, "--batch-size", "4", "--schedule", "linear", "--device", "cpu", "--out", str(run)]) == 0
     assert f"saved {out}" in capsys.readouterr().out
     checkpoint = load_checkpoint(out)
     assert checkpoint.model.config["in_channels"] == 3 and checkpoint.schedule.name == "linear"
     assert checkpoint.details["steps"] == 60 and "6 pictures of 8×8 pixels" in checkpoint.details["data"]["source"]
     assert 0 < checkpoint.details["loss"] < 1.5 and checkpoint.details["loss"] != 1
 
-    picture = tmp_path / "samples.png"
-    assert main(["sample", "--checkpoint", str(out), "--count", "3", "--steps", "4", "--out", str(picture)]) == 0
-    first = picture.read_bytes()
+    pictures = tmp_path / "samples"
+    command = ["sample", "--checkpoint", str(out), "--count", "3", "--steps", "4", "--out", str(pictures)]
+    assert main(command) == 0
+    first = (pictures / "grid.png").read_bytes()
     with Image.open(io.BytesIO(first)) as image:
         assert image.format == "PNG" and image.mode == "RGB"
-    assert main(["sample", "--checkpoint", str(out), "--count", "3", "--steps", "4", "--out", str(picture)]) == 0
-    assert picture.read_bytes() == first  # same seed, same pictures
+    assert main(command) == 0
+    assert (pictures / "grid.png").read_bytes() == first  # same seed, same pictures
 
     capsys.readouterr()
     assert main(["trace", "--checkpoint", str(out)]) == 0
@@ -51,10 +68,12 @@ def test_train_then_sample_then_trace(folder: Path, tmp_path: Path, capsys: pyte
 @pytest.mark.parametrize(
     ("command", "sentence"),
     [
-        (["train", "--steps", "1", "--out", "x.pt"], "path must end in .safetensors"),
-        (["train", "--out", "x.safetensors"], "give steps, minutes or both"),
-        (["train", "--steps", "1", "--size", "30", "--out", "x.safetensors"], "the nearest good sizes are 28 and 32"),
-        (["train", "--steps", "1", "--data", "nowhere", "--out", "x.safetensors"], "there is no folder nowhere"),
+        (["train", "--steps", "1", "--out", "x.safetensors"], "out must be a folder, got x.safetensors"),
+        (["train", "--out", "x"], "give steps, minutes or both"),
+        (["train", "--out", "x", "--resume"], "give steps, minutes or both"),
+        (["train", "--steps", "1", "--size", "30", "--out", "x"], "the nearest good sizes are 28 and 32"),
+        (["train", "--steps", "1", "--data", "nowhere", "--out", "x"], "nowhere"),
+        (["train", "--config", "nowhere.json", "--out", "x"], "No such file or directory: 'nowhere.json'"),
         (["sample", "--checkpoint", "none.safetensors"], "there is no none.safetensors"),
         (["sample", "--steps", "0"], "steps must lie in"),
     ],
@@ -71,3 +90,66 @@ def test_bad_input_is_one_sentence(
     error = capsys.readouterr().err
     assert sentence in error and "Traceback" not in error
     assert not list(tmp_path.iterdir())
+
+
+def test_options_of_train_reach_the_run(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every option by its name, none by default: a resumed run must know what was given."""
+    calls: list[tuple[Any, ...]] = []
+
+    def run(folder: Path, config: RunConfig, **how: Any) -> bool:
+        calls.append((folder, config, how))
+        return False
+
+    monkeypatch.setattr("course_lib.__main__.run", run)
+    monkeypatch.setattr("sys.argv", ["-m", "train", "--some", "line"])
+    monkeypatch.chdir(folder.parent)
+    line = (
+        "train --data pictures --size 16 --color --full --classes --minutes 2 --steps 9 --schedule linear --target v "
+        "--channels 16 32 --blocks 2 --patch 1 --attention 0 1 --batch-size 12 --accumulate 3 --lr 0.5 --warmup 7 "
+        "--ema 0.5 --seed 4 --precision bf16 --compile no --resume --device cpu --save-every 3m --log --out there"
+    )
+    assert main(line.split()) == 130  # stopped, as by Ctrl-C
+    train = TrainConfig(9, 2.0, batch_size=12, accumulate=3, lr=0.5, warmup=7, target="v", seed=4)
+    config = RunConfig(train, str(folder), 16, True, True, True, {}, "linear", ema=0.5, precision="bf16", compile="no")
+    unet = dict(channels=[16, 32], blocks=2, patch=1, attention=[0, 1])
+    how = dict(resume=True, device="cpu", save_every=SaveEvery(3.0), log=True)
+    command = "python -m course_lib train --some line"
+    assert calls.pop() == (Path("there"), replace(config, unet=unet), {**how, "command": command})
+    main(["train", "--steps", "1", "--out", "there"])
+    assert calls.pop() == (Path("there"), RunConfig(TrainConfig(steps=1)), {"command": command})
+
+
+def test_resume_needs_no_settings_and_checks_those_that_are_given(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = str(tmp_path / "a")
+    command = (
+        f"train --data {folder} --size 8 --channels 8 16 --steps 3 --batch-size 4 --device cpu --out {out}".split()
+    )
+    assert main(command) == 0
+    assert main(command) == 2 and "go on with --resume" in capsys.readouterr().err
+    for more in ([*command, "--resume"], ["train", "--resume", "--device", "cpu", "--out", out]):
+        assert main(more) == 0
+    monkeypatch.chdir(folder.parent)
+    assert main(["train", "--data", "pictures", "--resume", "--device", "cpu", "--out", out]) == 0  # the same folder
+    assert main(["train", "--resume", "--lr", "0.5", "--out", out]) == 2
+    assert "was begun with lr=" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        UNet(8, 3, channels=(8, 16), num_classes=4),
+        ClassicUNet(1, 2, (4, 8), 16),
+        DoubleConvUNet(1, 1, (4, 8), 16, time_plane=20),
+        BottleneckUNet(1, (4, 8), 8, 16),
+    ],
+    ids=lambda model: type(model).__name__,
+)
+def test_trace_takes_every_kind_of_checkpoint(
+    model: AnyUNet, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = save_checkpoint(tmp_path / "a.safetensors", model, make_schedule("cosine", 20))
+    size = ["--size", "44"] if isinstance(model, ClassicUNet) else []
+    assert main(["trace", "--checkpoint", str(path), *size]) == 0
+    assert capsys.readouterr().out.strip().endswith(f"{count_parameters(model):,}")

@@ -1,0 +1,439 @@
+"""Runs in a folder: what lies in it, what is refused, and what every failure leaves behind."""
+
+from __future__ import annotations
+
+import errno
+import json
+import math
+import os
+from collections.abc import Iterator
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from accelerate.state import AcceleratorState
+from PIL import Image
+from torch import Tensor, nn
+
+from course_lib import runs
+from course_lib import train as train_module
+from course_lib.checkpoint import load_checkpoint, load_tensors
+from course_lib.objective import denoising_loss
+from course_lib.runs import RunConfig, SaveEvery, checkpoints, last_good, load_state, read_config, run
+from course_lib.train import TrainConfig
+from course_lib.unet import UNet
+
+SETTINGS: dict[str, Any] = dict(size=8, channels=[8, 16], steps=6, batch_size=4, precision="no", compile="no")
+
+
+@pytest.fixture(autouse=True)
+def fresh_engine() -> Iterator[None]:
+    """Accelerate keeps what its first user in a process asked for."""
+    AcceleratorState._reset_state(True)
+    yield
+    AcceleratorState._reset_state(True)
+
+
+def draw(path: Path, width: int = 8, height: int = 8, seed: int = 0) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pixels = np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(path)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    for i in range(5):
+        draw(tmp_path / "pictures" / f"{i}.png", seed=i)
+    return tmp_path / "pictures"
+
+
+@pytest.fixture
+def config(folder: Path) -> RunConfig:
+    return RunConfig.of({"data": str(folder), **SETTINGS})
+
+
+def go(out: Path, config: RunConfig | None, updates: int = 2, **options: Any) -> bool:
+    return run(out, config, device="cpu", save_every=SaveEvery(None, updates), **options)
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+# What lies in the folder
+
+
+def test_the_files_of_a_run(config: RunConfig, folder: Path, tmp_path: Path) -> None:
+    out = tmp_path / "runs" / "a"
+    assert go(out, config, command="the line")
+    assert sorted(files(out)) == [
+        "config.json",
+        "model.safetensors",
+        *(f"step-0000000{step}/{name}.safetensors" for step in (4, 6) for name in ("model", "state")),
+    ]
+    final, newest = load_checkpoint(out / "model.safetensors"), load_checkpoint(out / "step-00000006/model.safetensors")
+    assert all(torch.equal(a, b) for a, b in zip(final.model.parameters(), newest.model.parameters(), strict=True))
+    details = final.details
+    assert details["command"] == "the line" and details["steps"] == 6 and details["device"] == "cpu"
+    assert details["data"]["sha256"] == config.pictures().sha256 and "5 pictures of 8×8" in details["data"]["source"]
+    assert final.schedule.name == "cosine" and final.schedule.T == 1000 and final.target == config.train.target
+    assert 0 < details["loss"] < 2 and details["settings"]["train"]["steps"] == 6
+    card = json.loads((out / "config.json").read_text())
+    assert card["command"] == "the line" and card["processes"] == 1 and card["versions"]["torch"] == torch.__version__
+
+
+def test_the_config_says_everything_that_was_decided(config: RunConfig, tmp_path: Path) -> None:
+    """Also what the options left to the defaults and to the machine."""
+    go(tmp_path / "a", replace(config, precision="auto", compile="auto"))
+    stored, command = read_config(tmp_path / "a" / "config.json")
+    assert command == "" and stored.train == config.train
+    assert stored.precision in ("no", "bf16") and stored.compile == "no"
+    assert stored.data_sha256 == config.pictures().sha256
+    full = config.model(config.pictures()).config
+    assert stored.unet == {key: full[key] for key in ("channels", "blocks", "patch", "attention")}
+    assert asdict(RunConfig.of({}, stored)) == asdict(stored)
+
+
+def test_the_weights_before_the_first_update_follow_from_the_seed(config: RunConfig) -> None:
+    def start(seed: int) -> Tensor:
+        torch.randn(3)
+        return config.of({"seed": seed}, config).model(config.pictures()).stem.weight
+
+    state = torch.get_rng_state()
+    assert torch.equal(start(1), start(1)) and not torch.equal(start(1), start(2))
+    torch.set_rng_state(state)
+    config.model(config.pictures())
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_color_of_64_pixels_with_classes(tmp_path: Path) -> None:
+    for kind in ("cats", "dogs", "emus"):
+        for i in range(2):
+            draw(tmp_path / "zoo" / kind / f"{i}.png", 70, 66, seed=i)
+    settings = dict(data=str(tmp_path / "zoo"), size=64, color=True, classes=True, channels=[8, 16, 16], steps=2)
+    assert go(tmp_path / "a", RunConfig.of({**SETTINGS, **settings}))
+    model = load_checkpoint(tmp_path / "a" / "model.safetensors").model
+    assert isinstance(model, UNet) and model.config["num_classes"] == 3 and model.config["in_channels"] == 3
+    y = torch.tensor([2])
+    assert model(torch.zeros(1, 3, 64, 64), torch.tensor([5]), y).shape == (1, 3, 64, 64)
+    with pytest.raises(ValueError, match="data has changed since the run was begun"):  # the labels count
+        (tmp_path / "zoo" / "dogs" / "0.png").rename(tmp_path / "zoo" / "cats" / "9.png")
+        go(tmp_path / "a", None, resume=True)
+
+
+def test_pictures_of_mixed_sizes_and_a_single_one(tmp_path: Path) -> None:
+    draw(tmp_path / "mixed" / "a.png", 30, 9)
+    draw(tmp_path / "mixed" / "b.png", 5, 44)
+    draw(tmp_path / "one" / "a.png")
+    for name, count in (("mixed", 2), ("one", 1)):
+        assert go(tmp_path / f"run-{name}", RunConfig.of({**SETTINGS, "data": str(tmp_path / name)}))
+        details = load_checkpoint(tmp_path / f"run-{name}" / "model.safetensors").details
+        assert details["data"]["source"].startswith(f"{count} pictures")
+
+
+def test_the_log(config: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    monkeypatch.setattr(runs, "LOOK_EVERY", 2)
+    go(tmp_path / "a", config, log=True)
+    curves = EventAccumulator(str(tmp_path / "a" / "log"))
+    curves.Reload()
+    assert sorted(curves.Tags()["scalars"]) == ["grad_norm", "loss", "lr", "pictures_per_second"]
+    assert [point.step for point in curves.Scalars("loss")] == [2, 4, 6]
+    assert all(point.value > 0 for name in curves.Tags()["scalars"] for point in curves.Scalars(name))
+
+
+def test_bf16_and_a_compiled_network_leave_ordinary_weights(
+    config: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Names and dtypes of the weights are those of the plain network, and they are near its weights.
+
+    The compiler here traces the network and makes no machine code, for which a CPU would take minutes.
+    """
+    compiled: list[nn.Module] = []
+
+    def trace(model: nn.Module) -> None:
+        compiled.append(model)
+        nn.Module.compile(model, backend="eager")
+
+    monkeypatch.setattr(UNet, "compile", trace)
+    monkeypatch.setattr(runs, "can_compile", lambda device: True)
+    go(tmp_path / "plain", config)
+    for name, changes in (("bf16", dict(precision="bf16")), ("compiled", dict(compile="yes"))):
+        AcceleratorState._reset_state(True)
+        go(tmp_path / name, RunConfig.of(changes, config))
+        plain, other = (load_tensors(tmp_path / n / "step-00000006/state.safetensors")[0] for n in ("plain", name))
+        assert plain.keys() == other.keys()
+        assert all(value.dtype == plain[key].dtype for key, value in other.items())
+        assert any(not torch.equal(value, plain[key]) for key, value in other.items()) == (name == "bf16")
+        torch.testing.assert_close(other["model.stem.weight"], plain["model.stem.weight"], rtol=0, atol=2e-3)
+    assert len(compiled) == 1
+
+
+def test_without_a_compiler_the_question_is_answered_before_the_run_begins(
+    config: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runs, "can_compile", lambda device: False)
+    with pytest.raises(ValueError, match="compile='yes' needs a compiler that PyTorch can use here; leave it out"):
+        go(tmp_path / "a", RunConfig.of({"compile": "yes"}, config))
+    assert not (tmp_path / "a").exists()
+
+
+# Going on
+
+
+def test_a_run_that_is_there_is_not_overwritten(config: RunConfig, tmp_path: Path) -> None:
+    go(tmp_path / "a", config)
+    before = files(tmp_path / "a")
+    with pytest.raises(ValueError, match=r"a holds a run already: go on with --resume, or choose another --out"):
+        go(tmp_path / "a", config)
+    assert files(tmp_path / "a") == before
+
+
+def test_a_run_that_is_over_only_says_so(config: RunConfig, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    go(tmp_path / "a", config)
+    before = load_tensors(tmp_path / "a" / "model.safetensors")
+    (tmp_path / "a" / "model.safetensors").unlink()
+    capsys.readouterr()
+    assert go(tmp_path / "a", None, resume=True)
+    assert "6 updates in 0.0 minutes" in capsys.readouterr().out
+    after = load_tensors(tmp_path / "a" / "model.safetensors")
+    assert after[1] == before[1] and all(torch.equal(value, after[0][key]) for key, value in before[0].items())
+
+
+def test_settings_are_those_with_which_the_run_was_begun(config: RunConfig, tmp_path: Path) -> None:
+    go(tmp_path / "a", config)
+    stored, _ = read_config(tmp_path / "a" / "config.json")
+    assert go(tmp_path / "a", RunConfig.of({"lr": config.train.lr, "size": 8}, stored), resume=True)
+    for changes, message in (
+        (dict(steps=9), "begun with steps=6, got 9: a run goes on as it was begun; leave the option out"),
+        (dict(channels=[8, 8]), r"begun with channels=\[8, 16\], got \[8, 8\]"),
+        (dict(schedule="linear"), "begun with schedule='cosine', got 'linear'"),
+        (dict(precision="bf16"), "begun with precision='no', got 'bf16'"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            go(tmp_path / "a", RunConfig.of(changes, stored), resume=True)
+    with pytest.raises(ValueError, match="b holds no run to go on with: say what to train"):
+        go(tmp_path / "b", None, resume=True)
+
+
+def test_other_pictures_are_refused(config: RunConfig, folder: Path, tmp_path: Path) -> None:
+    go(tmp_path / "a", config)
+    draw(folder / "0.png", seed=99)
+    for out, resume in (("a", True), ("b", False)):
+        stored, _ = read_config(tmp_path / "a" / "config.json")
+        with pytest.raises(ValueError, match="data has changed since the run was begun: found 5 pictures"):
+            go(tmp_path / out, stored, resume=resume)
+    stored, _ = read_config(tmp_path / "a" / "config.json")
+    assert go(tmp_path / "b", RunConfig.of({"size": 12}, stored))  # other settings of the data: another run
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda card: card | {"format": 9},
+        lambda card: {key: value for key, value in card.items() if key != "settings"},
+        lambda card: card | {"settings": {}},
+        lambda card: card | {"settings": card["settings"] | {"size": -1}},
+        lambda card: card | {"settings": card["settings"] | {"fantasy": 1}},
+        lambda card: [],
+        lambda card: None,
+    ],
+)
+def test_configs_that_are_none(change: Any, config: RunConfig, tmp_path: Path) -> None:
+    go(tmp_path / "a", config)
+    path = tmp_path / "a" / "config.json"
+    path.write_text(json.dumps(change(json.loads(path.read_text()))))
+    with pytest.raises(ValueError, match=r"config.json does not describe a run of this course"):
+        go(tmp_path / "a", None, resume=True)
+    path.write_text("{")
+    with pytest.raises(ValueError, match=r"config.json does not describe a run of this course"):
+        read_config(path)
+
+
+def test_what_a_crash_left_is_cleaned_away_and_the_rest_is_not(config: RunConfig, tmp_path: Path) -> None:
+    out = tmp_path / "a"
+    go(out, config)
+    (out / ".step-00000009.x.tmp").mkdir()
+    (out / ".step-00000009.x.tmp" / "model.safetensors").write_bytes(b"half")
+    (out / ".config.json.y.tmp").write_bytes(b"half")
+    (out / "notes.txt").write_text("mine")
+    (out / "step-by-step").mkdir()
+    saved = last_good(out)
+    assert saved is not None and saved.state.step == 6
+    assert not [*out.glob(".*")] and (out / "notes.txt").exists() and (out / "step-by-step").exists()
+
+
+# Failures: a clear message, and the last good checkpoint is kept
+
+
+class BadLuck:
+    """From update `number` on, something goes wrong."""
+
+    def __init__(self, number: int) -> None:
+        self.number, self.calls = number, 0
+
+    def due(self) -> bool:
+        self.calls += 1
+        return self.calls >= self.number
+
+
+def test_a_loss_that_is_no_number(config: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    luck, honest = BadLuck(6), denoising_loss
+
+    def loss(*arguments: Any, **options: Any) -> Tensor:
+        return honest(*arguments, **options) * (math.nan if luck.due() else 1)
+
+    monkeypatch.setattr(train_module, "denoising_loss", loss)
+    out = tmp_path / "a"
+    expected = rf"the gradient is nan at update 6 .*lower lr.*; the last good checkpoint is {out}/step-00000004"
+    with pytest.raises(FloatingPointError, match=expected):
+        go(out, config)
+    assert [path.name for path in checkpoints(out)] == ["step-00000004", "step-00000002"]
+    for path in checkpoints(out):
+        assert all(value.isfinite().all() for value in load_state(path).weights.values())
+
+
+def test_weights_that_are_no_numbers_are_never_saved(
+    config: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on a GPU, where the gradient is looked at less often than weights are saved."""
+
+    class Blind:
+        def __init__(self, _: object) -> None:
+            pass
+
+        def __call__(self, step: int, *_: object) -> None:
+            pass
+
+    luck, honest = BadLuck(5), nn.utils.clip_grad_norm_
+
+    def clip(parameters: Any, *arguments: Any, **options: Any) -> Tensor:
+        parameters = list(parameters)
+        length = honest(parameters, *arguments, **options)
+        if luck.due():
+            parameters[0].grad.fill_(math.nan)
+        return length
+
+    monkeypatch.setattr(train_module, "_FiniteCheck", Blind)
+    monkeypatch.setattr("accelerate.Accelerator.clip_grad_norm_", lambda self, *arguments: clip(*arguments))
+    out = tmp_path / "a"
+    expected = rf"weights are no longer finite at update 6.*not saved; the last good checkpoint is {out}/step-00000004"
+    with pytest.raises(FloatingPointError, match=expected):
+        go(out, config)
+    assert [path.name for path in checkpoints(out)] == ["step-00000004", "step-00000002"]
+
+
+@pytest.mark.parametrize("function", ["fsync", "rename", "replace"])
+def test_a_full_disk(function: str, config: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The disk is full at the last save: the message says so, no half-written file stays, and the run goes on later."""
+    out, whole = tmp_path / "a", tmp_path / "whole"
+    go(whole, config)
+    honest, full = getattr(os, function), [False]
+
+    def write(*arguments: Any) -> Any:
+        if full[0]:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return honest(*arguments)
+
+    def save(folder: Path, *arguments: Any) -> Path:
+        full[0] = len(checkpoints(folder)) == 2
+        return save_state(folder, *arguments)
+
+    save_state = runs.save_state
+    with monkeypatch.context() as broken:
+        broken.setattr(os, function, write)
+        broken.setattr(runs, "save_state", save)
+        expected = rf"cannot write to {out}: No space left on device; the last good checkpoint is {out}/step-00000004"
+        with pytest.raises(OSError, match=expected):
+            go(out, config)
+    assert [path.name for path in checkpoints(out)] == ["step-00000004", "step-00000002"]
+    assert not [*out.rglob("*.tmp")]
+    assert go(out, None, resume=True)
+    mine, theirs = (load_tensors(path / "model.safetensors")[0] for path in (out, whole))
+    assert all(torch.equal(value, theirs[key]) for key, value in mine.items())
+
+
+def test_a_disk_that_is_full_from_the_start(config: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: Any) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space left on device"):
+        go(tmp_path / "a", config)
+    assert not files(tmp_path / "a")
+
+
+def test_bad_data_leaves_no_folder(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    broken = tmp_path / "broken" / "b.png"
+    draw(broken)
+    broken.write_bytes(broken.read_bytes()[:60])
+    for changes, error, message in (
+        (dict(data=str(tmp_path / "empty")), ValueError, "empty holds no PNG, JPEG, WebP, BMP or GIF pictures"),
+        (dict(data=str(tmp_path / "broken")), ValueError, r"b.png is not a picture that can be read .*mend or remove"),
+        (dict(data=str(tmp_path / "none")), FileNotFoundError, "there is no folder .*none"),
+        (dict(classes=True), ValueError, "classes need labels: put the pictures into one subfolder per class"),
+        (dict(size=9), ValueError, "nearest good sizes are"),
+        (dict(channels=[8, 9]), ValueError, "multiple of 8"),
+    ):
+        with pytest.raises(error, match=message):
+            go(tmp_path / "a", RunConfig.of({"data": str(folder), **SETTINGS, **changes}))
+        assert not (tmp_path / "a").exists()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (dict(size=0), "size must lie in"),
+        (dict(timesteps=0), "timesteps must lie in"),
+        (dict(ema=1), "ema must lie in"),
+        (dict(schedule="curly"), "schedule='curly' is unknown"),
+        (dict(precision="fp8"), "precision='fp8' is unknown; choose one of 'auto', 'no', 'bf16'"),
+        (dict(compile=True), "compile=True is unknown"),
+    ],
+)
+def test_bad_settings(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        RunConfig(TrainConfig(steps=1), **changes)
+
+
+def test_how_often_to_save() -> None:
+    assert SaveEvery.parse("5m") == SaveEvery(5.0, None) == SaveEvery()
+    assert SaveEvery.parse("0.5m") == SaveEvery(0.5) and SaveEvery.parse("1000") == SaveEvery(None, 1000)
+    for text in ("", "m", "often", "0", "-3", "0m", "-1m", "1.5", "nanm"):
+        with pytest.raises(ValueError, match="save-every must be minutes such as 5m, or updates such as 1000, got"):
+            SaveEvery.parse(text)
+
+
+def test_saves_by_the_clock(config: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a clock that goes on by 20 seconds each time it is read by the run."""
+
+    class Clock:
+        now = 0.0
+
+        def perf_counter(self) -> float:
+            self.now += 20
+            return self.now
+
+    monkeypatch.setattr(runs, "time", Clock())
+    monkeypatch.setattr(runs, "KEPT", 99)
+    run(tmp_path / "a", replace(config, train=replace(config.train, steps=9)), device="cpu", save_every=SaveEvery(1.0))
+    assert [path.name[-1] for path in checkpoints(tmp_path / "a")][::-1] == ["3", "6", "9"]
+
+
+@pytest.mark.cuda
+@pytest.mark.slow
+def test_a_run_on_the_gpu(config: RunConfig, tmp_path: Path) -> None:
+    """bf16 and compiled, as the machine decides, and the weights can be used on the CPU."""
+    changed = RunConfig.of(dict(precision="auto", compile="auto", steps=200, size=28), config)
+    assert run(tmp_path / "a", changed, device="cuda")
+    stored, _ = read_config(tmp_path / "a" / "config.json")
+    assert stored.precision in ("no", "bf16") and stored.compile in ("no", "yes")
+    checkpoint = load_checkpoint(tmp_path / "a" / "model.safetensors")
+    assert checkpoint.details["device"] == "cuda" and checkpoint.details["loss"] < 1.2
+    with torch.no_grad():
+        assert checkpoint.model(torch.randn(1, 1, 28, 28), torch.tensor([9])).isfinite().all()
