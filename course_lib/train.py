@@ -455,3 +455,5 @@ def _set_moments(model: nn.Module, optimizers: list[torch.optim.Optimizer], mome
     missing = [name for name, parameter in parameters.items() if not owner[parameter].state.get(parameter)]
     if missing:
         raise ValueError(f"start.moments has nothing for {len(missing)} parameters of this model, such as {missing[0]}")
+    for optimizer in optimizers:
+        optimizer.load_state_dict(optimizer.state_dict())  # moves counters to where a fused optimizer wants them

@@ -13,6 +13,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 from torch import Tensor, nn
 
 from course_lib import train as train_module
@@ -294,7 +295,9 @@ def test_a_state_of_another_model_is_refused() -> None:
     with pytest.raises(ValueError, match=r"start.moments\['conv.weight.step'\] .* belongs to no parameter"):
         train(wide, SCHEDULE, some_pictures(), config, start=state)
     few = {key: value for key, value in state.moments.items() if key.startswith("conv")}
-    with pytest.raises(ValueError, match=r"start.moments has nothing for 4 parameters of this model, such as mix.weight"):
+    with pytest.raises(
+        ValueError, match=r"start.moments has nothing for 4 parameters of this model, such as mix.weight"
+    ):
         train(Tiny(), SCHEDULE, some_pictures(), config, start=replace(state, moments=few))
     turned = {key: value.repeat(2, *[1] * (value.ndim - 1)) if value.ndim else value for key, value in few.items()}
     with pytest.raises(ValueError, match="belongs to no parameter of this model"):
@@ -594,3 +597,94 @@ def test_loss_on_the_gpu_is_that_of_the_cpu() -> None:
     near = F.relu(denoising_loss(model, make_schedule("cosine"), x0, t, eps)).mean()
     there = denoising_loss(model.cuda(), make_schedule("cosine"), x0.cuda(), t.cuda(), eps.cuda()).mean()
     torch.testing.assert_close(there.cpu(), near, rtol=1e-2, atol=1e-2)
+
+
+@pytest.mark.cuda
+@pytest.mark.parametrize("engine", ["plain", "accelerate"])
+@pytest.mark.parametrize("autocast", [None, torch.bfloat16], ids=["float32", "bfloat16"])
+def test_nobody_waits_for_the_gpu(engine: str, autocast: torch.dtype | None) -> None:
+    """After two updates, in which tables are copied, nothing makes the host wait: PyTorch would raise.
+
+    A new pass through the pictures begins every three updates, parts and labels and the average take part, and the
+    gradient is looked at twice.
+    """
+    AcceleratorState._reset_state(True)
+    precision = "no" if autocast is None else "bf16"
+    accelerator = None
+    if engine == "accelerate":
+        accelerator = Accelerator(mixed_precision=precision, gradient_accumulation_steps=2)
+    pictures = Pictures(fashion(24).images, torch.arange(24) % 3)
+    model = UNet(16, channels=(16, 32), num_classes=3).cuda().to(memory_format=torch.channels_last)
+    config = TrainConfig(steps=120, minutes=10, batch_size=8, accumulate=2)
+    how = dict(ema=EMA(model), autocast=None if accelerator else autocast, accelerator=accelerator)
+    try:
+        for update in train(model, make_schedule("cosine"), pictures, config, **how):  # type: ignore[arg-type]
+            if update.step == 2:
+                torch.cuda.set_sync_debug_mode("error")
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+        AcceleratorState._reset_state(True)
+    assert update.step == 120 and update.loss.item() < 2
+
+
+@pytest.mark.cuda
+def test_a_gradient_that_is_no_number_is_seen_on_the_gpu() -> None:
+    model = UNet(16, channels=(16, 32)).cuda()
+    steps = 0
+    with pytest.raises(FloatingPointError, match=r"the gradient is nan at update (50|100)"):
+        for update in train(model, make_schedule("cosine"), fashion(24), TrainConfig(steps=150, batch_size=8)):
+            steps = update.step
+            if steps == 10:
+                with torch.no_grad():
+                    model.stem.weight.fill_(math.nan)
+    assert steps <= 100
+
+
+@pytest.mark.cuda
+@pytest.mark.slow
+def test_a_compiled_network_learns_the_same_on_the_gpu() -> None:
+    losses = []
+    for compiled in (False, True):
+        torch.manual_seed(0)
+        model = UNet(16, channels=(16, 32)).cuda().to(memory_format=torch.channels_last)
+        names = list(model.state_dict())
+        if compiled:
+            model.compile()
+        config = TrainConfig(steps=100, batch_size=16)
+        updates = list(train(model, make_schedule("cosine"), fashion(200), config, autocast=torch.bfloat16))
+        losses.append(torch.stack([update.loss for update in updates]).cpu())
+        assert list(model.state_dict()) == names
+    torch.testing.assert_close(losses[0][:3], losses[1][:3], rtol=2e-2, atol=0)
+    torch.testing.assert_close(losses[0][-50:].mean(), losses[1][-50:].mean(), rtol=5e-2, atol=0)
+
+
+@pytest.mark.cuda
+def test_a_training_goes_on_on_the_gpu() -> None:
+    """The state leaves the GPU and comes back: counters too must be where the fused optimizer wants them."""
+    config, schedule = TrainConfig(steps=20, batch_size=8, warmup=3), make_schedule("cosine")
+
+    def fresh() -> UNet:
+        torch.manual_seed(0)
+        return UNet(16, channels=(16, 32)).cuda().to(memory_format=torch.channels_last)
+
+    whole, model, again = fresh(), fresh(), fresh()
+    expected = [update.loss for update in train(whole, schedule, fashion(24), config)]
+    for update in train(model, schedule, fashion(24), config):
+        if update.step == 7:
+            break
+    state = update.state()
+    moments = {key: value.cpu().contiguous().clone() for key, value in state.moments.items()}
+    again.load_state_dict({key: value.cpu() for key, value in model.state_dict().items()})
+    start = TrainState(state.step, state.seconds, moments)
+    rest = [update.loss for update in train(again, schedule, fashion(24), config, start=start)]
+    torch.testing.assert_close(torch.stack(rest), torch.stack(expected[7:]), rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.cuda
+def test_the_gpu_goes_through_the_pictures_in_the_order_of_the_cpu() -> None:
+    config = TrainConfig(steps=1, batch_size=7)
+    near, there = (Draws(some_pictures().to(device), SCHEDULE, config) for device in ("cpu", "cuda"))
+    for step in range(1, 6):
+        index, t, eps = there(step)
+        assert index.is_cuda and t.is_cuda and eps.is_cuda
+        assert torch.equal(index.cpu(), near(step)[0])
