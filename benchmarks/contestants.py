@@ -22,13 +22,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from course_lib.data import Pictures
+from course_lib.optim import make_optimizers
+from course_lib.runs import RunConfig
 from course_lib.runtime import pick_autocast
 from course_lib.schedule import Schedule, from_betas, make_schedule
 from course_lib.train import EMA, Draws, TrainConfig, TrainState, Update, train
 from course_lib.unet import DoubleConvUNet, UNet
-
-#: The noise schedule of the course's recipe, and the decay of its average.
-OUR_SCHEDULE, OUR_EMA = "cosine", 0.999
 
 
 class Shifted(nn.Module):
@@ -194,12 +193,19 @@ class OurTraining(Training):
         device = next(model.parameters()).device
         self.config = TrainConfig(minutes=minutes, seed=seed)
         self.autocast = pick_autocast(device)
-        schedule = make_schedule(OUR_SCHEDULE)
-        details = {**dataclasses.asdict(self.config), "ema": OUR_EMA, "autocast": str(self.autocast)}
+        defaults = RunConfig(train=self.config)
+        schedule = make_schedule(defaults.schedule, defaults.timesteps)
+        details = {
+            **dataclasses.asdict(self.config),
+            "optimizers": [type(one).__name__ for one in make_optimizers(model, self.config.lr)],
+            "ema": defaults.ema,
+            "autocast": str(self.autocast),
+            "network": getattr(model, "config", None),
+        }
         super().__init__(
             model.to(memory_format=torch.channels_last), schedule, self.config.target, self.config.batch_size, details
         )
-        self.pictures, self.ema = pictures.to(device), EMA(model, OUR_EMA)
+        self.pictures, self.ema = pictures.to(device), EMA(model, defaults.ema)
         self.moments: Mapping[str, Tensor] = {}
         self.updates: Iterator[Update] = iter(())
 

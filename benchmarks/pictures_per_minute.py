@@ -34,6 +34,8 @@ from records import (
     circumstances,
     draw_samples,
     fill_block,
+    has,
+    interval,
     judge,
     load_data,
     read_rows,
@@ -270,11 +272,6 @@ class Bench:
         )
 
 
-def has(row: Row, facts: Row) -> bool:
-    """True where a row has all these facts."""
-    return all(row.get(key) == value for key, value in facts.items())
-
-
 class Log:
     """Says at most once a minute how far each training is."""
 
@@ -313,11 +310,6 @@ def recipe_label(model: str, recipe: str) -> str:
 def recipe_of(recipe: str) -> str:
     """The recipe in two words, for pictures."""
     return "our recipe" if recipe == "ours" else "its own recipe"
-
-
-def interval(distance: Row) -> str:
-    """A distance with its interval, for a table."""
-    return f"**{distance['value']:.2f}** ({distance['low']:.2f}–{distance['high']:.2f})"
 
 
 def short_table(rows: dict[tuple[str, str, float], Row]) -> str:
@@ -443,7 +435,7 @@ def plot(rows: dict[tuple[str, str, float], Row]) -> Figure:
 def sample_cells(rows: dict[tuple[str, str, float], Row], strips: Path) -> Figure:
     """The first eight samples of every row as they came: models and recipes below each other, minutes side by side."""
     lines, budgets = by_recipe(rows), sorted({minutes for _, _, minutes in rows})
-    wide, high, margin, gap, top = 2 * (4 * 29 + 1), 2 * (2 * 29 + 1), 210, 14, 26
+    wide, high, margin, gap, top = 2 * (4 * 29 + 1), 2 * (2 * 29 + 1), 232, 14, 26
     width = margin + len(budgets) * (wide + gap)
     height = top + len(lines) * (high + 2 * gap)
     figure = Figure(width / DPI, height / DPI)

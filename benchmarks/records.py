@@ -20,15 +20,12 @@ from course_lib.data import Pictures, load_fashion_mnist
 from course_lib.metrics import FEATURES_SHA256, Report, measure
 from course_lib.runtime import make_generator
 from course_lib.sample import sample
-from course_lib.schedule import Schedule, sampling_times
+from course_lib.schedule import Schedule, sampling_times, start_time
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
 #: What is kept in the repository, and what is not.
 RESULTS, BUILD = HERE / "results", ROOT / "build" / "bench"
-#: Sampling starts at the largest t with at least so much signal: where there is less, a prediction of the noise is
-#: divided by almost nothing. The same rule for every model.
-LEAST_SIGNAL = 0.02
 #: All benchmarks judge with the same draw of held-out pictures.
 JUDGE_SEED = 0
 
@@ -54,6 +51,11 @@ def read_rows(path: Path) -> list[Row]:
         except json.JSONDecodeError:
             continue
     return rows
+
+
+def has(row: Row, facts: Row) -> bool:
+    """True where a row has all these facts."""
+    return all(row.get(key) == value for key, value in facts.items())
 
 
 def _plain(value: Any) -> Any:
@@ -106,11 +108,6 @@ def load_data(source: str) -> tuple[Pictures, Pictures]:
     return load_fashion_mnist("train", source=source), load_fashion_mnist("test", source=source)
 
 
-def first_time(schedule: Schedule) -> int:
-    """Where sampling starts: the largest t at which the signal is at least `LEAST_SIGNAL`."""
-    return int((schedule.signal >= LEAST_SIGNAL).nonzero().max())
-
-
 def draw_samples(
     model: nn.Module,
     schedule: Schedule,
@@ -118,12 +115,10 @@ def draw_samples(
     count: int,
     *,
     evaluations: int,
-    order: int = 2,
-    eta: float = 0.0,
     seed: int = 0,
     batch: int = 250,
 ) -> Tensor:
-    """Samples from noise that is the same for every model.
+    """Samples by DPM-Solver++(2M) from noise that is the same for every model, without clipping on the way.
 
     Args:
         model: called as model(x_t, t, y), in eval mode.
@@ -131,22 +126,24 @@ def draw_samples(
         target: what it predicts.
         count: number of samples.
         evaluations: of the network, for each sample.
-        order, eta: see `course_lib.sample.trajectory`.
         seed: of the noise.
         batch: samples at a time.
 
     Returns:
-        float32 (count, 1, 28, 28) in [-1, 1], on the CPU.
+        float32 (count, 1, 28, 28), on the CPU.
     """
-    device = next(model.parameters()).device
-    generator = make_generator(seed)
-    times = sampling_times(first_time(schedule), evaluations)
-    own = make_generator(seed, device)
-    parts = []
-    for x_T in torch.randn(count, 1, 28, 28, generator=generator).split(batch):
-        steps = dict(times=times, eta=eta, order=order, target=target, generator=own)
-        parts.append(sample(model, schedule, x_T.to(device), **steps).cpu())  # type: ignore[arg-type]
-    return torch.cat(parts)
+    noise = torch.randn(count, 1, 28, 28, generator=make_generator(seed))
+    return sample(
+        model,
+        schedule,
+        noise.to(next(model.parameters()).device),
+        times=sampling_times(schedule.T, evaluations, start=start_time(schedule, target)),
+        eta=0.0,
+        order=2,
+        target=target,
+        clip=False,
+        batch_size=batch,
+    ).cpu()
 
 
 def judge(samples: Pictures | Tensor, train: Pictures, heldout: Pictures) -> Report:
@@ -162,6 +159,11 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]], words: int = 2) ->
     """A table in Markdown; the first columns hold words and stand to the left, the others numbers, to the right."""
     lines = [head, ["---"] * words + ["---:"] * (len(head) - words), *rows]
     return "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
+
+
+def interval(distance: Row) -> str:
+    """A distance with its interval, for a table."""
+    return f"**{distance['value']:.2f}** ({distance['low']:.2f}–{distance['high']:.2f})"
 
 
 def fill_block(path: Path, name: str, text: str) -> bool:

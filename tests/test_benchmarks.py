@@ -1,0 +1,527 @@
+"""The benchmarks: everybody trains as published, only one's own time counts, and nothing is lost by stopping."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import contestants
+import pictures_per_minute
+import pytest
+import records
+import sampling
+import torch
+from contestants import CONTESTANTS, Contestant, OurTraining, OwnTraining, Shifted, Training, start_training
+from pictures_per_minute import Run, Stop, plan, take_turns
+from torch import Tensor, nn
+
+from course_lib.checkpoint import Checkpoint
+from course_lib.data import Pictures, load_fashion_mnist
+from course_lib.metrics import measure
+from course_lib.objective import denoising_loss
+from course_lib.schedule import make_schedule, sampling_times, start_time
+from course_lib.shapes import count_parameters
+from course_lib.train import Draws, TrainConfig
+from course_lib.unet import DoubleConvUNet, UNet
+
+CPU = torch.device("cpu")
+PEERS = {"diffusers": "diffusers", "lucidrains": "denoising_diffusion_pytorch", "double-conv": "torch", "unet": "torch"}
+EVERY = [(name, recipe) for name in PEERS for recipe in ("ours", "own") if (name, recipe) != ("unet", "own")]
+
+
+@pytest.fixture(scope="module")
+def pictures() -> Pictures:
+    packaged = load_fashion_mnist("train", source="packaged")
+    return Pictures(packaged.images[::50].clone())
+
+
+@pytest.fixture(scope="module")
+def heldout() -> Pictures:
+    return Pictures(load_fashion_mnist("test", source="packaged").images[::20].clone())
+
+
+def tiny_unet() -> nn.Module:
+    return UNet(channels=(8, 8), attention=())
+
+
+def narrow_double_conv() -> nn.Module:
+    return DoubleConvUNet(1, 1, (8, 8, 8, 8), 8, time_plane=1000, resize_to_skip=True)
+
+
+class Tiny(nn.Module):
+    """A network of "another library": it counts timesteps from 0 and answers with an object."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(1, 1, 3, padding=1)
+        self.seen: list[int] = []
+
+    def forward(self, x: Tensor, t: Tensor) -> Any:
+        self.seen += t.tolist()
+        return type("Answer", (), {"sample": self.conv(x)})()
+
+
+def own_tiny(model: nn.Module, pictures: Pictures, seed: int) -> OwnTraining:
+    from ema_pytorch import EMA
+
+    schedule = make_schedule("linear")
+    return OwnTraining(
+        model,
+        pictures,
+        seed,
+        schedule=schedule,
+        target="eps",
+        batch_size=8,
+        loss=lambda x0, t, eps: denoising_loss(model, schedule, x0, t, eps).mean(),
+        optimizer=torch.optim.Adam(model.parameters(), lr=1e-3),
+        grad_clip=1.0,
+        average=EMA(model, beta=0.9, update_every=2, update_after_step=0, include_online_model=False),
+        details={"optimizer": "Adam"},
+    )
+
+
+TINY = {
+    "unet": Contestant("unet", "UNet of this course", tiny_unet),
+    "diffusers": Contestant("diffusers", "diffusers UNet2DModel", lambda: Shifted(Tiny()), own_tiny, "Adam"),
+    "lucidrains": CONTESTANTS["lucidrains"],
+    "double-conv": CONTESTANTS["double-conv"],
+}
+
+
+# ------------------------------------------------------------------------------------------- contestants
+
+
+@pytest.mark.parametrize(("name", "recipe"), EVERY)
+def test_one_update_of_everybody(name: str, recipe: str, pictures: Pictures, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip(PEERS[name])
+    monkeypatch.setattr(contestants, "TrainConfig", partial(TrainConfig, batch_size=2))  # big ones take long
+    contestant = CONTESTANTS[name]
+    if (name, recipe) == ("double-conv", "ours"):
+        contestant = replace(
+            contestant, build=lambda: DoubleConvUNet(1, 1, (8, 8, 8, 8), 8, time_plane=1000, resize_to_skip=True)
+        )
+    training = start_training(contestant, recipe, 3.0, pictures, 0, CPU)
+    if isinstance(training, OwnTraining):
+        training.draws = Draws(pictures, training.schedule, TrainConfig(steps=1, batch_size=2))
+    before = [parameter.detach().clone() for parameter in training.model.parameters()]
+    training.run(1e-9)
+    assert training.step == 1 and training.seconds > 0
+    assert any(not torch.equal(a, b) for a, b in zip(before, training.model.parameters(), strict=True))
+    judged = training.to_sample_from()
+    assert not judged.training
+    with torch.no_grad():
+        assert judged(pictures[:2], torch.tensor([1, 1000]), None).shape == (2, 1, 28, 28)
+
+
+def test_timesteps_of_the_other_libraries_are_ours_less_one() -> None:
+    net = Tiny()
+    Shifted(net)(torch.zeros(2, 1, 28, 28), torch.tensor([1, 1000]))
+    assert net.seen == [0, 999]
+    with pytest.raises(ValueError, match="y must be None"):
+        Shifted(net)(torch.zeros(1, 1, 28, 28), torch.tensor([1]), torch.tensor([0]))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("name", ["diffusers", "lucidrains"])
+def test_the_wrapped_network_answers_as_it_does_alone(name: str) -> None:
+    pytest.importorskip(PEERS[name])
+    torch.manual_seed(0)
+    wrapped = CONTESTANTS[name].build().eval()
+    assert isinstance(wrapped, Shifted)
+    x = torch.randn(2, 1, 28, 28)
+    with torch.no_grad():
+        alone = wrapped.net(x, torch.tensor([0, 499]))
+        alone = alone if isinstance(alone, Tensor) else alone.sample
+        assert torch.equal(wrapped(x, torch.tensor([1, 500])), alone)
+        assert not torch.allclose(wrapped(x, torch.tensor([2, 501])), alone, atol=1e-4)  # it does look at t
+
+
+@pytest.mark.parametrize("name", ["diffusers", "lucidrains", "double-conv"])
+def test_an_own_loss_is_ours_with_its_schedule_and_target(name: str, pictures: Pictures) -> None:
+    pytest.importorskip(PEERS[name])
+    training = start_training(CONTESTANTS[name], "own", 3.0, pictures, 0, CPU)
+    assert isinstance(training, OwnTraining)
+    x0, t = pictures[:3], torch.tensor([1, 400, 1000])
+    eps = torch.randn(x0.shape, generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        found = training.loss(x0, t, eps)
+        each = denoising_loss(training.model, training.schedule, x0, t, eps, target=training.target)
+    weight = training.schedule.alpha_bar[t].float() if name == "lucidrains" else torch.ones(3)
+    torch.testing.assert_close(found, (weight * each).mean(), rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("name", "batch_size", "kind", "lr"),
+    [("diffusers", 64, "AdamW", 4e-4), ("lucidrains", 16, "Adam", 1e-4), ("double-conv", 16, "AdamW", 3e-4)],
+)
+def test_own_recipes_are_the_published_ones(
+    name: str, batch_size: int, kind: str, lr: float, pictures: Pictures
+) -> None:
+    pytest.importorskip(PEERS[name])
+    training = start_training(CONTESTANTS[name], "own", 3.0, pictures, 0, CPU)
+    assert isinstance(training, OwnTraining)
+    assert training.batch_size == training.draws.size == batch_size
+    assert type(training.optimizer).__name__ == kind == training.details["optimizer"]
+    assert training.optimizer.param_groups[0]["lr"] == lr == training.details["lr"]
+    assert sum(p.numel() for g in training.optimizer.param_groups for p in g["params"]) == count_parameters(
+        training.model
+    )
+
+
+def test_the_defaults_of_lucidrains_are_what_we_say() -> None:
+    package = pytest.importorskip("denoising_diffusion_pytorch")
+    trainer = {k: v.default for k, v in inspect.signature(package.Trainer.__init__).parameters.items()}
+    assert (trainer["train_batch_size"], trainer["train_lr"], trainer["adam_betas"]) == (16, 1e-4, (0.9, 0.99))
+    assert (trainer["ema_decay"], trainer["ema_update_every"], trainer["max_grad_norm"]) == (0.995, 10, 1.0)
+    assert (trainer["amp"], trainer["gradient_accumulate_every"]) == (False, 1)
+    diffusion = {k: v.default for k, v in inspect.signature(package.GaussianDiffusion.__init__).parameters.items()}
+    assert (diffusion["objective"], diffusion["beta_schedule"], diffusion["timesteps"]) == ("pred_v", "sigmoid", 1000)
+
+
+def test_our_recipe_has_the_defaults(pictures: Pictures) -> None:
+    training = start_training(TINY["diffusers"], "ours", 10.0, pictures, 0, CPU)
+    assert isinstance(training, OurTraining)
+    assert training.config == TrainConfig(minutes=10.0)
+    with pytest.raises(ValueError, match="is 'ours'"):
+        start_training(TINY["unet"], "own", 10.0, pictures, 0, CPU)
+
+
+def test_the_readme_gives_the_right_numbers_of_parameters() -> None:
+    text = (records.HERE / "README.md").read_text(encoding="utf-8")
+    stated = re.findall(r"\| ([\d.]+) M \|", text)
+    assert stated == [f"{count_parameters(one.build()) / 1e6:.1f}" for one in CONTESTANTS.values()]
+
+
+# ------------------------------------------------------------------------------------- stopping, going on
+
+
+def same(a: dict[str, Tensor], b: dict[str, Tensor]) -> bool:
+    return a.keys() == b.keys() and all(torch.equal(a[key], b[key]) for key in a)
+
+
+def test_an_own_training_goes_on_as_if_never_stopped(pictures: Pictures, tmp_path: Path) -> None:
+    pytest.importorskip("ema_pytorch")
+    whole = start_training(TINY["diffusers"], "own", 3.0, pictures, 0, CPU)
+    for _ in range(5):
+        whole.run(1e-9)
+    part = start_training(TINY["diffusers"], "own", 3.0, pictures, 0, CPU)
+    for _ in range(2):
+        part.run(1e-9)
+    part.save(tmp_path / "a.safetensors")
+    rest = start_training(TINY["diffusers"], "own", 3.0, pictures, 0, CPU)
+    assert rest.load(tmp_path / "a.safetensors")
+    assert (rest.step, rest.seconds) == (2, part.seconds)
+    for _ in range(3):
+        rest.run(1e-9)
+    assert rest.step == whole.step == 5
+    assert same(rest._tensors(), whole._tensors())
+
+
+def test_our_training_is_restored_in_full(pictures: Pictures, tmp_path: Path) -> None:
+    part = start_training(TINY["unet"], "ours", 3.0, pictures, 0, CPU)
+    for _ in range(2):
+        part.run(1e-9)
+    part.save(tmp_path / "a.safetensors")
+    rest = start_training(TINY["unet"], "ours", 3.0, pictures, 0, CPU)
+    assert not same(rest._tensors(), part._tensors())
+    assert rest.load(tmp_path / "a.safetensors")
+    assert same(rest._tensors(), part._tensors())
+    assert isinstance(rest, OurTraining) and rest.ema.updates == 2
+    rest.run(1e-9)
+    assert rest.step == 3 and rest.seconds > part.seconds
+    other = start_training(TINY["unet"], "ours", 10.0, pictures, 0, CPU)
+    assert not other.load(tmp_path / "a.safetensors")  # of another budget
+    assert not other.load(tmp_path / "b.safetensors")  # there is none
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def perf_counter(self) -> float:
+        return self.now
+
+
+class Paced(Training):
+    """A training whose updates take so many seconds of a clock that we turn ourselves."""
+
+    def __init__(self, clock: Clock, pace: float, turns: list[str], name: str) -> None:
+        super().__init__(nn.Linear(1, 1), make_schedule("linear", 10), "eps", 4, {})
+        self.clock, self.pace, self.turns, self.name = clock, pace, turns, name
+
+    def _get_ready(self) -> None:
+        self.clock.now += 100
+
+    def _run(self, until: float) -> None:
+        self.turns.append(self.name)
+        while self.clock.now < until:
+            self.clock.now += self.pace
+            self.step += 1
+
+    def _tensors(self) -> dict[str, Tensor]:
+        self.clock.now += 1000  # saving takes its time
+        return {}
+
+
+def test_only_the_time_of_its_own_turns_counts(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    clock, turns, judged = Clock(), list[str](), list[tuple[str, float, float]]()
+    monkeypatch.setattr(contestants, "time", clock)
+    quick, slow = Paced(clock, 1.0, turns, "quick"), Paced(clock, 7.0, turns, "slow")
+    runs = [
+        Run(TINY["unet"], "own", [1.0, 2.0], quick, tmp_path / "quick.safetensors"),
+        Run(TINY["unet"], "own", [2.0], slow, tmp_path / "slow.safetensors"),
+    ]
+
+    def judge(run: Run, minutes: float) -> None:
+        clock.now += 10_000
+        judged.append((run.state.stem, minutes, run.training.seconds))
+
+    take_turns(runs, 20.0, Stop(), judge, lambda: None)
+    assert (quick.seconds, quick.step) == (120.0, 120)
+    assert (slow.step, slow.seconds) == (18, 126.0)  # six turns of 21 seconds
+    assert turns == ["quick", "slow"] * 6
+    assert sorted(judged) == [("quick", 1.0, 60.0), ("quick", 2.0, 120.0), ("slow", 2.0, 126.0)]
+
+
+def test_a_stop_waits_for_the_end_of_a_turn(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    clock, stop = Clock(), Stop()
+    monkeypatch.setattr(contestants, "time", clock)
+    training = Paced(clock, 1.0, [], "one")
+    with pytest.raises(KeyboardInterrupt):
+        stop()  # nobody is in a turn: at once
+    monkeypatch.setattr(training, "_get_ready", stop)
+    with pytest.raises(KeyboardInterrupt):
+        stop.turn(Run(TINY["unet"], "own", [1.0], training, tmp_path / "a.safetensors"), 5.0)
+    assert training.step == 5 and training.seconds == 5.0 and not stop.in_turn
+
+
+def test_plan() -> None:
+    assert plan(["unet", "diffusers"], ["own", "ours"], [10, 3]) == [
+        ("unet", "ours", [3]),
+        ("unet", "ours", [10]),
+        ("diffusers", "ours", [3]),
+        ("diffusers", "ours", [10]),
+        ("diffusers", "own", [3, 10]),
+    ]
+    assert plan(["unet", "diffusers"], ["own"], [3]) == [("unet", "ours", [3]), ("diffusers", "own", [3])]
+
+
+@pytest.fixture
+def small(monkeypatch: pytest.MonkeyPatch, pictures: Pictures, heldout: Pictures) -> Iterator[None]:
+    """Both benchmarks with tiny contestants and little data."""
+    for module in (contestants, pictures_per_minute):
+        monkeypatch.setattr(module, "CONTESTANTS", TINY)
+    for module in (pictures_per_minute, sampling):
+        monkeypatch.setattr(module, "load_data", lambda source: (pictures, heldout))
+    monkeypatch.setattr(records, "measure", partial(measure, resamples=10))
+    yield
+
+
+def test_a_stopped_benchmark_goes_on(
+    small: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("ema_pytorch")
+    arguments = "--models unet diffusers --minutes 0.002 0.004 --slice 0.05 --samples 20 --evaluations 3 --device cpu"
+    call = [*arguments.split(), "--results", str(tmp_path / "r"), "--build", str(tmp_path / "b")]
+    rows = tmp_path / "r" / "pictures_per_minute_cpu.jsonl"
+    turn, turns = Stop.turn, 0
+
+    def interrupted(self: Stop, run: Run, seconds: float) -> None:
+        nonlocal turns
+        turns += 1
+        self.wanted = turns == 12
+        turn(self, run, seconds)
+
+    monkeypatch.setattr(Stop, "turn", interrupted)
+    assert pictures_per_minute.main(call) == 130
+    assert "6 rows to make, in 5 trainings" in capsys.readouterr().out
+    before = len(records.read_rows(rows))
+    assert before < 6
+    loaded: list[float] = []
+    load = Training.load
+
+    def watched(self: Training, path: Path) -> bool:
+        found = load(self, path)
+        loaded.append(self.seconds)
+        return found
+
+    monkeypatch.setattr(Training, "load", watched)
+    assert pictures_per_minute.main(call) == 0
+    assert f"{6 - before} rows to make" in capsys.readouterr().out
+    assert max(loaded) > 0
+    assert not [*(tmp_path / "b" / "pictures_per_minute_cpu").glob("*.safetensors")]  # nothing left to go on with
+    found = records.read_rows(rows)
+    assert sorted((row["model"], row["recipe"], row["minutes"]) for row in found) == [
+        *(("diffusers", recipe, each) for recipe in ("ours", "own") for each in (0.002, 0.004)),
+        *(("unet", "ours", each) for each in (0.002, 0.004)),
+    ]
+    for row in found:
+        assert row["seconds"] >= 60 * row["minutes"] and row["pictures"] > 0
+        assert row["report"]["frechet"]["low"] <= row["report"]["frechet"]["value"] <= row["report"]["frechet"]["high"]
+        assert row["report"]["n"] == 20 and row["versions"]["torch"]
+    assert pictures_per_minute.main(call) == 0
+    assert "0 rows to make" in capsys.readouterr().out
+
+    rows.write_text("".join(line + "\n" for line in rows.read_text(encoding="utf-8").splitlines()[:-1]))
+    assert pictures_per_minute.main(call) == 0  # its samples are there: judged again, not trained again
+    assert "0 rows to make" in capsys.readouterr().out
+    assert len(records.read_rows(rows)) == 6
+
+    assert pictures_per_minute.main([*call, "--report"]) == 0
+    table = capsys.readouterr().out
+    for row in found:
+        assert f"{row['report']['frechet']['value']:.2f}" in table
+    assert {path.suffix for path in (tmp_path / "r").iterdir() if path.is_file()} == {".jsonl", ".md", ".png"}
+    assert len([*(tmp_path / "r" / "pictures_per_minute_cpu").glob("*.png")]) == 6
+
+
+# -------------------------------------------------------------------------------------- rows and reports
+
+
+def row(model: str, recipe: str, minutes: float, value: float, features: str = records.FEATURES_ID) -> records.Row:
+    distance = dict(value=value, low=0.9 * value, high=1.1 * value, n=1000, floor=0.18)
+    score = dict(value=0.5, real=0.9)
+    return {
+        "model": model,
+        "recipe": recipe,
+        "minutes": minutes,
+        "pictures": 12345,
+        "updates": 67,
+        "pictures_per_second": 89.0,
+        "samples": 1000,
+        "sampler": "S",
+        "data": "full",
+        "machine": "M",
+        "threads": 2,
+        "versions": {"torch": "2"},
+        "date": "2025-01-02T00:00:00+00:00",
+        "features": features,
+        "report": {"frechet": distance, "kernel": distance, "precision": score, "recall": score, "sure": score},
+    }
+
+
+def test_tables_are_made_from_the_newest_rows(tmp_path: Path) -> None:
+    path = tmp_path / "pictures_per_minute_cpu.jsonl"
+    for each in (
+        row("unet", "ours", 3, 99.0),
+        row("unet", "ours", 3, 4.0),  # the newer of two
+        row("unet", "ours", 30, 2.0),
+        row("diffusers", "own", 3, 60.0),
+        row("diffusers", "own", 30, 30.0),
+        row("diffusers", "ours", 30, 1.0, features="of another network"),
+    ):
+        records.append_row(path, each)
+    readme = tmp_path / "README.md"
+    name = "pictures_per_minute cpu"
+    readme.write_text(f"a\n<!-- {name}: begin -->\nold\n<!-- {name}: end -->\nb\n", encoding="utf-8")
+    text = pictures_per_minute.report(path, tmp_path, [readme, tmp_path / "none.md"])
+    assert "| UNet of this course | this course's | 89 | **4.00** (3.60–4.40) | **2.00** (1.80–2.20) |" in text
+    assert "99.00" not in text and "**1.00**" not in text
+    assert "| AdamW 4e-4, batch 64, cosine, no EMA | 15.0× | 7.5× |" in text
+    assert "| *real pictures, held out* |  |  | *0.18* | *0.18* |" in text
+    assert "| 3 | 12,345 | 67 | **4.00** (3.60–4.40) | 4000.0 (3600.0–4400.0) | 50% | 50% | 50% |" in text
+    filled = readme.read_text(encoding="utf-8")
+    assert filled.startswith("a\n<!-- ") and filled.endswith(" -->\nb\n") and "old" not in filled
+    assert "**4.00**" in filled and "15.0×" not in filled  # the short table alone
+    with pytest.raises(ValueError, match="no rows"):
+        pictures_per_minute.report(tmp_path / "pictures_per_minute_cuda.jsonl", tmp_path, [])
+
+
+def test_a_line_that_was_cut_short_is_left_out(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    assert records.read_rows(path) == []
+    records.append_row(path, {"a": 1, "share": float("nan"), "many": (1.0, float("nan"))})
+    with path.open("a", encoding="utf-8") as file:
+        file.write('{"a": 2, "b"')
+    records.append_row(path, {"a": 3})
+    assert [each["a"] for each in records.read_rows(path)] == [1, 3]
+    assert records.read_rows(path)[0] == {"a": 1, "share": None, "many": [1.0, None]}
+
+
+def test_the_readmes_have_their_blocks() -> None:
+    text = (records.HERE / "README.md").read_text(encoding="utf-8")
+    for device in ("cpu", "cuda"):
+        for name in (f"pictures_per_minute {device} in full", f"sampling {device}"):
+            assert text.count(f"<!-- {name}: begin -->") == text.count(f"<!-- {name}: end -->") == 1
+
+
+# ----------------------------------------------------------------------------------------------- sampling
+
+
+class Seen(nn.Module):
+    """Answers as a good model of gray pictures would, and notes the timesteps that it is asked about."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(1))
+        self.schedule = make_schedule("cosine")
+        self.times: list[int] = []
+
+    def forward(self, x_t: Tensor, t: Tensor, y: None = None) -> Tensor:
+        self.times.append(int(t[0]))
+        a, b = self.schedule.at(t, x_t)
+        shape = 0.5 * torch.linspace(-1, 1, 28).view(1, 1, 1, 28)
+        return b * (x_t - a * shape) / (0.01 * a * a + b * b)  # of pictures with mean `shape` and variance 0.01
+
+
+def checkpoint(model: nn.Module, target: str = "eps") -> Checkpoint:
+    return Checkpoint(model.eval(), make_schedule("cosine"), target)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("name", [*sampling.SAMPLERS])
+def test_every_sampler_asks_at_our_timesteps_and_finds_the_pictures(name: str) -> None:
+    if "diffusers" in name:
+        pytest.importorskip("diffusers")
+    model = Seen()
+    noise = torch.randn(8, 1, 28, 28, generator=torch.Generator().manual_seed(0))
+    drawn, made = sampling.SAMPLERS[name].draw(checkpoint(model), noise, 20, 0)
+    assert made == len(model.times)
+    start = 1000 if name.removeprefix("diffusers-") in ("ddpm", "ddim") else start_time(model.schedule)
+    times = sampling_times(1000, 20 if made == 20 else 10, start=start)[:-1]
+    assert made == 20 or (name == "diffusers-heun" and made == 19)
+    seen = [*dict.fromkeys(model.times)]
+    assert len(seen) == len(times)
+    assert max(abs(a - b) for a, b in zip(seen, times, strict=True)) <= 1  # another rounding is no harm
+    assert (drawn.mean((0, 1, 2)) - 0.5 * torch.linspace(-1, 1, 28)).abs().max() < 0.1
+
+
+def test_two_libraries_agree(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("diffusers")
+    monkeypatch.setattr(sampling, "start_time", lambda schedule, target: 980)  # 49 whole steps each
+    noise = torch.randn(4, 1, 28, 28, generator=torch.Generator().manual_seed(0))
+    a, b = (sampling.SAMPLERS[name].draw(checkpoint(Seen()), noise, 20, 0)[0] for name in ("2m", "diffusers-2m"))
+    torch.testing.assert_close(a, b, rtol=0, atol=2e-3)
+    assert not torch.allclose(a, sampling.SAMPLERS["ddim"].draw(checkpoint(Seen()), noise, 20, 0)[0], atol=0.02)
+    with pytest.raises(ValueError, match="velocity"):
+        sampling.build_scheduler("DDIMScheduler", checkpoint(Seen(), "velocity"), 1)
+
+
+def test_the_sampling_benchmark_goes_on_and_reports(
+    small: None, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("diffusers")
+    monkeypatch.setattr(sampling, "load_shipped", lambda device: checkpoint(Seen()))
+    same = ["--samples", "20", "--device", "cpu", "--samplers", "ddim", "diffusers-ddim", "--results", str(tmp_path)]
+    call = [*same, "--evaluations", "3"]
+    path = tmp_path / "sampling_cpu.jsonl"
+    assert sampling.main(call) == 0
+    first = path.read_text(encoding="utf-8")
+    assert sorted(json.loads(line)["kind"] for line in first.splitlines()) == ["overhead"] * 2 + ["sampler"] * 2
+    assert sampling.main(call) == 0
+    assert path.read_text(encoding="utf-8") == first
+    assert sampling.main([*same, "--evaluations", "2", "3"]) == 0
+    assert len(path.read_text(encoding="utf-8").splitlines()) == 6
+    capsys.readouterr()
+    assert sampling.main([*call, "--report"]) == 0
+    text = capsys.readouterr().out
+    for each in records.read_rows(path):
+        if each["kind"] == "sampler":
+            assert f"**{each['report']['frechet']['value']:.2f}**" in text
+        else:
+            assert all(ratio > 0 for ratio in each["ratios"].values()) and each["bare_ms"] > 0
+    assert "| DDIM | diffusers |" in text and (tmp_path / "sampling_cpu.png").stat().st_size > 10_000
