@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import safetensors
 import torch
@@ -250,6 +251,15 @@ def test_intervals_hold_the_expected_distance_as_often_as_they_say(shift: float,
         low, high = kernel_interval(x, real)
         held[1] += low <= known <= high
     assert (held / trials >= least).all() and (held / trials <= most).all(), held / trials
+
+
+def test_the_frechet_interval_is_the_bootstrap_turned_about_the_distance() -> None:
+    x, y = two_sets(60)
+    draw = gen(5)
+    again = [frechet_distance(x[torch.randint(60, (60,), generator=draw)], y) ** 0.5 for _ in range(80)]
+    root, mean = frechet_distance(x, y) ** 0.5, np.mean(again)
+    low, high = (max(root + mean - np.percentile(again, q), 0) ** 2 for q in (90, 10))
+    assert frechet_interval(x, y, level=0.8, resamples=80, generator=gen(5)) == pytest.approx((low, high), rel=1e-9)
 
 
 def test_the_frechet_interval_follows_level_seed_and_number() -> None:
