@@ -1,4 +1,4 @@
-"""Side by side with diffusers: tables, timesteps, noising, and whole trajectories of its two schedulers.
+"""Side by side with diffusers: tables, timesteps, noising, and whole trajectories of three of its schedulers.
 
 diffusers counts timesteps from 0 to T − 1 where the course counts from 1 to T: its t plus 1 is our t.
 
@@ -12,8 +12,10 @@ formulas, and, where float32 carries 1e-5 at all, with the scheduler as it comes
 from __future__ import annotations
 
 import math
+from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -32,7 +34,8 @@ from course_lib.schedule import (
 )
 
 pytest.importorskip("diffusers", reason="diffusers is an extra of the tests")
-from diffusers import DDIMScheduler, DDPMScheduler
+from diffusers import DDIMScheduler, DDPMScheduler, DPMSolverMultistepScheduler
+from diffusers.schedulers import scheduling_dpmsolver_multistep as their_solver
 from diffusers.schedulers.scheduling_ddim import rescale_zero_terminal_snr
 
 THEIR_NAMES = {"linear": "linear", "quadratic": "scaled_linear", "sigmoid": "sigmoid", "cosine": "squaredcos_cap_v2"}
@@ -128,6 +131,39 @@ def test_trajectories_of_all_1000_steps(name: str, kind: str, eta: float, clip: 
 def test_trajectories_of_the_schedulers_as_they_come(name: str, kind: str, steps: int) -> None:
     eta = 1.0 if kind == "ddpm" else 0.0
     assert largest_difference(kind, name, eta, steps, "trailing", True, torch.float32, exact=False) <= 1e-5
+
+
+@pytest.mark.parametrize("steps", [2, 5, 20, 50])
+@pytest.mark.parametrize("clip", [True, False], ids=["clipped", "free"])
+@pytest.mark.parametrize(("eta", "order"), [(0.0, 2), (1.0, 2), (0.0, 1), (1.0, 1)])
+@pytest.mark.parametrize("name", ["linear", "cosine"])
+def test_trajectories_of_dpm_solver(
+    name: str, eta: float, order: int, clip: bool, steps: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its own code with float64 wherever it says float32, so that nothing but the formulas is compared.
+
+    Free trajectories that begin at the cosine's T pass through values of 10⁵, so 1e-8 there is one part in 10¹³.
+    """
+    monkeypatch.setattr(their_solver, "torch", SimpleNamespace(**{**vars(torch), "float32": torch.float64}))
+    monkeypatch.setattr(their_solver, "np", SimpleNamespace(**{**vars(np), "float32": np.float64}))
+    schedule = make_schedule(name, T)
+    kind = "dpmsolver++" if eta == 0 else "sde-dpmsolver++"
+    options = dict(solver_order=order, algorithm_type=kind, thresholding=clip, timestep_spacing="trailing")
+    theirs = DPMSolverMultistepScheduler(num_train_timesteps=T, trained_betas=schedule.beta[1:].tolist(), **options)
+    theirs.set_timesteps(steps)
+    assert theirs.sigmas.dtype == torch.float64
+
+    model = Network().double()
+    x = torch.randn(2, 1, 8, 8, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    ours_draw, theirs_draw = (torch.Generator().manual_seed(2) for _ in range(2))
+    settings = dict(times=sampling_times(T, steps), eta=eta, order=order, clip=clip, generator=ours_draw)
+    for step in trajectory(model, schedule, x, **settings):  # type: ignore[arg-type]
+        with torch.no_grad():
+            predicted = model(x, torch.full((2,), step.t))
+        x = theirs.step(predicted, step.t - 1, x, generator=theirs_draw).prev_sample
+        assert x.dtype == torch.float64
+        torch.testing.assert_close(step.x_s, x, rtol=1e-12, atol=1e-8)
+    assert step.s == 0
 
 
 @pytest.mark.parametrize("name", THEIR_NAMES)

@@ -23,6 +23,7 @@ from course_lib.schedule import (
     quadratic_betas,
     sampling_times,
     sigmoid_betas,
+    start_time,
     zero_terminal_snr,
 )
 
@@ -221,6 +222,22 @@ def test_where_each_spacing_starts_and_ends() -> None:
     assert sampling_times(1000, 1) == [1000, 0]
 
 
+def test_a_walk_that_starts_below_T_is_spaced_as_if_that_were_T() -> None:
+    for spacing in SPACINGS:
+        assert sampling_times(1000, 7, spacing, start=600) == sampling_times(600, 7, spacing)
+    assert sampling_times(1000, 5, start=5) == [5, 4, 3, 2, 1, 0]
+
+
+def test_the_start_time_is_the_last_where_noise_is_at_most_80_times_the_signal(schedule: Schedule) -> None:
+    for largest in (0.5, 5.0, 80.0, 1e9):
+        t = start_time(schedule, largest=largest)
+        ratio = schedule.noise / schedule.signal
+        assert ratio[t] <= largest or t == 1
+        assert t == schedule.T or ratio[t + 1] > largest
+    assert start_time(schedule, "v") == start_time(schedule, "x0") == start_time(schedule, "velocity") == schedule.T
+    assert start_time(make_schedule("linear", 1000)) == 930
+
+
 # Bad input
 
 
@@ -376,6 +393,9 @@ def test_zero_terminal_snr_refuses_what_it_cannot_stretch() -> None:
         ((10, 0), ValueError, r"steps must lie in \[1, 10\], got 0"),
         ((10, 11), ValueError, r"steps must lie in \[1, 10\], got 11"),
         ((10, 2.0), TypeError, "steps must be an int"),
+        ((10, 2, "trailing", 0), ValueError, r"start must lie in \[1, 10\], got 0"),
+        ((10, 2, "trailing", 11), ValueError, r"start must lie in \[1, 10\], got 11"),
+        ((10, 6, "trailing", 5), ValueError, r"steps must lie in \[1, 5\], got 6"),
         ((10, 2, "even"), ValueError, "spacing='even' is unknown; choose one of 'trailing', 'leading', 'linspace'"),
     ],
 )
