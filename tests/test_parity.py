@@ -149,7 +149,9 @@ def test_trajectories_of_dpm_solver(
     schedule = make_schedule(name, T)
     kind = "dpmsolver++" if eta == 0 else "sde-dpmsolver++"
     options = dict(solver_order=order, algorithm_type=kind, thresholding=clip, timestep_spacing="trailing")
-    theirs = DPMSolverMultistepScheduler(num_train_timesteps=T, trained_betas=schedule.beta[1:].tolist(), **options)
+    theirs: Any = DPMSolverMultistepScheduler(
+        num_train_timesteps=T, trained_betas=schedule.beta[1:].tolist(), **options
+    )
     theirs.set_timesteps(steps)
     assert theirs.sigmas.dtype == torch.float64
 
