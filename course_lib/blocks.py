@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
+from typing import TypeVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .validate import check_choice, check_number
+
+Layer = TypeVar("Layer", nn.Conv2d, nn.Linear)
 
 
 class DoubleConv(nn.Sequential):
@@ -135,6 +138,16 @@ def group_norm(channels: int) -> nn.GroupNorm:
     return nn.GroupNorm(8, channels)
 
 
+class Pointwise(nn.Linear):
+    """A 1×1 convolution, (B, in, H, W) to (B, out, H, W), computed as the matrix product that it is.
+
+    On a CPU the gradient of its weights is found several times faster than by `nn.Conv2d`.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+
+
 class ResBlock(nn.Module):
     """A residual block that knows the time: (B, in, H, W) and (B, emb) to (B, out, H, W).
 
@@ -155,7 +168,7 @@ class ResBlock(nn.Module):
         self.scale_shift = nn.Linear(emb, 2 * out_channels)
         self.norm2 = group_norm(out_channels)
         self.conv2 = zeroed(nn.Conv2d(out_channels, out_channels, 3, padding=1))
-        self.shortcut = nn.Identity() if in_channels == out_channels else nn.Conv2d(in_channels, out_channels, 1)
+        self.shortcut = nn.Identity() if in_channels == out_channels else Pointwise(in_channels, out_channels)
 
     def forward(self, x: Tensor, emb: Tensor) -> Tensor:
         h = self.conv1(F.silu(self.norm1(x)))
@@ -184,15 +197,16 @@ class SelfAttention(nn.Module):
             raise ValueError(f"channels must be a multiple of heads, {heads}, got {channels}")
         self.heads = heads
         self.norm = group_norm(channels)
-        self.qkv = nn.Conv2d(channels, 3 * channels, 1)
-        self.out = zeroed(nn.Conv2d(channels, channels, 1))
+        self.qkv = nn.Linear(channels, 3 * channels)
+        self.out = zeroed(nn.Linear(channels, channels))
 
     def forward(self, x: Tensor) -> Tensor:
         B, C, H, W = x.shape
-        qkv = self.qkv(self.norm(x)).reshape(B, 3, self.heads, C // self.heads, H * W)
-        q, k, v = qkv.transpose(-1, -2).unbind(1)  # each (B, heads, H·W, C/heads)
+        rows = self.norm(x).permute(0, 2, 3, 1).reshape(B, H * W, C)  # a row for each position
+        qkv = self.qkv(rows).view(B, H * W, 3, self.heads, C // self.heads)
+        q, k, v = qkv.permute(2, 0, 3, 1, 4)  # each (B, heads, H·W, C/heads)
         h = F.scaled_dot_product_attention(q, k, v)
-        return x + self.out(h.transpose(-1, -2).reshape(B, C, H, W))
+        return x + self.out(h.transpose(1, 2).reshape(B, H, W, C)).permute(0, 3, 1, 2)
 
 
 class Upsample(nn.Sequential):
@@ -207,8 +221,8 @@ class Upsample(nn.Sequential):
         super().__init__(nn.Upsample(scale_factor=2), nn.Conv2d(in_channels, out_channels, 3, padding=1))
 
 
-def zeroed(module: nn.Conv2d) -> nn.Conv2d:
-    """The same convolution with weight and bias set to zero."""
+def zeroed(module: Layer) -> Layer:
+    """The same layer with weight and bias set to zero."""
     nn.init.zeros_(module.weight)
     if module.bias is not None:
         nn.init.zeros_(module.bias)

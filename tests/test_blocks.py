@@ -12,6 +12,7 @@ from torch import nn
 from course_lib.blocks import (
     DoubleConv,
     DownBlock,
+    Pointwise,
     ResBlock,
     SelfAttention,
     TimeEmbedding,
@@ -162,20 +163,28 @@ def test_a_residual_block_scales_and_shifts_by_the_embedding() -> None:
     torch.testing.assert_close(block(x, emb), block.shortcut(x) + h)  # type: ignore[operator]
 
 
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
+def test_pointwise_is_a_convolution_of_one_pixel(memory_format: torch.memory_format) -> None:
+    layer, conv = Pointwise(5, 7).double(), nn.Conv2d(5, 7, 1).double()
+    conv.load_state_dict({"weight": layer.weight.detach()[:, :, None, None], "bias": layer.bias.detach()})
+    x = torch.randn(2, 5, 3, 4, dtype=torch.float64).to(memory_format=memory_format)
+    torch.testing.assert_close(layer(x), conv(x))
+
+
 @pytest.mark.parametrize("heads", [1, 4])
 def test_attention_is_softmax_of_q_k_times_v(heads: int) -> None:
     layer = randomize(SelfAttention(16, heads)).double()
     assert isinstance(layer, SelfAttention)
     x = torch.randn(2, 16, 3, 5, dtype=torch.float64)
     flat = layer.norm(x).flatten(2).transpose(1, 2)  # (B, 15, 16)
-    rows = flat @ layer.qkv.weight.view(48, 16).T + layer.qkv.bias
+    rows = flat @ layer.qkv.weight.T + layer.qkv.bias
     q, k, v = rows.split(16, dim=2)
     each, parts = 16 // heads, []
     for head in range(heads):
         mine = slice(head * each, (head + 1) * each)
         scores = q[..., mine] @ k[..., mine].transpose(1, 2) / math.sqrt(each)
         parts.append(scores.softmax(dim=2) @ v[..., mine])
-    looked = torch.cat(parts, dim=2) @ layer.out.weight.view(16, 16).T + layer.out.bias  # type: ignore[operator]
+    looked = torch.cat(parts, dim=2) @ layer.out.weight.T + layer.out.bias  # type: ignore[operator]
     torch.testing.assert_close(layer(x), x + looked.transpose(1, 2).reshape(x.shape))
 
 
