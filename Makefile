@@ -13,7 +13,7 @@ stage = @echo "== $(1)"; begin=$$(date +%s); $(2) && echo "== $(1): ok, $$(($$(d
 
 .DEFAULT_GOAL = help
 .NOTPARALLEL:
-.PHONY: help setup lab test check format notebooks run-notebooks train figures
+.PHONY: help setup lab test check format notebooks run-notebooks train features bench figures
 
 help: ## list these commands
 	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' $(MAKEFILE_LIST) | while IFS='|' read -r name text; do printf '  make %-14s %s\n' "$$name" "$$text"; done
@@ -42,8 +42,15 @@ format: setup ## put code into the standard form and mend what ruff can mend
 notebooks: setup ## write notebooks/*.ipynb from notebooks/py/*.py
 	@$(BIN)/ruff format notebooks/py && $(BIN)/python tools/notebooks.py sync
 
-train: setup ## train the weights that the course ships, for 85 minutes
+train: setup ## train weights such as those that the course ships, into runs/shipped
 	@$(BIN)/python -m course_lib train $(TRAIN)
+
+features: setup ## train the classifier behind course_lib.metrics
+	@$(BIN)/python tools/train_features.py
+
+bench: setup ## run the benchmarks; hours, but what was stopped goes on
+	@$(BIN)/python benchmarks/pictures_per_minute.py && $(BIN)/python benchmarks/pictures_per_minute.py --report
+	@$(BIN)/python benchmarks/sampling.py && $(BIN)/python benchmarks/sampling.py --report
 
 figures: setup ## draw every picture of the README and the notebooks again
 	@$(BIN)/python figures/make_figures.py
