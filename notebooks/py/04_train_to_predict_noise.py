@@ -48,19 +48,20 @@ import math
 import torch
 import torch.nn.functional as F
 from IPython.display import display
+from safetensors import safe_open
 
 from course_lib import viz, widgets
 from course_lib.blocks import ResBlock, sinusoidal_embedding
 from course_lib.checkpoint import load_checkpoint, load_shipped, save_checkpoint
 from course_lib.checks import check
-from course_lib.data import batches, load_fashion_mnist
+from course_lib.data import load_fashion_mnist
 from course_lib.forward import TARGETS, q_sample, to_x0_eps
 from course_lib.objective import denoising_loss
 from course_lib.runtime import describe_machine, make_generator, pick_autocast, pick_device
 from course_lib.sample import sample
 from course_lib.schedule import make_schedule, sampling_times, zero_terminal_snr
 from course_lib.shapes import count_parameters, format_trace, trace
-from course_lib.train import EMA, TrainConfig, train
+from course_lib.train import EMA, Draws, TrainConfig, train
 from course_lib.unet import UNet
 
 # %%
@@ -380,15 +381,13 @@ assert renewed > 5 * losses[-1]
 def my_train(model, pictures, config):
     """Train for config.steps updates; yields the loss of each."""
     optimizer = torch.optim.AdamW(model.parameters(), lr=config.lr, weight_decay=0.0)
-    order = batches(len(pictures), config.batch_size, make_generator(config.seed))
-    g = make_generator(config.seed, device)
+    pictures = pictures.to(device)
+    draws = Draws(pictures, schedule, config)  # pictures, timesteps and noise of an update, by its number
     for step in range(1, config.steps + 1):
-        x0 = pictures[next(order)].to(device)
-        t = torch.randint(1, schedule.T + 1, (len(x0),), generator=g, device=device)
-        eps = torch.randn(x0.shape, generator=g, device=device)
+        index, t, eps = draws(step)
         for group in optimizer.param_groups:
             group["lr"] = config.learning_rate(step, (step - 1) / config.steps)
-        yield step_once(model, optimizer, x0, t, eps).item()
+        yield step_once(model, optimizer, pictures[index], t, eps).item()
 
 
 # %% [markdown]
@@ -624,7 +623,7 @@ viz.show_rows({name: draw(one)[:8] for name, one in chosen.items()})
 #
 # ### Save it
 #
-# A checkpoint is two files: the weights and the schedule's tables as safetensors (numbers only, no code), and a JSON file that says what they are.
+# A checkpoint is one file: the weights and the schedule's tables as safetensors (numbers only, no code); its header says what they are.
 
 # %%
 details = {
@@ -634,7 +633,8 @@ details = {
     "loss": round(final, 4),
 }
 path = save_checkpoint("my_unet.safetensors", net, schedule, target="eps", details=details)
-print(path.with_suffix(".json").read_text())
+with safe_open(path, "pt") as file:
+    print(file.metadata()["card"])
 
 # %%
 loaded = load_checkpoint(path, device)
