@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from course_lib.runtime import DEVICES, describe_machine, make_generator, pick_autocast, pick_device
+from course_lib.runtime import DEVICES, can_compile, describe_machine, make_generator, pick_autocast, pick_device
 
 
 @pytest.fixture
@@ -68,6 +68,22 @@ def test_autocast_goes_by_the_clock(monkeypatch: pytest.MonkeyPatch) -> None:
         assert spans == []
 
 
+def test_compiling_is_found_out_by_trying(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A compiler that works, one that breaks, and one that gives rubbish."""
+
+    def broken(*_: Any) -> Any:
+        raise RuntimeError("no compiler")
+
+    for compiler, expected in (
+        (lambda function: function, True),
+        (broken, False),
+        (lambda function: broken, False),
+        (lambda function: lambda x: x.sum() / 0, False),
+    ):
+        monkeypatch.setattr(torch, "compile", compiler)
+        assert can_compile(torch.device("cpu")) is expected
+
+
 def test_generators_are_seeded() -> None:
     def draw(seed: int) -> torch.Tensor:
         return torch.randn(5, generator=make_generator(seed))
@@ -84,6 +100,7 @@ def test_the_machine_in_one_line() -> None:
     line = describe_machine()
     assert platform.python_version() in line and torch.__version__ in line and "\n" not in line
     assert f"training on: {pick_device().type}" in line and pick_device().type in DEVICES
+    assert "training on: cpu (CPU)" in describe_machine(torch.device("cpu"))
 
 
 @pytest.mark.cuda
