@@ -3,6 +3,7 @@
 A picture flows through the files in this order, and an import only ever points up the list:
 
     validate    what the public functions ask of their arguments
+    runtime     device, precision, seeds, what the machine has
     schedule    the two tables a and b of x_t = a_t x_0 + b_t eps
     forward     corrupt, one step, any step, the posterior, targets
     shapes      output-size arithmetic and a tracer
@@ -12,7 +13,7 @@ A picture flows through the files in this order, and an import only ever points 
     objective   the loss
     optim       Muon: more learned in fewer updates
     train       one loop, a generator
-    checkpoint  weights with their config beside them
+    checkpoint  weights and what they are, in one file
     runs        a training kept in a folder, which can go on
     sample      one loop, a generator
     interop     to diffusers and back
@@ -22,7 +23,6 @@ A picture flows through the files in this order, and an import only ever points 
     viz         tensors to figures
     widgets     a slider and a picture
     checks      the check of every exercise
-    runtime     device, precision, seeds, what the machine has
 """
 
 import os

@@ -304,7 +304,7 @@ def test_a_state_of_another_model_is_refused() -> None:
         train(Tiny(), SCHEDULE, some_pictures(), config, start=replace(state, moments=turned))
     for bad in (dict(step=-1), dict(seconds=-1.0), dict(step=1.5)):
         with pytest.raises((TypeError, ValueError), match=f"{next(iter(bad))} must"):
-            TrainState(**bad)  # type: ignore[arg-type]
+            TrainState(**bad)
 
 
 def test_stop_ends_the_training_after_the_update() -> None:
