@@ -571,7 +571,7 @@ def x0_hat_explorer(
 class LossPlot(ipywidgets.VBox):  # type: ignore[misc]
     """A loss curve that grows while training runs.
 
-    It is drawn at most once in `every` seconds, and less often where drawing would take more than a twentieth of
+    It is drawn at most once in `every` seconds, and less often where drawing would take more than a thirtieth of
     the time.
 
     Args:
@@ -582,7 +582,7 @@ class LossPlot(ipywidgets.VBox):  # type: ignore[misc]
     """
 
     def __init__(
-        self, smooth: float = 0.98, reference: Mapping[str, float] | None = None, every: float = 1.0, logy: bool = False
+        self, smooth: float = 0.98, reference: Mapping[str, float] | None = None, every: float = 2.0, logy: bool = False
     ) -> None:
         self._losses: list[float | Tensor] = []
         self._options: dict[str, Any] = {"smooth": smooth, "reference": reference, "logy": logy, "size": (6.4, 2.6)}
@@ -612,28 +612,30 @@ class LossPlot(ipywidgets.VBox):  # type: ignore[misc]
         began = time.monotonic()
         self.image.value = bytes(self.draw())
         done = time.monotonic()
-        self._next = done + max(self._every, 20 * (done - began))
+        self._next = _next_time(began, done, self._every)
 
 
 class TrainingMonitor(ipywidgets.VBox):  # type: ignore[misc]
     """Progress bar, loss curve and samples while training runs.
 
+    The curve and the samples each wait longer where they would take more than a thirtieth of the time.
+
     Args:
         draw: returns pictures, (B, C, H, W), to be shown below the curve; None for no pictures.
-        draw_every: seconds between two calls of `draw`; it is also called at the end.
+        draw_every: seconds between two calls of `draw`, at least; it is also called at the end.
         smooth: strength of the running mean, as `viz.smoothed`.
         reference: label to height of a horizontal line in the loss curve.
-        every: seconds between two drawings of the curve.
+        every: seconds between two drawings of the curve, at least.
         columns: pictures in a row.
     """
 
     def __init__(
         self,
         draw: Callable[[], Tensor] | None = None,
-        draw_every: float = 20.0,
+        draw_every: float = 30.0,
         smooth: float = 0.98,
         reference: Mapping[str, float] | None = None,
-        every: float = 1.0,
+        every: float = 2.0,
         columns: int = 8,
     ) -> None:
         self.plot = LossPlot(smooth, reference, every)
@@ -643,13 +645,13 @@ class TrainingMonitor(ipywidgets.VBox):  # type: ignore[misc]
         self.image: Any = None
         self._draw, self._draw_every, self._columns = draw, draw_every, columns
         self._last: Update | None = None
-        self._told_at = self._drawn_at = float("-inf")
+        self._told_at = self._next = float("-inf")
         parts = [ipywidgets.HBox([self.bar, self.text]), self.plot]
         if draw is not None:
-            first = self._pictures()
-            self.image = _panel(first, None)
+            began = time.monotonic()
+            self.image = _panel(self._pictures(), None)
             self.caption.value = f"{_PIXELS}samples before training"
-            self._drawn_at = time.monotonic()
+            self._next = _next_time(began, time.monotonic(), draw_every)
             parts += [self.caption, self.image]
         super().__init__(parts)
 
@@ -684,7 +686,7 @@ class TrainingMonitor(ipywidgets.VBox):  # type: ignore[misc]
         if now - self._told_at >= 0.5:
             self._tell(update)
             self._told_at = now
-        if self._draw is not None and now - self._drawn_at >= self._draw_every:
+        if self._draw is not None and now >= self._next:
             self._show(f"samples after {update.step:,} updates")
 
     def finish(self) -> None:
@@ -697,9 +699,10 @@ class TrainingMonitor(ipywidgets.VBox):  # type: ignore[misc]
             self._show(f"samples after {self._last.step:,} updates")
 
     def _show(self, caption: str) -> None:
+        began = time.monotonic()
         self.image.value = bytes(self._pictures())
         self.caption.value = _PIXELS + caption
-        self._drawn_at = time.monotonic()
+        self._next = _next_time(began, time.monotonic(), self._draw_every)
 
     def _tell(self, update: Update) -> None:
         left = update.seconds * (1 - update.progress) / max(update.progress, 1e-9)
@@ -708,6 +711,11 @@ class TrainingMonitor(ipywidgets.VBox):  # type: ignore[misc]
         self.text.value = (
             f"update {update.step:,} &ensp; loss {mean:.4f} &ensp; {_clock(update.seconds)} gone, {_clock(left)} left"
         )
+
+
+def _next_time(began: float, done: float, every: float) -> float:
+    """When to draw again: after `every` seconds, but so that drawing takes no more than a thirtieth of the time."""
+    return done + max(every, 29 * (done - began))
 
 
 def _clock(seconds: float) -> str:
