@@ -58,17 +58,16 @@ def build_diffusers() -> nn.Module:
     """`UNet2DModel` as in unit 1 of Hugging Face's diffusion class ("from scratch" notebook), for 28×28 pictures."""
     from diffusers import UNet2DModel
 
-    return Shifted(
-        UNet2DModel(
-            sample_size=28,
-            in_channels=1,
-            out_channels=1,
-            layers_per_block=2,
-            block_out_channels=(32, 64, 64),
-            down_block_types=("DownBlock2D", "AttnDownBlock2D", "AttnDownBlock2D"),
-            up_block_types=("AttnUpBlock2D", "AttnUpBlock2D", "UpBlock2D"),
-        )
+    net: Any = UNet2DModel(
+        sample_size=28,
+        in_channels=1,
+        out_channels=1,
+        layers_per_block=2,
+        block_out_channels=(32, 64, 64),
+        down_block_types=("DownBlock2D", "AttnDownBlock2D", "AttnDownBlock2D"),
+        up_block_types=("AttnUpBlock2D", "AttnUpBlock2D", "UpBlock2D"),
     )
+    return Shifted(net)
 
 
 def build_lucidrains() -> nn.Module:
@@ -273,7 +272,7 @@ class OwnTraining(Training):
         loss: Callable[[Tensor, Tensor, Tensor], Tensor],
         optimizer: torch.optim.Optimizer,
         grad_clip: float | None = None,
-        average: nn.Module | None = None,
+        average: Any = None,
         details: Mapping[str, Any],
     ) -> None:
         super().__init__(model, schedule, target, batch_size, {"seed": seed, **details})
@@ -294,14 +293,14 @@ class OwnTraining(Training):
             self.optimizer.step()
             self.optimizer.zero_grad()
             if self.average is not None:
-                self.average.update()  # type: ignore[operator]
+                self.average.update()
             if time.perf_counter() >= until:
                 break
 
     def to_sample_from(self) -> nn.Module:
         if self.average is None:
             return self.model.eval()
-        return self.average.ema_model.eval()  # type: ignore[union-attr, operator]
+        return self.average.ema_model.eval()
 
     def _tensors(self) -> dict[str, Tensor]:
         kept = {f"model.{name}": tensor for name, tensor in self.model.state_dict().items()}
@@ -330,7 +329,7 @@ def own_diffusers(model: nn.Module, pictures: Pictures, seed: int) -> OwnTrainin
     """Unit 1 of the diffusion class: AdamW at 4e-4, batches of 64, cosine schedule, noise predicted, no average."""
     from diffusers import DDPMScheduler
 
-    scheduler = DDPMScheduler(num_train_timesteps=1000, beta_schedule="squaredcos_cap_v2")
+    scheduler: Any = DDPMScheduler(num_train_timesteps=1000, beta_schedule="squaredcos_cap_v2")
 
     def loss(x0: Tensor, t: Tensor, eps: Tensor) -> Tensor:
         return F.mse_loss(model(scheduler.add_noise(x0, eps, t - 1), t), eps)

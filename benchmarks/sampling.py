@@ -48,8 +48,8 @@ from course_lib.schedule import sampling_times, start_time
 
 NAME = "sampling"
 BATCH = 250
-#: From a checkpoint, noise, a number of evaluations and a seed to samples and the number of evaluations made.
-Draw = Callable[[Checkpoint, Tensor, int, int], tuple[Tensor, int]]
+#: From a checkpoint, noise, a number of evaluations and a seed to samples.
+Draw = Callable[[Checkpoint, Tensor, int, int], Tensor]
 
 
 @dataclass(frozen=True)
@@ -78,10 +78,10 @@ def ours(eta: float, order: int) -> Draw:
     they are not, since clipping spoils its look back, and it begins at `start_time`.
     """
 
-    def draw(checkpoint: Checkpoint, x_T: Tensor, evaluations: int, seed: int) -> tuple[Tensor, int]:
+    def draw(checkpoint: Checkpoint, x_T: Tensor, evaluations: int, seed: int) -> Tensor:
         schedule, target = checkpoint.schedule, checkpoint.target
         start = schedule.T if order == 1 else start_time(schedule, target)
-        drawn = sample(
+        return sample(
             checkpoint.model,
             schedule,
             x_T,
@@ -92,7 +92,6 @@ def ours(eta: float, order: int) -> Draw:
             clip=order == 1,
             generator=make_generator(seed, x_T.device),
         )
-        return drawn, evaluations
 
     return draw
 
@@ -105,10 +104,9 @@ def theirs(scheduler: str, order: int) -> Draw:
         order: begins where ours of this order begins.
     """
 
-    def draw(checkpoint: Checkpoint, x_T: Tensor, evaluations: int, seed: int) -> tuple[Tensor, int]:
+    def draw(checkpoint: Checkpoint, x_T: Tensor, evaluations: int, seed: int) -> Tensor:
         driver = build_scheduler(scheduler, checkpoint, order)
-        twice = driver.order == 2 and hasattr(driver, "state_in_first_order")  # Heun: two evaluations each step
-        driver.set_timesteps((evaluations + 1) // 2 if twice else evaluations, device=x_T.device)
+        driver.set_timesteps(evaluations, device=x_T.device)
         options: dict[str, Any] = {}
         if "generator" in inspect.signature(driver.step).parameters:
             options["generator"] = make_generator(seed, x_T.device)
@@ -118,7 +116,7 @@ def theirs(scheduler: str, order: int) -> Draw:
                 seen = driver.scale_model_input(x, t)
                 ours_t = torch.full((len(x),), int(t) + 1, device=x.device)
                 x = driver.step(checkpoint.model(seen, ours_t, None), t, x, **options).prev_sample
-        return x, len(driver.timesteps)
+        return x
 
     return draw
 
@@ -155,7 +153,6 @@ SAMPLERS = {
         Sampler("diffusers-ddim", "DDIM", "diffusers", theirs("DDIMScheduler", 1), _FEW),
         Sampler("diffusers-2m", "DPM-Solver++(2M)", "diffusers", theirs("DPMSolverMultistepScheduler", 2), _FEW),
         Sampler("diffusers-unipc", "UniPC", "diffusers", theirs("UniPCMultistepScheduler", 2), _FEW),
-        Sampler("diffusers-heun", "Heun", "diffusers", theirs("HeunDiscreteScheduler", 2), _FEW),
     )
 }
 
@@ -170,23 +167,25 @@ def weights_id(model: nn.Module) -> str:
 
 def draw_in_turns(
     checkpoint: Checkpoint, samplers: Sequence[Sampler], evaluations: int, count: int, seed: int
-) -> dict[str, tuple[Tensor, int, float]]:
+) -> dict[str, tuple[Tensor, float]]:
     """Samples of several samplers from the same noise, batch by batch in turn.
 
     Returns:
-        By name: samples (count, 1, 28, 28) on the CPU, evaluations made for each, and seconds in all.
+        By name: samples (count, 1, 28, 28) on the CPU, and seconds in all.
     """
     device = next(checkpoint.model.parameters()).device
     noise = torch.randn(count, 1, 28, 28, generator=make_generator(seed))
     parts: dict[str, list[Tensor]] = {one.name: [] for one in samplers}
-    seconds, made = dict.fromkeys(parts, 0.0), dict.fromkeys(parts, 0)
+    seconds = dict.fromkeys(parts, 0.0)
+    for one in samplers:  # what is imported and set up at the first use is not counted
+        one.draw(checkpoint, noise[:2].to(device), min(evaluations, 3), seed)
     for number, x_T in enumerate(noise.split(BATCH)):
         for one in samplers:
             began = time.perf_counter()
-            drawn, made[one.name] = one.draw(checkpoint, x_T.to(device), evaluations, seed + number)
+            drawn = one.draw(checkpoint, x_T.to(device), evaluations, seed + number)
             parts[one.name].append(drawn.cpu())  # this waits for a GPU
             seconds[one.name] += time.perf_counter() - began
-    return {name: (torch.cat(parts[name]), made[name], seconds[name]) for name in parts}
+    return {name: (torch.cat(parts[name]), seconds[name]) for name in parts}
 
 
 def overhead(checkpoint: Checkpoint, samplers: Sequence[Sampler], batch: int, evaluations: int, rounds: int) -> Row:
@@ -200,7 +199,7 @@ def overhead(checkpoint: Checkpoint, samplers: Sequence[Sampler], batch: int, ev
         rounds: how often; within a round they take turns.
 
     Returns:
-        Milliseconds of a bare pass, and for each loop the ratio of its time to that of the passes it made.
+        Milliseconds of a bare pass, and for each loop the ratio of its time to that of as many passes.
     """
     model = checkpoint.model
     device = next(model.parameters()).device
@@ -213,9 +212,8 @@ def overhead(checkpoint: Checkpoint, samplers: Sequence[Sampler], batch: int, ev
         took = {}
         for one in samplers:
             began = time.perf_counter()
-            drawn, made = one.draw(checkpoint, x, evaluations, 0)
-            drawn.sum().item()
-            took[one.name] = (time.perf_counter() - began) / made
+            one.draw(checkpoint, x, evaluations, 0).sum().item()
+            took[one.name] = (time.perf_counter() - began) / evaluations
         each = (before + _bare(model, x, times)) / 2
         if number:  # the first round warms up
             bare.append(each)
@@ -264,7 +262,7 @@ def run(
     same = {"weights": weights_id(checkpoint.model), "data": source, "samples": count, "seed": seed}
 
     def facts(one: Sampler, n: int) -> Row:
-        return {**same, "kind": "sampler", "sampler": one.name, "asked": n, "features": FEATURES_ID}
+        return {**same, "kind": "sampler", "sampler": one.name, "evaluations": n, "features": FEATURES_ID}
 
     for n in sorted({n for one in chosen for n in evaluations or one.evaluations}):
         there = read_rows(path)
@@ -273,16 +271,16 @@ def run(
             for one in chosen
             if n in (evaluations or one.evaluations) and not any(has(row, facts(one, n)) for row in there)
         ]
-        for name, (drawn, made, seconds) in draw_in_turns(checkpoint, due, n, count, seed).items():
+        for name, (drawn, seconds) in draw_in_turns(checkpoint, due, n, count, seed).items():
             report = judge(drawn, train, heldout)
-            row = {**facts(SAMPLERS[name], n), "evaluations": made, "seconds": round(seconds, 2)}
+            row = {**facts(SAMPLERS[name], n), "seconds": round(seconds, 2)}
             append_row(path, {**row, "report": report.as_dict(), **circumstances(device)})
             d = report.frechet
-            print(f"{name}, {made} evaluations: distance {d.value:.2f} ({d.low:.2f} to {d.high:.2f})", flush=True)
+            print(f"{name}, {n} evaluations: distance {d.value:.2f} ({d.low:.2f} to {d.high:.2f})", flush=True)
     for batch in (16, 64):
         about = {"weights": same["weights"], "kind": "overhead", "batch": batch}
         if not any(has(row, about) for row in read_rows(path)):
-            found = overhead(checkpoint, [one for one in chosen if one.name != "diffusers-heun"], batch, 25, 9)
+            found = overhead(checkpoint, chosen, batch, 10, 7)
             append_row(path, {**about, **found, **circumstances(device)})
             print(f"batch {batch}: a bare pass takes {found['bare_ms']} ms; loops {found['ratios']}", flush=True)
 
@@ -291,12 +289,12 @@ def run(
 
 
 def newest(rows: Sequence[Row]) -> tuple[dict[tuple[str, int], Row], dict[int, Row]]:
-    """The rows of the weights that were used last: by sampler and evaluations asked for, and the overheads by batch."""
+    """The rows of the weights that were used last: by sampler and evaluations, and the overheads by batch."""
     samplers = [row for row in rows if row["kind"] == "sampler" and row["features"] == FEATURES_ID]
     if not samplers:
         return {}, {}
     weights = samplers[-1]["weights"]
-    chosen = {(row["sampler"], row["asked"]): row for row in samplers if row["weights"] == weights}
+    chosen = {(row["sampler"], row["evaluations"]): row for row in samplers if row["weights"] == weights}
     order = [*SAMPLERS]
     over = {row["batch"]: row for row in rows if row["kind"] == "overhead" and row["weights"] == weights}
     return dict(sorted(chosen.items(), key=lambda item: (order.index(item[0][0]), item[0][1]))), over
@@ -331,7 +329,7 @@ def plot(rows: dict[tuple[str, int], Row]) -> Figure:
     """Distance against evaluations, both logarithmic."""
     figure, (axes,) = new_figure(8, 5.2)
     methods = [*dict.fromkeys(one.method for one in SAMPLERS.values())]
-    names = ("blue", "orange", "green", "purple", "yellow", "sky")
+    names = ("blue", "orange", "green", "purple", "sky")
     colors = {method: COLORS[color] for method, color in zip(methods, names, strict=True)}
     for name in dict.fromkeys(name for name, _ in rows):
         one = SAMPLERS[name]
@@ -382,8 +380,7 @@ def report(path: Path, readmes: Sequence[Path]) -> str:
     how = (
         f"{last['machine']}, {last['threads']} threads; {versions}; {last['date'][:10]}. Columns: evaluations of the "
         f"network, with the distance after them (95 % interval) of {last['samples']:,} samples; weights "
-        f"{last['weights']}; data: Fashion-MNIST, {last['data']}. Heun makes one evaluation less where the number "
-        "is even."
+        f"{last['weights']}; data: Fashion-MNIST, {last['data']}."
     )
     text = f"{distance_table(rows)}\n\n{how}"
     if over:
@@ -420,7 +417,11 @@ def main(arguments: list[str] | None = None) -> int:
         torch.set_num_threads(options.threads)
     checkpoint = load_checkpoint(options.checkpoint, device) if options.checkpoint else load_shipped(device)
     chosen = [SAMPLERS[name] for name in options.samplers]
-    run(checkpoint, chosen, options.evaluations, options.samples, options.seed, options.data, path)
+    try:
+        run(checkpoint, chosen, options.evaluations, options.samples, options.seed, options.data, path)
+    except KeyboardInterrupt:
+        print("stopped; the next start goes on from the rows so far", flush=True)
+        return 130
     return 0
 
 
