@@ -188,7 +188,7 @@ class Bench:
             "parameters": count_parameters(run.training.model),
             "data": self.source,
             "samples": self.count,
-            "sampler": f"DPM-Solver++(2M), {self.evaluations} evaluations",
+            "sampler": f"SDE-DPM-Solver++(2M), {self.evaluations} evaluations",
             "seed": self.seed,
         }
 

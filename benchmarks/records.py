@@ -118,7 +118,7 @@ def draw_samples(
     seed: int = 0,
     batch: int = 250,
 ) -> Tensor:
-    """Samples by DPM-Solver++(2M) from noise that is the same for every model, without clipping on the way.
+    """Samples by the stochastic DPM-Solver++(2M), from noise that is the same for every model, without clipping.
 
     Args:
         model: called as model(x_t, t, y), in eval mode.
@@ -126,23 +126,25 @@ def draw_samples(
         target: what it predicts.
         count: number of samples.
         evaluations: of the network, for each sample.
-        seed: of the noise.
+        seed: of all noise.
         batch: samples at a time.
 
     Returns:
         float32 (count, 1, 28, 28), on the CPU.
     """
-    noise = torch.randn(count, 1, 28, 28, generator=make_generator(seed))
+    device = next(model.parameters()).device
+    generator = make_generator(seed, device)
     return sample(
         model,
         schedule,
-        noise.to(next(model.parameters()).device),
+        torch.randn(count, 1, 28, 28, generator=generator, device=device),
         times=sampling_times(schedule.T, evaluations, start=start_time(schedule, target)),
-        eta=0.0,
+        eta=1.0,
         order=2,
         target=target,
         clip=False,
         batch_size=batch,
+        generator=generator,
     ).cpu()
 
 

@@ -73,7 +73,7 @@ class Muon(torch.optim.Optimizer):
                     raise ValueError(f"params must have two dimensions or more, got {tuple(p.shape)}; see is_matrix")
 
     @torch.no_grad()
-    def step(self, closure: Callable[[], Any] | None = None) -> Any:  # type: ignore[override]
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """One update of all weights that have a gradient."""
         loss = None
         if closure is not None:

@@ -85,7 +85,7 @@ class RunConfig:
     unet: Mapping[str, Any] = field(default_factory=dict)
     schedule: str = "cosine"
     timesteps: int = 1000
-    ema: float = 0.999
+    ema: float = 0.9999
     precision: str = "auto"
     compile: str = "auto"
     data_sha256: str | None = None

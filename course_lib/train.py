@@ -59,8 +59,8 @@ class TrainConfig:
     minutes: float | None = None
     batch_size: int = 32
     accumulate: int = 1
-    lr: float = 1e-3
-    warmup: int = 100
+    lr: float = 4e-3
+    warmup: int = 50
     grad_clip: float = 1.0
     target: str = "eps"
     seed: int = 0
@@ -109,8 +109,8 @@ class TrainConfig:
 class EMA(Generic[Model]):
     """A running average of a model's weights, which samples better than the last ones (DDPM, appendix B).
 
-    average ← d · average + (1 − d) · weights, with d = min(decay, (1 + n)/(10 + n)) at the n-th update, so that
-    the random start is soon forgotten.
+    average ← d · average + (1 − d) · weights, with d = min(decay, (1 + n)/(10 + n)) at the n-th update: until decay
+    is reached, an average over about the last ninth of all updates, however long the training.
 
     Args:
         model: the model to follow; not changed.
@@ -120,7 +120,7 @@ class EMA(Generic[Model]):
         TypeError, ValueError: decay out of range.
     """
 
-    def __init__(self, model: Model, decay: float = 0.999) -> None:
+    def __init__(self, model: Model, decay: float = 0.9999) -> None:
         check_number("decay", decay, 0, 1 - 1e-12)
         self.decay = decay
         self.updates = 0

@@ -184,7 +184,7 @@ def test_attention_is_softmax_of_q_k_times_v(heads: int) -> None:
         mine = slice(head * each, (head + 1) * each)
         scores = q[..., mine] @ k[..., mine].transpose(1, 2) / math.sqrt(each)
         parts.append(scores.softmax(dim=2) @ v[..., mine])
-    looked = torch.cat(parts, dim=2) @ layer.out.weight.T + layer.out.bias  # type: ignore[operator]
+    looked = torch.cat(parts, dim=2) @ layer.out.weight.T + layer.out.bias
     torch.testing.assert_close(layer(x), x + looked.transpose(1, 2).reshape(x.shape))
 
 

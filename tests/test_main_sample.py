@@ -48,7 +48,7 @@ def test_it_writes_a_grid_single_pictures_and_the_way_there(gray: str, tmp_path:
 
     draw = torch.Generator().manual_seed(3)
     x_T = torch.randn(5, 1, 8, 8, generator=draw)
-    expected = sample(small(), SCHEDULE, x_T, times=sampling_times(50, 6), target="v", generator=draw)
+    expected = sample(small(), SCHEDULE, x_T, times=sampling_times(50, 6), order=2, target="v", generator=draw)
     for i in range(5):
         assert torch.equal(pixels(out / f"000{i}.png"), grid(expected[i : i + 1], pad=0))
     together = grid(expected).repeat_interleave(3, 0).repeat_interleave(3, 1)
@@ -112,7 +112,7 @@ def test_classes(tmp_path: Path) -> None:
         command = ["sample", "--checkpoint", str(path), "--count", "6", "--steps", "5", "--eta", "0", *asked]
         assert main([*command, "--only", "grid", "--out", str(out)]) == 0
         y, times = torch.tensor(labels), sampling_times(50, 5)
-        expected = sample(model, SCHEDULE, x_T, times=times, eta=0, target="v", y=y)
+        expected = sample(model, SCHEDULE, x_T, times=times, eta=0, order=2, target="v", y=y)
         together = grid(expected, columns).repeat_interleave(3, 0).repeat_interleave(3, 1)
         assert torch.equal(pixels(out / "grid.png"), together)
 
