@@ -582,7 +582,7 @@ class LossPlot(ipywidgets.VBox):  # type: ignore[misc]
     """
 
     def __init__(
-        self, smooth: float = 0.98, reference: Mapping[str, float] | None = None, every: float = 2.0, logy: bool = False
+        self, smooth: float = 0.98, reference: Mapping[str, float] | None = None, every: float = 3.0, logy: bool = False
     ) -> None:
         self._losses: list[float | Tensor] = []
         self._options: dict[str, Any] = {"smooth": smooth, "reference": reference, "logy": logy, "size": (6.4, 2.6)}
@@ -635,7 +635,7 @@ class TrainingMonitor(ipywidgets.VBox):  # type: ignore[misc]
         draw_every: float = 30.0,
         smooth: float = 0.98,
         reference: Mapping[str, float] | None = None,
-        every: float = 2.0,
+        every: float = 3.0,
         columns: int = 8,
     ) -> None:
         self.plot = LossPlot(smooth, reference, every)

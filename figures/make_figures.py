@@ -31,6 +31,7 @@ from course_lib.data import CLASS_NAMES, Pictures, batches, load_fashion_mnist
 from course_lib.drawing import COLORS, Sheet, styled
 from course_lib.forward import corrupt, q_posterior, q_sample, q_step
 from course_lib.objective import denoising_loss
+from course_lib.optim import make_optimizers
 from course_lib.runtime import make_generator
 from course_lib.sample import predict, reverse_step, sample, trajectory
 from course_lib.schedule import from_betas, linear_betas, make_schedule, sampling_times
@@ -77,13 +78,12 @@ def noise(count: int, seed: int) -> Tensor:
     return torch.randn(count, 1, 28, 28, generator=make_generator(seed))
 
 
-def samples(x_T: Tensor, steps: int = 50, eta: float = 1.0, seed: int = 1) -> Tensor:
+def samples(x_T: Tensor, steps: int = 50, eta: float = 1.0, order: int = 1, seed: int = 1) -> Tensor:
     """Samples of the shipped network."""
     made = shipped()
     times = sampling_times(made.schedule.T, steps)
-    return sample(
-        made.model, made.schedule, x_T, times=times, eta=eta, target=made.target, generator=make_generator(seed)
-    )
+    options = dict(times=times, eta=eta, order=order, target=made.target, generator=make_generator(seed))
+    return sample(made.model, made.schedule, x_T, **options)
 
 
 def stack(*parts: Picture, gap: int = 6) -> viz.Png:
@@ -131,7 +131,7 @@ def hero() -> Picture:
     schedule = shipped().schedule
     t = torch.tensor([0, 60, 140, 220, 300, 390, 480, 590, 720, 1000]) * schedule.T // 1000
     noisy, _ = q_sample(schedule, x, t, generator=make_generator(0))
-    return viz.to_png(torch.cat([noisy, samples(noise(10, 20))]), columns=10, scale=3, pad=1)
+    return viz.to_png(torch.cat([noisy, samples(noise(10, 20), order=2)]), columns=10, scale=3, pad=1)
 
 
 @figure("00_slider")
@@ -142,8 +142,8 @@ def start_slider() -> Picture:
 
 @figure("samples_64")
 def samples_64() -> Picture:
-    """64 samples in the order in which they were made: 250 steps, seed 0, none picked out."""
-    return viz.to_png(samples(noise(64, 0), steps=250, seed=1), columns=8, scale=3)
+    """64 samples in the order in which they were made: 100 steps, seed 0, none picked out."""
+    return viz.to_png(samples(noise(64, 0), steps=100, order=2), columns=8, scale=3)
 
 
 # -------------------------------------------------------------------------------------------- notebook 01
@@ -411,13 +411,14 @@ def overfit() -> Picture:
     eps = torch.randn(x0.shape, generator=generator)
     torch.manual_seed(0)
     model, losses = UNet(), []
-    optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3, weight_decay=0.0)
+    optimizers = make_optimizers(model, lr=2e-3)
     for _ in range(120):
         loss = denoising_loss(model, schedule, x0, t, eps).mean()
-        optimizer.zero_grad()
+        model.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
+        for optimizer in optimizers:
+            optimizer.step()
         losses.append(loss.item())
     return viz.plot_loss(losses, smooth=0.5, reference={"predicting 0": 1.0}, logy=True)
 
@@ -427,17 +428,17 @@ def short_run() -> tuple[list[float], dict[str, Tensor]]:
     """The training of notebook 04, 900 updates: losses, and samples of weights and average, half-way and at the end."""
     torch.manual_seed(0)
     schedule, model = make_schedule("cosine"), UNet().to(memory_format=torch.channels_last)
-    ema, losses, nets = EMA(model, 0.995), [], {}
-    config = TrainConfig(steps=900, batch_size=32, lr=2e-3, warmup=20)
-    for update in train(model, schedule, pictures(), config, ema=ema):
+    ema, losses, nets = EMA(model), [], {}
+    for update in train(model, schedule, pictures(), TrainConfig(steps=900), ema=ema):
         losses.append(float(update.loss))
         if update.step in (450, 900):
             when = "half-way" if update.step == 450 else "end"
             nets[f"weights, {when}"] = copy.deepcopy(model)
             nets[f"average, {when}"] = copy.deepcopy(ema.model)
-    times = sampling_times(schedule.T, 50)
+    times = sampling_times(schedule.T, 25)
     drawn = {
-        name: sample(net, schedule, noise(8, 1), times=times, generator=make_generator(2)) for name, net in nets.items()
+        name: sample(net, schedule, noise(8, 1), times=times, order=2, generator=make_generator(2))
+        for name, net in nets.items()
     }
     return losses, drawn
 

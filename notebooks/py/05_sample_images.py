@@ -13,11 +13,11 @@
 # %% [markdown]
 # # Sample images
 #
-# **You will do:** walk from noise to a picture by hand, one step and then a thousand; put the same walk into 50 steps; blend two pictures; and look for your samples among the training pictures.
+# **You will do:** walk from noise to a picture by hand, one step and then a thousand; put the same walk into 50 steps, then into 25; blend two pictures; look for your samples among the training pictures; and put a number on how good they are.
 #
-# **You will learn:** why one step is a mixture, what DDPM and DDIM share and where they part, why the last step adds no noise, and how to tell a new picture from a copy.
+# **You will learn:** why one step is a mixture, what DDPM and DDIM share and where they part, why the last step adds no noise, how to tell a new picture from a copy, and what a number for quality is worth.
 #
-# **You need:** about 40 minutes, exercises included (the computer needs about two of them); notebooks 03 (the posterior) and 04 (the network that predicts noise).
+# **You need:** about 40 minutes, exercises included (the computer needs about three of them); notebooks 03 (the posterior) and 04 (the network that predicts noise).
 #
 # ![Two rows of pictures. Above, pure noise turns into a piece of clothing from left to right; below, what the network believes the picture will be: specks first, soon an outline, then details.](../figures/05_trajectory.png)
 #
@@ -40,16 +40,20 @@ else:
     import course_lib  # noqa: F401 - before torch, whose threads then wait without spinning
 
 # %%
+import math
 import time
 from itertools import pairwise
 
 import torch
+from IPython.display import display
 
 from course_lib import viz, widgets
 from course_lib.checkpoint import load_checkpoint, load_shipped
 from course_lib.checks import check
-from course_lib.data import load_fashion_mnist
+from course_lib.data import CLASS_NAMES, load_fashion_mnist
 from course_lib.forward import q_sample
+from course_lib.interop import to_diffusers
+from course_lib.metrics import embed, frechet_distance, measure
 from course_lib.runtime import describe_machine, make_generator, pick_device
 from course_lib.sample import reverse_step, sample, trajectory
 from course_lib.schedule import sampling_times
@@ -170,7 +174,7 @@ assert abs(a_s * guess + b_s * e - (a_s * x0_hat + b_s * eps_hat)[0, 0, 14, 14].
 # %% [markdown]
 # ### Exercise 2 — The DDPM step  (difficulty 2 of 3, 10 minutes)
 #
-# Write the step with η = 1 from t to s = t − 1. `z` is noise of the shape of `x_t`, to be used where noise is due. For neighbours the variance is
+# Write the step with η = 1 from t to s = t − 1. `z` is noise of the shape of `x_t`, to be used where noise is due. For neighbors the variance is
 #
 # $$\mathrm{var} = \frac{1-\bar\alpha_{t-1}}{1-\bar\alpha_t}\left(1 - \frac{\bar\alpha_t}{\bar\alpha_{t-1}}\right)$$
 
@@ -446,6 +450,53 @@ viz.show_rows(rows)
 # </details>
 
 # %% [markdown]
+# ### Fewer still: look back once
+#
+# The step from t to s holds $\hat x_0$ fixed, as it was at t, though on the way to s the network would have changed its mind. Its last two answers say in which direction. So reach ahead along the straight line through them, to the middle of the step (DPM-Solver++, second order). "Middle" is meant on the clock on which the curve is smooth, $\lambda = \log(a/b)$. With $\hat x_0'$ the answer of the step before, at t′:
+#
+# $$D = \hat x_0 + \frac{\hat x_0 - \hat x_0'}{2r}, \qquad r = \frac{\lambda_t - \lambda_{t'}}{\lambda_s - \lambda_t}$$
+#
+# D takes the place of $\hat x_0$ in the same step, $\hat\epsilon$ follows from it, and it costs no further call of the network. The first step has nothing to look back to; the last goes to s = 0, where λ is infinite. Both stay as they were.
+
+
+# %%
+@torch.no_grad()
+def second_order(x, times, eta, generator):
+    clock = [math.log(a / b) if b else math.inf for a, b in zip(schedule.signal, schedule.noise, strict=True)]
+    before = None
+    for t, s in pairwise(times):
+        a, b = schedule.at(t, x)
+        x0_hat = ((x - b * model(x, torch.full((len(x),), t, device=x.device))) / a).clamp(-1, 1)
+        D = x0_hat
+        if before is not None and s > 0:
+            t_before, x0_before = before
+            r = (clock[t] - clock[t_before]) / (clock[s] - clock[t])
+            D = x0_hat + (x0_hat - x0_before) / (2 * r)
+        before = t, x0_hat
+        x = step_by_hand(D, (x - a * D) / b, t, s, eta, generator)
+    return x
+
+
+few = sampling_times(T, 25)
+for eta in (0.0, 1.0):
+    by_hand = second_order(noise(4, seed=2), few, eta, make_generator(3, device))
+    options = dict(times=few, eta=eta, order=2, generator=make_generator(3, device))
+    torch.testing.assert_close(by_hand, sample(model, schedule, noise(4, seed=2), **options), atol=1e-3, rtol=0)
+print("order=2 by hand and by the library: the same pictures.")
+
+# %%
+truth, ends_at = rows["250 steps"], {}
+for order in (1, 2):
+    short = sample(model, schedule, noise(8, seed=9), times=few, eta=0.0, order=order)
+    each = (short - truth).square().mean(dim=(1, 2, 3)).sqrt()  # (8,)
+    ends_at[order] = each.median().item()  # one picture that becomes another would rule a mean
+    print(f"25 steps of order {order}: distance from 250 steps, median {ends_at[order]:.3f}")
+assert ends_at[2] < ends_at[1]
+
+# %% [markdown]
+# With fresh noise (η = 1) it works too, and this is how notebook 04 drew its samples: 25 steps, `order=2, eta=1.0`. Below it is measured what the fresh noise is good for.
+
+# %% [markdown]
 # ## Between two pictures
 #
 # ![Nine pictures in a row: the first and the last are samples, those between blend from one into the other.](../figures/05_interpolation.png)
@@ -484,7 +535,7 @@ viz.show_rows({name: pictures[name] for name in sorted(names)}, titles=[f"{k}/8"
 #
 # <details><summary>Answer</summary>
 #
-# Along the arc the pictures are as rich as at the ends, and neighbours are alike. It is no cross-fade: shapes change, and in some places they jump. Along the line the pictures halfway are smooth and flat: too little noise looks to the network like a picture without details.
+# Along the arc the pictures are as rich as at the ends, and neighbors are alike. It is no cross-fade: shapes change, and in some places they jump. Along the line the pictures halfway are smooth and flat: too little noise looks to the network like a picture without details.
 #
 # </details>
 
@@ -497,6 +548,7 @@ viz.show_rows({name: pictures[name] for name in sorted(names)}, titles=[f"{k}/8"
 x_T = noise(64, seed=12)
 samples = sample(model, schedule, x_T, times=times, eta=1.0, generator=make_generator(13, device))
 rows = {"shipped": samples[:10]}
+mine = None
 if Path("my_unet.safetensors").is_file():
     mine = load_checkpoint("my_unet.safetensors", device)
     print("yours:", mine.details)
@@ -545,23 +597,77 @@ viz.plot_curves(curves, xlabel="distance to the nearest training picture", ylabe
 #
 # <details><summary>Answer</summary>
 #
-# Copies would be at 0; no sample comes near it. If the curve of the samples lies left of that of the test pictures, don't call it memory yet: samples are smoother and more ordinary than real pictures, and the ordinary has near neighbours. The nearest pictures in the table show it: the same kind of thing, another thing.
+# Copies would be at 0; no sample comes near it. If the curve of the samples lies left of that of the test pictures, don't call it memory yet: samples are smoother and more ordinary than real pictures, and the ordinary has near neighbors. The nearest pictures in the table show it: the same kind of thing, another thing.
 #
 # </details>
+
+# %% [markdown]
+# ## How good are they?
+#
+# Pixels cannot say. Show the pictures to a network instead: a small classifier of Fashion-MNIST comes with the course and makes 64 *features* of each picture. Features of many pictures form a cloud, with a mean μ, shape (64,), and a covariance Σ, (64, 64). The **Fréchet distance** of the samples' cloud from that of the training pictures (μ′, Σ′) is
+#
+# $$d^2 = \lVert \mu - \mu' \rVert^2 + \mathrm{tr}\left(\Sigma + \Sigma' - 2\,(\Sigma\,\Sigma')^{1/2}\right)$$
+#
+# Papers call it FID when the features come from a network named Inception (arXiv:1706.08500). Ours is *not* FID. Other features, other pictures and another number of samples give other numbers: compare it with nothing outside this course, and inside it only where the number of samples is the same.
+#
+# A number needs company: its interval, since other samples would give another one, and beside it the same for as many real pictures that were held out, the *floor*. The **kernel distance** below it compares more than mean and covariance, and does not depend on how many samples there are. For both, less is better.
+
+
+# %%
+def five_hundred(made, eta):
+    """500 samples of a checkpoint's network, in 25 steps of second order."""
+    options = dict(times=sampling_times(made.schedule.T, 25), order=2, target=made.target, batch_size=100)
+    return sample(made.model, made.schedule, noise(500, 15), eta=eta, **options, generator=make_generator(16, device))
+
+
+known = load_fashion_mnist("train", source="packaged")
+report = measure(five_hundred(shipped, 1.0), known, test, generator=make_generator(17))
+print(report)
+
+# %%
+nothing = frechet_distance(embed(noise(500, 15)).features, embed(known).features)
+print(f"pure noise {nothing:.0f}, samples {report.frechet.value:.1f}, real pictures {report.frechet.floor:.2f}")
+assert nothing > 5 * report.frechet.value and report.frechet.value > report.frechet.floor
+unsure = min(range(10), key=lambda label: report.real_classes.by_class[label])
+print(f"of real pictures, the classifier is sure least often where it sees: {CLASS_NAMES[unsure]}")
+assert CLASS_NAMES[unsure] == "Shirt"
+
+# %% [markdown]
+# **What did you see?**
+#
+# <details><summary>Answer</summary>
+#
+# The samples are much nearer to the real pictures than to noise, and the floor is still below them. The lower table says where to look: it sorts all pictures by what the classifier takes them for, and gives the share of which it is at least 90 % sure. Of shirts it is seldom sure, but that is so for real shirts as well, which differ from pullovers and coats by small things. Judge a class by the distance of its two shares.
+#
+# </details>
+
+# %% [markdown]
+# Now the question from above: what is fresh noise good for? The same network, the same x_T, the same number of calls, with η = 1 and η = 0; your network, if you have trained it:
+
+# %%
+name, made = ("your network", mine) if mine else ("the shipped network", shipped)
+for eta in (1.0, 0.0):
+    d = report.frechet
+    if mine or eta == 0:
+        d = measure(five_hundred(made, eta), known, test, generator=make_generator(17)).frechet
+    print(f"{name}, η = {eta:g}: distance {d.value:.1f} ({d.low:.1f} to {d.high:.1f})")
+
+# %% [markdown]
+# For networks as briefly trained as ours, the one with fresh noise is usually the better. Without it, an error that is made early is carried to the end; with it, each step covers some of what went wrong before, and the network gets another try. The better the network, the less there is to cover.
 
 # %% [markdown]
 # ## In three lines
 #
 # - One step: guess picture and noise, then mix them again as at s. η says how much of the noise is fresh.
 # - The loop is a few lines; DDPM, DDIM and any number of steps are the same loop. The last step adds nothing.
-# - With η = 0 noise and picture belong together: same seed, same picture, and blends along the arc.
+# - With η = 0 noise and picture belong together: same seed, same picture, and blends along the arc. With η = 1 errors are covered.
 #
 # ## Honest limits
 #
-# - *How good* the samples are was judged by eye. A number for it needs a feature network, many samples and an error bar.
+# - The distances know only what their classifier looks at, and 500 samples are few: differences within the intervals mean nothing.
 # - The search for copies compares pixels: a copy shifted by two pixels would escape it. And where only the subset is on the machine, it searches a sixth of the pictures that the shipped network was trained on.
 # - Nobody chose what to sample: this network knows no classes.
-# - 50 steps are many by now. Solvers that bend with the curve need 10 to 20 (DPM-Solver, arXiv:2206.00927).
+# - With very few steps the second order leaves the curve as well. Networks that need only one to four are trained for it (consistency models, arXiv:2303.01469).
 #
 # ## On your own
 #
@@ -569,10 +675,29 @@ viz.plot_curves(curves, xlabel="distance to the nearest training picture", ylabe
 # 2. Sample with `clip=False`, in 50 steps and in 1000. What goes wrong, and when?
 # 3. Bring a test picture to t = 300, 500 or 700 with `q_sample` and sample from there, `times=[500, 490, ..., 0]`. What is kept of it?
 # 4. Look for mirrored copies: `viz.nearest(samples.flip(3).cpu(), training)`.
-#
+# 5. Take the network to **diffusers**, the library that most of the field uses. `to_diffusers(schedule)` makes a scheduler of theirs that walks as `sample` does (their timestep t is our t + 1). Here it is in their loop; then read what `help(to_diffusers)` says of η and order, and try DDPM.
+
+# %%
+if find_spec("diffusers") is None:
+    print("diffusers is not here: run `%pip install diffusers`, restart the kernel, and run all cells again.")
+else:
+    scheduler = to_diffusers(schedule, eta=0.0, order=2)
+    scheduler.set_timesteps(25)
+    x = noise(8, seed=9)
+    for t in scheduler.timesteps:
+        with torch.no_grad():
+            eps_hat = model(x, torch.full((len(x),), int(t) + 1, device=device))
+        x = scheduler.step(eps_hat, t, x).prev_sample
+    ours = sample(model, schedule, noise(8, seed=9), times=few, eta=0.0, order=2)
+    print(f"{type(scheduler).__name__} and sample differ by {(x - ours).abs().max():.1g} at most")
+    torch.testing.assert_close(x, ours, atol=0.01, rtol=0)
+    display(viz.to_png(x, columns=8))
+
+# %% [markdown]
 # ## References
 #
 # - Ho, Jain and Abbeel 2020, *Denoising Diffusion Probabilistic Models*, arXiv:2006.11239. Algorithm 2 is the loop; section 3.2 has both choices of the variance.
 # - Song, Meng and Ermon 2021, *Denoising Diffusion Implicit Models*, arXiv:2010.02502. Equations 12 and 16 are the step with η; section 5.3 blends samples along the arc.
+# - Lu and others 2022, *DPM-Solver++*, arXiv:2211.01095. Algorithm 2 looks back once; section 4 derives it, in λ, and says why with x0_hat rather than eps_hat.
 # - Lin, Liu, Li and Yang 2023, *Common Diffusion Noise Schedules and Sample Steps Are Flawed*, arXiv:2305.08891. Why the first timestep must be T, and what to predict there.
 # - Carlini and others 2023, *Extracting Training Data from Diffusion Models*, arXiv:2301.13188. Where the search for copies does find some, in larger models.
