@@ -82,8 +82,10 @@ def samples(x_T: Tensor, steps: int = 50, eta: float = 1.0, order: int = 1, seed
     """Samples of the shipped network."""
     made = shipped()
     times = sampling_times(made.schedule.T, steps)
-    options = dict(times=times, eta=eta, order=order, target=made.target, generator=make_generator(seed))
-    return sample(made.model, made.schedule, x_T, **options)
+    generator = make_generator(seed)
+    return sample(
+        made.model, made.schedule, x_T, times=times, eta=eta, order=order, target=made.target, generator=generator
+    )
 
 
 def stack(*parts: Picture, gap: int = 6) -> viz.Png:
