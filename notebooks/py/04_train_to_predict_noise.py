@@ -675,10 +675,9 @@ viz.show_rows({name: draw(one) for name, one in chosen.items()})
 #
 # <details><summary>Answer</summary>
 #
-# Little. First the average lags behind; later, while the learning rate is still high, it is as good as the weights or slightly better, and its
-# samples have a few specks less. At the end both are nearly one: the learning rate has gone down, the weights no longer jitter, and nothing
-# is left to average out. An EMA pays where one samples in the middle of a run,
-# or where the learning rate stays high; it costs a second copy of the weights. Do not expect more of it in three minutes.
+# While the learning rate is high, the average is usually ahead: its loss is lower, and its samples have fewer specks. At the end both are nearly
+# one: the learning rate has gone down, the weights no longer jitter, and nothing is left to average out. So an EMA pays where one samples in
+# the middle of a run, or where the learning rate stays high; it costs a second copy of the weights.
 #
 # </details>
 #
