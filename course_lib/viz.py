@@ -638,12 +638,12 @@ def plot_loss(
     top = max((h for h in heights if math.isfinite(h)), default=1.0)
     if logy:
         ax.set_yscale("log")
-        ax.set_ylim(top=4 * top)
+        ax.set_ylim(top=2 * top)
     else:
         ax.set_ylim(0, 1.5 * top)
     if title:
         ax.set_title(title)
-    ax.legend(loc="upper right")
+    ax.legend(loc="lower left" if logy else "upper right")
     return figure
 
 
