@@ -14,7 +14,8 @@ import copy
 import hashlib
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
@@ -344,41 +345,99 @@ def _updates(
     draws, check = Draws(pictures, schedule, config), _FiniteCheck(pictures.images.device)
     share, clock = config.share(engine.num_processes), _Clock(start.seconds, engine.num_processes > 1)
     step, stopping, progress = start.step, False, _progress(config, start.step, start.seconds)
+
+    def each_loss(index: Tensor, t: Tensor, eps: Tensor) -> Tensor:
+        y = pictures.labels[index] if with_labels and pictures.labels is not None else None
+        with engine.autocast():
+            return denoising_loss(net, schedule, pictures[index], t, eps, target=config.target, y=y)
+
+    workers = _Workers(model) if _Workers.suit(model) and engine.num_processes == 1 else None
     while progress < 1 and not stopping:
         step += 1
-        index, t, eps = draws(step)
+        drawn = draws(step)
         lr = config.learning_rate(step, progress)
         for optimizer in optimizers:
             for group in optimizer.param_groups:
                 group["lr"] = lr
 
-        was_training = model.training
-        net.train()
-        losses = []
-        for part in range(config.accumulate):
-            first = share * (engine.process_index * config.accumulate + part)
-            mine = slice(first, first + share)
-            y = pictures.labels[index[mine]] if with_labels and pictures.labels is not None else None
-            with engine.accumulate(net):
-                with engine.autocast():
-                    each = denoising_loss(
-                        net, schedule, pictures[index[mine]], t[mine], eps[mine], target=config.target, y=y
-                    )
-                engine.backward(each.mean())
-            losses.append(each.detach().mean())
-        loss = torch.stack(losses).mean()
-        grad_norm = engine.clip_grad_norm_(model.parameters(), config.grad_clip).detach()
-        check(step, grad_norm, loss)
-        for optimizer in prepared:
-            optimizer.step()
-            optimizer.zero_grad(set_to_none=True)
-        if ema is not None:
-            ema.update(model)
-        net.train(was_training)
+        with workers or nullcontext():
+            was_training = model.training
+            net.train()
+            losses = []
+            for part in range(config.accumulate):
+                first = share * (engine.process_index * config.accumulate + part)
+                mine = [values[first : first + share] for values in drawn]
+                with engine.accumulate(net):
+                    if workers is None:
+                        mean = each_loss(*mine).mean()
+                        engine.backward(mean)
+                    else:
+                        mean = workers.backward(each_loss, mine, 1 / config.accumulate)
+                losses.append(mean.detach())
+            loss = torch.stack(losses).mean()
+            grad_norm = engine.clip_grad_norm_(model.parameters(), config.grad_clip).detach()
+            check(step, grad_norm, loss)
+            for optimizer in prepared:
+                optimizer.step()
+                optimizer.zero_grad(set_to_none=True)
+            if ema is not None:
+                ema.update(model)
+            net.train(was_training)
 
         seconds, stopping = clock.read(stop is not None and stop())
         progress = _progress(config, step, seconds)
         yield Update(step, loss, grad_norm, lr, progress, seconds, partial(_state, model, optimizers, step, seconds))
+
+
+class _Workers:
+    """Threads that share a batch on a CPU: each finds the gradient of its pictures alone, then they are added.
+
+    PyTorch's own threads share every single operation, and wait for each other hundreds of times in an update. On two
+    cores these here were twice as fast (batch of 32), and no slower than one where another program wants a core.
+    """
+
+    #: More of them would wait for Python, which runs in one thread at a time.
+    MOST = 4
+
+    def __init__(self, model: nn.Module) -> None:
+        self.parameters = [p for p in model.parameters() if p.requires_grad]
+        self.threads = torch.get_num_threads()
+        self.count = min(self.MOST, self.threads)
+        self.pool = ThreadPoolExecutor(self.count, initializer=self._begin)
+
+    @staticmethod
+    def suit(model: nn.Module) -> bool:
+        """Whether they can share the work: on a CPU with cores to share, where no layer looks across the batch."""
+        on_cpu = next(model.parameters()).device.type == "cpu"
+        return on_cpu and torch.get_num_threads() > 1 and next(model.buffers(), None) is None
+
+    def _begin(self) -> None:
+        torch.get_num_threads()  # which lets PyTorch set up this thread, so that what follows stays
+        torch.set_num_threads(self.threads // self.count)
+
+    def __enter__(self) -> None:
+        torch.set_num_threads(self.threads // self.count)  # for small work, such as the optimizer's, fewer are faster
+
+    def __exit__(self, *error: object) -> None:
+        torch.set_num_threads(self.threads)
+
+    def backward(self, each_loss: Callable[..., Tensor], batch: Sequence[Tensor], factor: float) -> Tensor:
+        """Add the gradient of factor · mean loss to the parameters; the mean loss, without a gradient."""
+        size = len(batch[0])
+        pieces = zip(*(values.tensor_split(min(self.count, size)) for values in batch), strict=True)
+
+        def learn(piece: Sequence[Tensor]) -> tuple[Tensor, Sequence[Tensor | None]]:
+            loss = each_loss(*piece).sum() / size
+            return loss.detach(), torch.autograd.grad(loss * factor, self.parameters, allow_unused=True)
+
+        losses, gradients = zip(*self.pool.map(learn, pieces), strict=True)
+        for p, *parts in zip(self.parameters, *gradients, strict=True):
+            if parts[0] is not None:
+                total = torch.stack(parts).sum(0)
+                # laid out as the parameter, which fused optimizers rely on
+                total = total if total.stride() == p.stride() else torch.empty_like(p).copy_(total)
+                p.grad = total if p.grad is None else p.grad + total
+        return torch.stack(losses).sum()
 
 
 def _progress(config: TrainConfig, step: int, seconds: float) -> float:

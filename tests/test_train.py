@@ -6,6 +6,8 @@ import copy
 import math
 import subprocess
 import sys
+import threading
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -568,6 +570,72 @@ def test_pictures_that_do_not_fit() -> None:
 
 
 # With a GPU
+
+
+# Threads that share a batch
+
+
+@pytest.fixture
+def three_threads() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_threads_share_a_batch_without_changing_the_result(three_threads: None, accumulate: int) -> None:
+    """Ten pictures in three shares of unequal size: losses, gradients and weights as in one thread."""
+    config = TrainConfig(steps=8, batch_size=20, accumulate=accumulate, lr=0.02, warmup=0)
+    results = []
+    for threads in (1, 3):
+        torch.set_num_threads(threads)
+        model, alive = Tiny(), threading.active_count()
+        updates = []
+        for update in train(model, SCHEDULE, some_pictures(), config):
+            assert torch.get_num_threads() == threads  # at each yield the learner finds what there was
+            updates.append((update.loss.item(), update.grad_norm.item()))
+            shared = threading.active_count() > alive
+        assert shared == (threads == 3)
+        results.append((updates, weights(model)))
+    for mine, theirs in zip(results[0][0], results[1][0], strict=True):
+        assert mine == pytest.approx(theirs, rel=1e-4)
+    for a, b in zip(results[0][1], results[1][1], strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-4)
+
+
+def test_a_layer_that_looks_across_the_batch_is_not_shared_out(three_threads: None) -> None:
+    model = nn.Sequential(nn.Conv2d(1, 1, 1), nn.BatchNorm2d(1))
+    assert not train_module._Workers.suit(model)
+    assert train_module._Workers.suit(model[:1])
+
+
+def test_what_goes_wrong_in_a_thread_comes_out(three_threads: None) -> None:
+    class Broken(Tiny):
+        def forward(self, x_t: Tensor, t: Tensor, y: Tensor | None = None) -> Tensor:
+            raise RuntimeError("broken on purpose")
+
+    with pytest.raises(RuntimeError, match="broken on purpose"):
+        next(train(Broken(), SCHEDULE, some_pictures(), TrainConfig(steps=2, batch_size=6)))
+    assert torch.get_num_threads() == 3
+
+
+def test_gradients_are_laid_out_as_their_weights(three_threads: None) -> None:
+    """A fused optimizer reads both as they lie in memory."""
+    torch.manual_seed(0)
+    model = UNet(8, channels=(8, 16)).to(memory_format=torch.channels_last)
+    pictures = Pictures(some_pictures().images.repeat(1, 1, 2, 2))
+    workers = train_module._Workers(model)
+    x0, t = pictures[:6], torch.arange(1, 7)
+
+    def each_loss(x0: Tensor, t: Tensor) -> Tensor:
+        return model(x0, t).flatten(1).square().mean(1) + sum(p.sum() for p in model.parameters())
+
+    with workers:
+        workers.backward(each_loss, [x0, t], 1.0)
+    for p in model.parameters():
+        assert p.grad is not None and p.grad.stride() == p.stride()
+    assert not all(p.is_contiguous() for p in model.parameters())
 
 
 @pytest.mark.cuda
