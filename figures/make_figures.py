@@ -447,7 +447,7 @@ def short_run() -> tuple[list[float], dict[str, Tensor]]:
 
 @figure("04_loss")
 def loss() -> Picture:
-    return viz.plot_loss(short_run()[0], reference={"predicting 0": 1.0})
+    return viz.plot_loss(short_run()[0], smooth=0.9, reference={"predicting 0": 1.0})
 
 
 @figure("04_ema")
