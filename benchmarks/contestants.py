@@ -186,11 +186,12 @@ class OurTraining(Training):
         pictures: what to learn from.
         seed: of data order, timesteps and noise.
         minutes: the budget.
+        changes: other settings of `TrainConfig` than the defaults.
     """
 
-    def __init__(self, model: nn.Module, pictures: Pictures, seed: int, minutes: float) -> None:
+    def __init__(self, model: nn.Module, pictures: Pictures, seed: int, minutes: float, **changes: Any) -> None:
         device = next(model.parameters()).device
-        self.config = TrainConfig(minutes=minutes, seed=seed)
+        self.config = TrainConfig(minutes=minutes, seed=seed, **changes)
         self.autocast = pick_autocast(device)
         defaults = RunConfig(train=self.config)
         schedule = make_schedule(defaults.schedule, defaults.timesteps)

@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import ablations
 import contestants
 import pictures_per_minute
 import pytest
@@ -530,3 +531,42 @@ def test_the_sampling_benchmark_goes_on_and_reports(
         else:
             assert all(ratio > 0 for ratio in each["ratios"].values()) and each["bare_ms"] > 0
     assert "| DDIM | diffusers |" in text and (tmp_path / "sampling_cpu.png").stat().st_size > 10_000
+
+
+# --- ablations.py
+
+
+def test_ablations_train_each_variant_its_way_and_make_no_row_twice(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    small = {"channels": (8, 16)}
+    monkeypatch.setattr(
+        ablations,
+        "VARIANTS",
+        {
+            "recipe": ablations.Variant("recipe", unet=small),
+            "adamw": ablations.Variant("AdamW", {"batch_size": 8}, small, ablations.adamw_alone),
+        },
+    )
+    moments: dict[str, set[str]] = {}
+
+    class Watched(OurTraining):
+        def _run(self, until: float) -> None:
+            super()._run(until)
+            moments[f"batches of {self.batch_size}"] = {key.rpartition(".")[2] for key in self.moments}
+
+    monkeypatch.setattr(ablations, "OurTraining", Watched)
+    command = ["--minutes", "0.01", "--slice", "0.3", "--samples", "80", "--evaluations", "2", "--data", "packaged"]
+    command += ["--results", str(tmp_path), "--device", "cpu", "--variants", "recipe", "adamw"]
+    assert ablations.main(command) == 0
+    rows = records.read_rows(tmp_path / "ablations_cpu.jsonl")
+    assert sorted(row["variant"] for row in rows) == ["adamw", "recipe"]
+    assert moments["batches of 32"] == {"momentum_buffer", "exp_avg", "exp_avg_sq", "step"}
+    assert moments["batches of 8"] == {"exp_avg", "exp_avg_sq", "step"}
+    for row in rows:
+        assert row["pictures"] == row["updates"] * row["details"]["batch size"] > 0
+        assert row["details"]["optimizers"] == (["AdamW"] if row["variant"] == "adamw" else ["Muon", "AdamW"])
+    assert ablations.main(command) == 0
+    assert records.read_rows(tmp_path / "ablations_cpu.jsonl") == rows
+    shown = capsys.readouterr().out
+    assert "| AdamW | " in shown and "*real pictures, held out*" in shown

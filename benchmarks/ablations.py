@@ -1,0 +1,194 @@
+"""What does each part of the course's recipe earn? The recipe, and variants that differ in one thing each.
+
+    python benchmarks/ablations.py                 half an hour on two cores
+    python benchmarks/ablations.py --report        the table from the rows so far
+
+The trainings take turns of some seconds in one process, each with the same time of its own, and their samples are drawn
+and judged as in pictures_per_minute.py. A finished row is written at once and not made again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import torch
+from contestants import OurTraining
+from records import (
+    FEATURES_ID,
+    RESULTS,
+    ROOT,
+    Row,
+    append_row,
+    circumstances,
+    draw_samples,
+    fill_block,
+    has,
+    interval,
+    judge,
+    load_data,
+    read_rows,
+    table,
+)
+from torch import nn
+
+from course_lib.data import Pictures
+from course_lib.runtime import pick_device
+from course_lib.shapes import count_parameters
+from course_lib.unet import UNet
+
+NAME = "ablations"
+
+
+def adamw_alone(model: nn.Module, lr: float) -> list[torch.optim.Optimizer]:
+    """AdamW for all weights, as most courses have it, in place of `course_lib.optim.make_optimizers`."""
+    return [torch.optim.AdamW(model.parameters(), lr, betas=(0.9, 0.99), weight_decay=0.0, fused=True)]
+
+
+@dataclass(frozen=True)
+class Variant:
+    """The recipe with one thing changed.
+
+    Args:
+        label: for the table.
+        train: other settings of `TrainConfig`.
+        unet: other arguments of `UNet`.
+        optimizers: in place of `make_optimizers`, or None.
+    """
+
+    label: str
+    train: Mapping[str, Any] = field(default_factory=dict)
+    unet: Mapping[str, Any] = field(default_factory=dict)
+    optimizers: Callable[[nn.Module, float], list[torch.optim.Optimizer]] | None = None
+
+    def start(self, pictures: Pictures, minutes: float, seed: int, device: torch.device) -> OurTraining:
+        """A training that has not begun."""
+        torch.manual_seed(seed)
+        with self.in_force():
+            return OurTraining(UNet(**self.unet).to(device), pictures, seed, minutes, **self.train)
+
+    @contextmanager
+    def in_force(self) -> Iterator[None]:
+        """While this lasts, the optimizers of this variant are the ones that `train` takes."""
+        with ExitStack() as stack:
+            if self.optimizers is not None:
+                for module in ("course_lib.train", "contestants"):
+                    stack.enter_context(mock.patch(f"{module}.make_optimizers", self.optimizers))
+            yield
+
+
+VARIANTS = {
+    "recipe": Variant("**the recipe**"),
+    "adamw": Variant("AdamW at 1e-3 in place of Muon", {"lr": 1e-3}, optimizers=adamw_alone),
+    "adamw-fast": Variant("AdamW at 4e-3 in place of Muon", optimizers=adamw_alone),
+    "v": Variant("v predicted in place of the noise", {"target": "v"}),
+    "slow": Variant("learning rate halved", {"lr": 2e-3}),
+    "fast": Variant("learning rate doubled", {"lr": 8e-3}),
+    "batch-64": Variant("batches of 64", {"batch_size": 64}),
+    "no-attention": Variant("no attention", unet={"attention": ()}),
+    "wide": Variant("half as many channels again, 48 and 96", unet={"channels": (48, 96)}),
+}
+
+
+def facts(name: str, training: OurTraining, minutes: float, count: int, evaluations: int, data: str) -> Row:
+    """What identifies a row, whenever it is made."""
+    return {
+        "variant": name,
+        "minutes": minutes,
+        "details": json.loads(json.dumps(training.details)),
+        "parameters": count_parameters(training.model),
+        "samples": count,
+        "evaluations": evaluations,
+        "data": data,
+        "features": FEATURES_ID,
+    }
+
+
+def compare(names: Sequence[str], options: argparse.Namespace, device: torch.device, path: Path) -> None:
+    """Train the variants in turns, judge each when its time is over, and write its row."""
+    train, heldout = load_data(options.data)
+    waiting: dict[str, tuple[OurTraining, Row]] = {}
+    for name in names:
+        training = VARIANTS[name].start(train, options.minutes, options.seed, device)
+        row = facts(name, training, options.minutes, options.samples, options.evaluations, options.data)
+        if not any(has(made, row) for made in read_rows(path)):
+            waiting[name] = training, row
+    while waiting:
+        for name, (training, row) in [*waiting.items()]:
+            with VARIANTS[name].in_force():
+                training.run(min(options.slice, 60 * options.minutes - training.seconds))
+            if training.seconds < 60 * options.minutes:
+                continue
+            del waiting[name]
+            drawn = draw_samples(
+                training.to_sample_from(),
+                training.schedule,
+                training.target,
+                options.samples,
+                evaluations=options.evaluations,
+                seed=options.seed,
+            )
+            pictures = training.step * training.batch_size
+            row |= {
+                "updates": training.step,
+                "pictures": pictures,
+                "pictures_per_second": round(pictures / training.seconds, 1),
+                **circumstances(device),
+                "report": judge(drawn, train, heldout).as_dict(),
+            }
+            append_row(path, row)
+            distance = row["report"]["frechet"]["value"]
+            print(f"{time.strftime('%H:%M')} {name}: distance {distance:.2f}, {pictures:,} pictures", flush=True)
+
+
+def report(rows: Sequence[Row]) -> str:
+    """The table: one row for each variant, the newest where there are several."""
+    newest = {row["variant"]: row for row in rows if row["features"] == FEATURES_ID}
+    lines = []
+    for name in [name for name in VARIANTS if name in newest]:
+        row = newest[name]
+        distance = interval(row["report"]["frechet"])
+        lines.append([VARIANTS[name].label, f"{row['pictures_per_second']:.0f}", f"{row['updates']:,}", distance])
+    if not lines:
+        return "Not run yet."
+    any_row = next(iter(newest.values()))
+    floor = any_row["report"]["frechet"]["floor"]
+    lines.append(["*real pictures, held out*", "", "", f"*{floor:.2f}*"])
+    words = f"{any_row['minutes']:g} minutes each on {any_row['machine']}, {any_row['samples']:,} samples."
+    return table(["variant", "pictures/s", "updates", "distance (95 %)"], lines) + "\n\n" + words
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--variants", nargs="+", default=[*VARIANTS], choices=[*VARIANTS])
+    parser.add_argument("--minutes", type=float, default=3.0, help="of training, for each")
+    parser.add_argument("--slice", type=float, default=20.0, help="seconds of a turn")
+    parser.add_argument("--samples", type=int, default=1000, help="samples of each row")
+    parser.add_argument("--evaluations", type=int, default=25, help="of the network, for each sample")
+    parser.add_argument("--data", default="full", choices=("full", "packaged"))
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--device", help="cuda, mps or cpu; the best there is by default")
+    parser.add_argument("--results", type=Path, default=RESULTS, help="folder of rows")
+    parser.add_argument("--report", action="store_true", help="train nothing; write the table from the rows")
+    options = parser.parse_args(arguments)
+    device = pick_device(options.device)
+    path = options.results / f"{NAME}_{device.type}.jsonl"
+    if not options.report:
+        compare(options.variants, options, device, path)
+    text = report(read_rows(path))
+    if options.results == RESULTS:
+        fill_block(ROOT / "benchmarks" / "README.md", f"{NAME} {device.type}", text)
+    print(text)
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
