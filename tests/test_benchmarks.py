@@ -22,7 +22,7 @@ from contestants import CONTESTANTS, Contestant, OurTraining, OwnTraining, Shift
 from pictures_per_minute import Run, Stop, plan, take_turns
 from torch import Tensor, nn
 
-from course_lib.checkpoint import Checkpoint
+from course_lib.checkpoint import Checkpoint, load_shipped
 from course_lib.data import Pictures, load_fashion_mnist
 from course_lib.metrics import measure
 from course_lib.objective import denoising_loss
@@ -570,3 +570,13 @@ def test_ablations_train_each_variant_its_way_and_make_no_row_twice(
     assert records.read_rows(tmp_path / "ablations_cpu.jsonl") == rows
     shown = capsys.readouterr().out
     assert "| AdamW | " in shown and "*real pictures, held out*" in shown
+
+
+def test_the_readme_shows_what_was_measured_on_the_weights_that_are_shipped() -> None:
+    rows = records.read_rows(records.RESULTS / "sampling_cpu.jsonl")
+    shipped = sampling.weights_id(load_shipped().model)
+    wanted = {"weights": shipped, "kind": "sampler", "sampler": "2m-sde", "evaluations": 25, "data": "full"}
+    (row,) = [row for row in rows if records.has(row, wanted)]
+    readme = (records.ROOT / "README.md").read_text(encoding="utf-8")
+    assert f"weights {shipped}" in readme
+    assert records.interval(row["report"]["frechet"]) in readme

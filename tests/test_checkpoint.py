@@ -305,6 +305,9 @@ def test_the_shipped_weights_are_small_and_say_how_they_were_made() -> None:
     assert f"\nTRAIN = {arguments}\n" in makefile  # make train is what made them
     assert "Fashion-MNIST" in shipped.details["data"]["source"] and len(shipped.details["data"]["sha256"]) == 64
     assert shipped.details["data"]["source"].startswith("60,000 pictures of 28×28")
+    readme = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
+    millions = sum(parameter.numel() for parameter in shipped.model.parameters()) / 1e6
+    assert f"{millions:.1f} million parameters, {shipped.details['minutes']:.0f} minutes of training" in readme
 
 
 def test_the_shipped_weights_learned_from_all_of_fashion_mnist() -> None:
