@@ -392,8 +392,9 @@ def _updates(
 class _Workers:
     """Threads that share a batch on a CPU: each finds the gradient of its pictures alone, then they are added.
 
-    PyTorch's own threads share every single operation, and wait for each other hundreds of times in an update. On two
-    cores these here were twice as fast (batch of 32), and no slower than one where another program wants a core.
+    PyTorch's own threads share every single operation, and wait for each other hundreds of times in an update. Where
+    they wait without spinning, these were half as fast again on two cores (batch of 32); spinning threads keep up while
+    the machine is theirs alone, and become ten times slower where another program wants a core, which these do not.
     """
 
     #: More of them would wait for Python, which runs in one thread at a time.
