@@ -21,6 +21,7 @@ A picture flows through the files in this order, and an import only ever points 
     drawing     the look of every figure
     diagrams    drawings of kernels, sizes and whole networks
     viz         tensors to figures
+    canvas      pictures that the browser mixes
     widgets     a slider and a picture
     checks      the check of every exercise
 """

@@ -7,6 +7,7 @@ are made without pyplot: nothing is kept, and nothing is ever shown twice.
 from __future__ import annotations
 
 import io
+import re
 import struct
 import zlib
 from collections.abc import Callable, Sequence
@@ -170,6 +171,35 @@ def figure_png(figure: matplotlib.figure.Figure, scale: float = 1.0) -> Png:
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=DPI * scale, metadata={"Software": None})
     return Png(buffer.getvalue())
+
+
+#: Neutral colors of the style, in words of SVG that follow the page's own text color.
+_NEUTRAL = {
+    f"fill: {CARD}": "fill: none",
+    "stroke: #dddbd5": "stroke: currentColor; stroke-opacity: 0.18",
+    **{f"{use}: {gray}": f"{use}: currentColor" for use in ("fill", "stroke") for gray in
+       ("#222222", "#444444", "#555555", "#777777", "#000000")},
+}  # fmt: skip
+
+
+@styled
+def figure_svg(figure: matplotlib.figure.Figure) -> str:
+    """A figure as SVG without a ground, its grays replaced by the color of the text around it.
+
+    Args:
+        figure: any matplotlib figure in the course's style.
+
+    Returns:
+        The element, in units of a 72nd of an inch, as wide as what holds it. The same figure gives the same text.
+    """
+    buffer = io.StringIO()
+    with matplotlib.rc_context({"svg.hashsalt": "course"}):
+        figure.savefig(buffer, format="svg", metadata=dict.fromkeys(("Creator", "Date", "Format", "Type")))
+    svg = buffer.getvalue()
+    svg = re.sub(r' (?:width|height)="[\d.]+pt"', "", svg[svg.index("<svg") :])
+    for color, neutral in _NEUTRAL.items():
+        svg = re.sub(re.escape(color), neutral, svg, flags=re.IGNORECASE)
+    return svg
 
 
 def encode(pixels: Tensor, scale: int = 1) -> Png:

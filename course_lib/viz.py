@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from PIL import Image, ImageDraw
+from PIL import Image
 from torch import Tensor
 
 from .data import to_uint8
@@ -31,6 +31,7 @@ from .drawing import (
     blank_png,
     encode,
     figure_png,
+    figure_svg,
     new_figure,
     style,
     styled,
@@ -44,14 +45,16 @@ __all__ = [
     "CARD",
     "COLORS",
     "GAUGE_LIMITS",
+    "GAUGE_TIP",
     "KINDS",
     "Figure",
-    "MarkedCurves",
     "Png",
     "blank_png",
     "encode",
     "figure_png",
+    "figure_svg",
     "filmstrip",
+    "gauge_place",
     "gauge_verdict",
     "grid",
     "halve",
@@ -495,44 +498,9 @@ def plot_schedules(schedules: Schedule | Sequence[Schedule], t: int | None = Non
     return figure
 
 
-class MarkedCurves:
-    """The curves of `plot_schedules` drawn once, so that moving the marker costs a few milliseconds.
-
-    Args:
-        schedules: one or several.
-        scale: 1 for 100 pixels an inch.
-    """
-
-    def __init__(self, schedules: Schedule | Sequence[Schedule], scale: float = 1.0) -> None:
-        self.figure = plot_schedules(schedules)
-        self.image = Image.open(io.BytesIO(figure_png(self.figure, scale))).convert("RGB")
-        self.scale = scale
-
-    def at(self, t: float) -> Png:
-        """The curves with the marker at timestep t."""
-        image = self.image.copy()
-        pen = ImageDraw.Draw(image)
-        for axes in self.figure.axes:
-            (bottom, top), to_pixel = axes.get_ylim(), axes.transData.transform
-            x = float(to_pixel((t, bottom))[0]) * self.scale
-            low, high = (image.height - float(to_pixel((t, y))[1]) * self.scale for y in (bottom, top))
-            wide = max(1, round(2 * self.scale))
-            left = round(x - wide / 2)
-            pen.rectangle((left, high, left + wide - 1, low), fill=COLORS["red"])
-            for line in axes.get_lines():
-                xs, ys = _list(line.get_xdata()), _list(line.get_ydata())
-                index = round(t) - int(xs[0])
-                if 0 <= index < len(ys) and bottom <= ys[index] <= top:
-                    y = image.height - float(to_pixel((t, ys[index]))[1]) * self.scale
-                    r = 4 * self.scale
-                    pen.ellipse((x - r, y - r, x + r, y + r), fill=str(line.get_color()), outline=COLORS["black"])
-        buffer = io.BytesIO()
-        image.save(buffer, format="PNG", compress_level=1)
-        return Png(buffer.getvalue())
-
-
 #: Below the first number x_T is noise for all that a network can tell; above the second the picture can be seen in it.
 GAUGE_LIMITS = (0.02, 0.1)
+_GAUGE_WORDS = 0.32  # inches for the words above the scale
 
 
 def gauge_verdict(schedule: Schedule) -> str:
@@ -556,25 +524,41 @@ def gauge_verdict(schedule: Schedule) -> str:
     )
 
 
+#: Where a needle on the bare scale points, in points from its top.
+GAUGE_TIP = 72 * (0.62 - _GAUGE_WORDS)
+
+
+def gauge_place(a: Tensor) -> Tensor:
+    """Where a_T stands on the gauge, in points from its left edge.
+
+    Args:
+        a: any shape, in [0, 1].
+    """
+    return 72 * (0.3 + 5.8 * a.sqrt())  # a square root leaves room for the small numbers, which matter
+
+
 @styled
-def plot_gauge(schedule: Schedule) -> Figure:
+def plot_gauge(schedule: Schedule | None = None) -> Figure:
     """A gauge of what is left of the picture in x_T, a_T = √ᾱ_T, with a verdict in a word.
 
     Args:
-        schedule: the tables a and b.
+        schedule: the tables a and b; None for the scale alone, on which a needle can be put.
     """
-    a = float(schedule.signal[-1])
     low, high = GAUGE_LIMITS
-    sheet = Sheet(6.4, 1.35)
+    up = 0 if schedule else _GAUGE_WORDS
+    sheet = Sheet(6.4, 1.35 - up)
 
-    def at(value: float) -> float:  # a square root leaves room for the small numbers, which matter
-        return 0.3 + 5.8 * math.sqrt(value)
+    def at(value: float) -> float:
+        return float(gauge_place(torch.tensor(value, dtype=torch.float64))) / 72
 
     for left, right, fill, hatch in ((0, low, "#8FD3BF", ""), (low, high, "#F2CF86", "//"), (high, 1, "#E39A9A", "xx")):
-        sheet.box(at(left), 0.58, at(right) - at(left), 0.28, fill, "#555555", hatch=hatch, linewidth=0.8)
+        sheet.box(at(left), 0.58 - up, at(right) - at(left), 0.28, fill, "#555555", hatch=hatch, linewidth=0.8)
     for value in (0, 0.02, 0.1, 0.25, 0.5, 0.75, 1):
-        sheet.text(at(value), 0.97, f"{value:g}", 9)
-    sheet.text(3.2, 1.2, "a_T: what is left of the picture in x_T", 9)
+        sheet.text(at(value), 0.97 - up, f"{value:g}", 9)
+    sheet.text(3.2, 1.2 - up, "a_T: what is left of the picture in x_T", 9)
+    if schedule is None:
+        return sheet.figure
+    a = float(schedule.signal[-1])
     sheet.arrow((at(a), 0.42), (at(a), 0.72), COLORS["black"], width=3)
     sheet.text(0.3, 0.2, f"{schedule.name}, T = {schedule.T}:  a_T = {a:.4f}", 11, ha="left", weight="bold")
     word = "noise" if a < low else "careful" if a < high else "still holds the picture"

@@ -1,70 +1,78 @@
-"""Sliders and pictures: thin shells around `viz`, made of ipywidgets alone.
+"""Sliders and pictures: ipywidgets' own controls, joined in the browser to a canvas that holds all that they show.
 
 Each function returns an `Explorer`: controls above, panels of fixed size below. Every value can be read and set from
-Python (`explorer.amount = 0.5`), and `explorer.view(amount=0.5)` computes what would be shown without touching
-anything. The first view is computed at once, so that a mistake in it fails the cell; a mistake in a later one is
-shown in red inside the widget and kept in its state, where a test that reads the executed notebook finds it.
+Python (`explorer.amount = 0.5`), and `explorer.view(amount=0.5)` computes with the library's own functions what the
+page must show for it: that is what the browser tests compare the page with.
 """
 
 from __future__ import annotations
 
-import html
+import base64
+import os
 import time
 import traceback
+import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import ipywidgets
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from . import viz
-from .drawing import Sheet
+from .canvas import DrawingPanel, Marker, Panel, PictureCanvas, PicturePanel, Stack, StepPanel, TextPanel
 from .forward import NOISES, corrupt, q_sample
 from .sample import SampleStep, predict
 from .schedule import SCHEDULES, Schedule, make_schedule, zero_terminal_snr
 from .train import Update
 from .validate import check_choice, check_number, check_pictures
 
-#: What a view returns: a panel's name to the PNG or the HTML that it shows.
-View = Mapping[str, bytes | str]
+#: What a view returns: a panel's name to the pixels, uint8 (H, W) or (H, W, 3), or the words that it shows.
+View = Mapping[str, "np.ndarray | str"]
 _PIXELS = "<style>.course-pixels{image-rendering:pixelated}</style>"
 _WIDE = 640
+_SPAN = 3.0  # without clipping, the gray scale reaches from -3 to 3
+#: Where this is set, sliders that need a network store some frames instead, so that a saved page needs no kernel.
+STORE_FRAMES = "COURSE_STORE_FRAMES"
 
 
 class Explorer(ipywidgets.VBox):  # type: ignore[misc]
-    """Controls, and panels that follow them.
+    """Controls, and a canvas that follows them in the browser.
 
     Args:
-        view: called with the value of every control by name; returns what each panel shows. It must always return
-            the same names, and pictures of the same size.
+        view: called with the value of every control by name; returns what each panel shows, always the same panels
+            in the same sizes.
         controls: name to an ipywidgets control with a `value`.
-        rows: names of the panels in rows; one below the other where None.
-        heights: name of an HTML panel to its height, such as "3em", so that the page never jumps.
+        canvas: what shows it.
+        joined: name of a control to its trait and the canvas's trait that follow each other.
         extra: widgets without a value of their own, such as a Play button, shown after the controls.
     """
+
+    #: All explorers that are in use, for tests of a running notebook.
+    alive: ClassVar[weakref.WeakSet[Explorer]] = weakref.WeakSet()
 
     def __init__(
         self,
         view: Callable[..., View],
         controls: Mapping[str, Any],
+        canvas: Any,
+        joined: Mapping[str, tuple[str, str]],
         *,
-        rows: Sequence[Sequence[str]] | None = None,
-        heights: Mapping[str, str] | None = None,
         extra: Sequence[Any] = (),
     ) -> None:
         super().__init__()
-        self.view = view
+        self.view, self.canvas = view, canvas
         self.controls = dict(controls)
-        first = view(**self.values())
-        self.panels = {name: _panel(content, (heights or {}).get(name)) for name, content in first.items()}
+        self.links = [
+            ipywidgets.jslink((self.controls[name], trait), (canvas, target))
+            for name, (trait, target) in joined.items()
+        ]
         self.errors = ipywidgets.Output()
-        bar = ipywidgets.HBox([*self.controls.values(), *extra], layout={"flex_flow": "row wrap", "max_width": "720px"})
-        body = [ipywidgets.HBox([self.panels[name] for name in row]) for row in rows or [[name] for name in first]]
-        self.children = (bar, *body, self.errors)
-        self._held = False
-        for control in self.controls.values():
-            control.observe(self._refresh, "value")
+        bar = ipywidgets.HBox([*self.controls.values(), *extra], layout={"flex_flow": "row wrap", "max_width": "760px"})
+        self.children = (bar, canvas, self.errors)
+        self.add_class("course-explorer")
+        self.alive.add(self)
 
     def __getattr__(self, name: str) -> Any:
         control = self.__dict__.get("controls", {}).get(name)
@@ -84,19 +92,14 @@ class Explorer(ipywidgets.VBox):  # type: ignore[misc]
         return {name: control.value for name, control in self.controls.items()}
 
     def set(self, **values: Any) -> None:
-        """Set several controls and draw once.
+        """Set several controls.
 
         Raises:
             ValueError: a name that is no control; the known ones are listed.
         """
-        self._held = True
-        try:
-            for name, value in values.items():
-                check_choice("control", name, self.controls)
-                self.controls[name].value = value
-        finally:
-            self._held = False
-        self._refresh()
+        for name, value in values.items():
+            check_choice("control", name, self.controls)
+            self.controls[name].value = value
 
     def positions(self, name: str, limit: int = 25) -> list[Any]:
         """The values that a control can take, both ends among them; at most `limit`, evenly spread."""
@@ -104,6 +107,8 @@ class Explorer(ipywidgets.VBox):  # type: ignore[misc]
         control = self.controls[name]
         if hasattr(control, "options"):
             found = [option[1] if isinstance(option, tuple) else option for option in control.options]
+        elif isinstance(control.value, bool):
+            found = [False, True]
         else:
             count = round((control.max - control.min) / control.step) + 1
             found = [type(control.min)(control.min + i * control.step) for i in range(count)]
@@ -123,41 +128,58 @@ class Explorer(ipywidgets.VBox):  # type: ignore[misc]
         Raises:
             Whatever a view raises; ValueError where a panel is missing or a picture changes its size.
         """
+        first = self.view(**self.values())
         count = 0
         for name in self.controls:
             for value in self.positions(name, limit):
-                self._accept(self.view(**{**self.values(), name: value}))
+                content = self.view(**{**self.values(), name: value})
+                if {panel: np.shape(new) for panel, new in content.items()} != {
+                    panel: np.shape(old) for panel, old in first.items()
+                }:
+                    raise ValueError(f"view must return the same panels in the same sizes, but not at {name} = {value}")
                 count += 1
         return count
 
-    def _accept(self, content: View) -> None:
-        """Refuse a view whose panels differ from the first one's in name, kind or size."""
-        if set(content) != set(self.panels):
-            raise ValueError(f"view must return the panels {sorted(self.panels)}, got {sorted(content)}")
-        for name, new in content.items():
-            old = self.panels[name].value
-            if isinstance(new, str) != isinstance(old, str):
-                raise ValueError(f"panel {name!r} must stay a picture or stay text, got {type(new).__name__}")
-            if isinstance(new, bytes) and viz.Png(new).size != viz.Png(old).size:
-                raise ValueError(f"panel {name!r} must keep its size {viz.Png(old).size}, got {viz.Png(new).size}")
+    def follow(self, name: str, compute: Callable[[Any], None]) -> None:
+        """Call `compute` with each new value of a control; what it raises is shown until it works again.
 
-    def _refresh(self, _: object = None) -> None:
-        if self._held:
-            return
-        try:
-            content = self.view(**self.values())
-            self._accept(content)
-        except Exception as error:
-            trace = traceback.format_exception(error)
-            self.errors.outputs = (
-                {"output_type": "error", "ename": type(error).__name__, "evalue": str(error), "traceback": trace},
-            )
-            raise
-        if self.errors.outputs:
-            self.errors.outputs = ()
-        for name, new in content.items():
-            panel = self.panels[name]
-            panel.value = bytes(new) if isinstance(new, bytes) else new
+        The browser sends a new value when Python has answered the one before, and then the newest: nothing queues.
+        """
+
+        def changed(_: object = None) -> None:
+            try:
+                compute(self.controls[name].value)
+            except Exception as error:
+                trace = traceback.format_exception(error)
+                self.errors.outputs = (
+                    {"output_type": "error", "ename": type(error).__name__, "evalue": str(error), "traceback": trace},
+                )
+                raise
+            if self.errors.outputs:
+                self.errors.outputs = ()
+
+        compute(self.controls[name].value)
+        self.controls[name].observe(changed, "value")
+
+    def _repr_mimebundle_(self, **options: Any) -> dict[str, Any]:
+        """The live widget; for pages that cannot run it a still picture and how to get the live one."""
+        bundle = dict(super()._repr_mimebundle_(**options) or {})
+        bundle["text/plain"] = "A slider. To move it, open this notebook in JupyterLab: make lab"
+        pictures = [panel for panel in self.view(**self.values()).values() if not isinstance(panel, str)]
+        if pictures:
+            bundle["image/png"] = base64.b64encode(_stacked(pictures)).decode()
+        return bundle
+
+
+def _stacked(pictures: Sequence[np.ndarray]) -> viz.Png:
+    """Pictures below each other, twice as large, as one PNG."""
+    wide = max(picture.shape[1] for picture in pictures)
+    rows = []
+    for picture in pictures:
+        row = np.full((picture.shape[0], wide, 3), 205, dtype=np.uint8)
+        row[:, : picture.shape[1]] = picture if picture.ndim == 3 else picture[..., None]
+        rows.append(row)
+    return viz.encode(torch.from_numpy(np.concatenate(rows)), 2)
 
 
 def _panel(content: bytes | str, height: str | None) -> Any:
@@ -212,8 +234,18 @@ def _noise_like(x: Tensor, seed: int) -> Tensor:
     return torch.randn(x.shape, generator=torch.Generator().manual_seed(seed)).to(x)
 
 
+def _pixels(x: Tensor, columns: int, span: float = 1.0) -> np.ndarray:
+    return viz.grid(x, columns, span=span).numpy()
+
+
 def corruption_explorer(
-    x: Tensor, noise: str = "gaussian", *, amount: float = 0.3, seed: int = 0, columns: int | None = None
+    x: Tensor,
+    noise: str = "gaussian",
+    *,
+    amount: float = 0.3,
+    clip: bool = True,
+    seed: int = 0,
+    columns: int | None = None,
 ) -> Explorer:
     """Drag pictures into noise: (1 − amount) · x + amount · noise, the noise staying the same.
 
@@ -221,14 +253,15 @@ def corruption_explorer(
         x: pictures, (B, C, H, W), floats in [-1, 1].
         noise: "gaussian" or "uniform" to begin with.
         amount: where the slider begins, in [0, 1].
+        clip: cut what leaves [-1, 1], as a picture file would; else the gray scale reaches from -3 to 3.
         seed: of the noise.
         columns: pictures in a row; up to 8 where None.
 
     Returns:
-        Explorer with the values `amount` and `noise`.
+        Explorer with the values `amount`, `noise` and `clip`.
 
     Raises:
-        TypeError, ValueError: as `course_lib.forward.corrupt`.
+        TypeError, ValueError: as `course_lib.forward.corrupt`; more pictures than a slider can hold.
     """
     check_pictures(x, "x", in_range=True)
     check_number("amount", amount, 0, 1)
@@ -236,15 +269,41 @@ def corruption_explorer(
     columns = _columns(x, columns)
     x = x.detach().cpu()
     drawn = {kind: corrupt(x, 1.0, kind, generator=torch.Generator().manual_seed(seed))[1] for kind in NOISES}
-    scale = _scale(x, columns)
+    amounts = [i / 100 for i in range(101)]
 
-    def view(amount: float, noise: str) -> View:
+    def words(amount: float, variance: float) -> str:
+        return f"{1 - amount:.2f} · picture + {amount:.2f} · noise\u2003\u2003variance of the mixture {variance:.3f}"
+
+    def view(amount: float, noise: str, clip: bool) -> View:
         mixed, _ = corrupt(x, amount, drawn[noise])
-        words = f"{1 - amount:.2f} · picture + {amount:.2f} · noise &emsp; variance of the mixture {mixed.var():.3f}"
-        return {"text": _PIXELS + words, "pictures": viz.to_png(mixed, columns, scale)}
+        pixels = _pixels(mixed, columns, 1.0 if clip else _SPAN)
+        return {"text": words(amount, float(mixed.var())), "pictures": pixels}
 
-    controls = {"amount": _decimal("amount of noise", amount, 0, 1, 0.01), "noise": _choice("", NOISES, noise)}
-    return Explorer(view, controls)
+    texts = []
+    for kind in NOISES:
+        ((own, both), (_, other)) = torch.cov(torch.stack([x.flatten(), drawn[kind].flatten()]).double()).tolist()
+        mixed = [(1 - u) ** 2 * own + 2 * u * (1 - u) * both + u**2 * other for u in amounts]
+        texts.append([words(u, variance) for u, variance in zip(amounts, mixed, strict=True)])
+    terms = [[(0, 0), (1 + i, 1)] for i in range(len(NOISES))]
+    canvas = PictureCanvas(
+        x.shape,
+        [[TextPanel("text", texts)], [PicturePanel("pictures", terms, columns, _scale(x, columns))]],
+        stacks=[Stack(x), *(Stack(drawn[kind], 16) for kind in NOISES)],
+        table=torch.tensor([[1 - u, u] for u in amounts]),
+        step=0.01,
+        value=amount,
+        layer=NOISES.index(noise),
+        clip=clip,
+        span=_SPAN,
+        name=f"{len(x)} pictures mixed with noise",
+    )
+    controls = {
+        "amount": _decimal("amount of noise", amount, 0, 1, 0.01),
+        "noise": _choice("", NOISES, noise),
+        "clip": ipywidgets.Checkbox(clip, description="clip to [−1, 1]", indent=False, layout={"width": "140px"}),
+    }
+    joined = {"amount": ("value", "value"), "noise": ("index", "layer"), "clip": ("value", "clip")}
+    return Explorer(view, controls, canvas, joined)
 
 
 def timestep_explorer(
@@ -278,22 +337,70 @@ def timestep_explorer(
     named[0].check_t(t)
     x0 = x0.detach().cpu()
     eps = _noise_like(x0, seed)
-    scale = _scale(x0, len(x0), 480)
-    curves = viz.MarkedCurves(named)
+
+    def words(schedule: Schedule, t: int) -> str:
+        a, b, snr = (float(table[t]) for table in (schedule.signal, schedule.noise, schedule.snr))
+        return f"a = {a:.4f}, b = {b:.4f}\nSNR = {_number(snr)}"
 
     def view(t: int) -> View:
-        panels: dict[str, bytes | str] = {}
+        panels: dict[str, np.ndarray | str] = {}
         for i, schedule in enumerate(named):
-            a, b, snr = (float(table[t]) for table in (schedule.signal, schedule.noise, schedule.snr))
-            panels[f"numbers{i}"] = (
-                f"{_PIXELS}<div style='width:170px;line-height:1.35'><b>{html.escape(schedule.name)}</b><br>"
-                f"a = {a:.4f}, b = {b:.4f}<br>SNR = {_number(snr)}</div>"
-            )
-            panels[f"pictures{i}"] = viz.to_png(q_sample(schedule, x0, t, eps)[0], len(x0), scale)
-        return {**panels, "curves": curves.at(t)}
+            panels[f"numbers{i}"] = words(schedule, t)
+            panels[f"pictures{i}"] = _pixels(q_sample(schedule, x0, t, eps)[0], len(x0))
+        return panels
 
-    rows = [*([f"numbers{i}", f"pictures{i}"] for i in range(len(named))), ["curves"]]
-    return Explorer(view, {"t": _integer("timestep t", t, 0, T, width="600px")}, rows=rows)
+    weights = [column for schedule in named for column in (schedule.signal, schedule.noise)]
+    curves, places = _curves(named, len(weights))
+    table = torch.cat([torch.stack(weights, 1), places], 1)
+    scale = _scale(x0, len(x0), 480)
+    rows: list[list[Panel]] = [
+        [
+            TextPanel(f"numbers{i}", [[words(schedule, t) for t in range(T + 1)]], 2, 170, schedule.name),
+            PicturePanel(f"pictures{i}", [[(0, 2 * i), (1, 2 * i + 1)]], len(x0), scale),
+        ]
+        for i, schedule in enumerate(named)
+    ]
+    rows.append([curves])
+    canvas = PictureCanvas(
+        x0.shape, rows, stacks=[Stack(x0), Stack(eps, 16)], table=table, value=t, name="noisy pictures x_t"
+    )
+    return Explorer(view, {"t": _integer("timestep t", t, 0, T, width="600px")}, canvas, {"t": ("value", "value")})
+
+
+def _curves(named: Sequence[Schedule], first: int) -> tuple[DrawingPanel, Tensor]:
+    """The curves of `viz.plot_schedules` with markers, and the columns of the table that move them.
+
+    Args:
+        named: schedules of the same T.
+        first: number of the first of these columns.
+
+    Returns:
+        The panel, and floats (T+1, K), not a number where a curve leaves its axes.
+    """
+    figure = viz.plot_schedules(named)
+    svg = viz.figure_svg(figure)
+    t = np.arange(named[0].T + 1)
+    height, to_points = figure.get_size_inches()[1] * 72, 72 / figure.get_dpi()
+    markers, columns = [], []
+
+    def add(values: Any) -> int:
+        columns.append(torch.as_tensor(values, dtype=torch.float64))
+        return first + len(columns) - 1
+
+    for axes in figure.axes:
+        (bottom, top), to_pixels = axes.get_ylim(), axes.transData.transform
+        place = to_pixels(np.stack([t, np.full(len(t), bottom)], 1)) * to_points
+        ceiling = to_pixels((0, top))[1] * to_points
+        x = add(place[:, 0])
+        markers.append(Marker("line", [x], (height - ceiling, height - place[0, 1]), viz.COLORS["red"]))
+        for line in axes.get_lines():
+            y = np.full(len(t), np.nan)
+            y[np.asarray(line.get_xdata(), dtype=int)] = np.asarray(line.get_ydata(), dtype=float)
+            y[(y < bottom) | (y > top)] = np.nan
+            level = height - to_pixels(np.stack([t, y], 1))[:, 1] * to_points
+            markers.append(Marker("dot", [x], [add(level)], str(line.get_color())))
+    alt = "curves of a, b and the signal-to-noise ratio over the timestep, with a marker at t"
+    return DrawingPanel("curves", svg, markers, alt, 840), torch.stack(columns, 1)
 
 
 def _number(value: float) -> str:
@@ -314,7 +421,7 @@ def noise_gauge(x0: Tensor | None = None, *, schedule: str = "linear", T: int = 
     Args:
         x0: up to 8 pictures whose x_T is shown, or None.
         schedule: name to begin with, one of `course_lib.schedule.SCHEDULES` or "linear, zero terminal SNR".
-        T: number of steps to begin with, 10..2000.
+        T: number of steps to begin with, a multiple of 10 in 10..2000.
         seed: of the noise.
 
     Returns:
@@ -326,113 +433,54 @@ def noise_gauge(x0: Tensor | None = None, *, schedule: str = "linear", T: int = 
     names = (*SCHEDULES, _ZERO)
     check_choice("schedule", schedule, names)
     check_number("T", T, 10, 2000, integer=True)
+    lengths = range(10, 2001, 10)
+    if T not in lengths:
+        raise ValueError(f"T must be a multiple of 10, got {T}")
     if x0 is not None:
         check_pictures(x0, "x0", in_range=True)
         x0 = x0[:8].detach().cpu()
         eps = _noise_like(x0, seed)
 
+    def chosen(schedule: str, T: int) -> Schedule:
+        return zero_terminal_snr(make_schedule("linear", T)) if schedule == _ZERO else make_schedule(schedule, T)
+
+    def words(made: Schedule) -> str:
+        mark = "⚠ " if made.signal[-1] >= viz.GAUGE_LIMITS[0] else ""
+        return f"a_T = {float(made.signal[-1]):.4f}\n{mark}{viz.gauge_verdict(made)}"
+
     def view(schedule: str, T: int) -> View:
-        chosen = zero_terminal_snr(make_schedule("linear", T)) if schedule == _ZERO else make_schedule(schedule, T)
-        verdict = viz.gauge_verdict(chosen)
-        mark = "⚠ " if chosen.signal[-1] >= viz.GAUGE_LIMITS[0] else ""
-        panels: dict[str, bytes | str] = {
-            "gauge": viz.figure_png(viz.plot_gauge(chosen)),
-            "verdict": f"{_PIXELS}<div style='max-width:{_WIDE}px;line-height:1.4'>{mark}{verdict}</div>",
-        }
+        made = chosen(schedule, T)
+        panels: dict[str, np.ndarray | str] = {"verdict": words(made)}
         if x0 is not None:
-            panels["x_T"] = viz.to_png(q_sample(chosen, x0, T, eps)[0], len(x0), _scale(x0, len(x0)))
+            panels["x_T"] = _pixels(q_sample(made, x0, T, eps)[0], len(x0))
         return panels
 
+    texts, columns = [], []
+    for name in names:
+        made = [chosen(name, length) for length in lengths]
+        left = torch.stack([each.signal[-1] for each in made])
+        columns += [left, torch.stack([each.noise[-1] for each in made]), viz.gauge_place(left)]
+        texts.append([words(each) for each in made])
+    places = [3 * i + 2 for i in range(len(names))]
+    needle = Marker("arrow", places, viz.GAUGE_TIP, "currentColor")
+    alt = "a scale of a_T from 0 to 1 with three zones: noise, careful, still holds the picture"
+    rows: list[list[Panel]] = [
+        [DrawingPanel("gauge", viz.figure_svg(viz.plot_gauge(None)), [needle], alt, _WIDE)],
+        [TextPanel("verdict", texts, 3, _WIDE)],
+    ]
+    stacks: list[Stack] = []
+    shape: tuple[int, ...] = (1, 1, 1, 1)
+    if x0 is not None:
+        terms = [[(0, 3 * i), (1, 3 * i + 1)] for i in range(len(names))]
+        rows.append([PicturePanel("x_T", terms, len(x0), _scale(x0, len(x0)), "x_T")])
+        stacks, shape = [Stack(x0), Stack(eps, 16)], tuple(x0.shape)
+    canvas = PictureCanvas(
+        shape, rows, stacks=stacks, table=torch.stack(columns, 1), low=10, step=10, value=T,
+        layer=names.index(schedule), name="what is left of the picture in x_T",
+    )  # fmt: skip
     choose = ipywidgets.Dropdown(options=names, value=schedule, description="schedule")
-    return Explorer(view, {"schedule": choose, "T": _integer("steps T", T, 10, 2000, 10)}, heights={"verdict": "3.2em"})
-
-
-def shape_explorer(
-    kind: str = "conv",
-    *,
-    size: int = 7,
-    kernel: int = 3,
-    stride: int = 1,
-    padding: int = 0,
-    output_padding: int = 0,
-    dilation: int = 1,
-) -> Explorer:
-    """What size comes out of a layer: the formula with your numbers, and where the kernel lands.
-
-    Args:
-        kind: "conv", "pool" or "transposed conv".
-        size: input height and width, 1..32.
-        kernel: 1..7.
-        stride: 1..4.
-        padding: 0..4.
-        output_padding: 0..3, for transposed convolutions.
-        dilation: 1..3.
-
-    Returns:
-        Explorer with these values. A combination that a layer refuses shows the reason instead of a picture.
-
-    Raises:
-        ValueError: an unknown kind.
-    """
-    check_choice("kind", kind, viz.KINDS)
-    sheet = Sheet(6.4, 3.3)
-    sheet.text(3.2, 1.65, "there is no such layer", 12, "#666666")
-    nothing = viz.figure_png(sheet.figure)
-
-    def view(**values: Any) -> View:
-        try:
-            out, formula = viz.layer_size(**values)
-            picture = viz.figure_png(viz.plot_kernel(**values))
-        except ValueError as refusal:
-            return {"result": _red(str(refusal)), "picture": nothing}
-        size = values["size"]
-        result = f"<span style='font-size:115%'>{formula}</span><br><b>{size} × {size} → {out} × {out}</b>"
-        return {"result": f"<div style='line-height:1.6'>{result}</div>", "picture": picture}
-
-    numbers = {
-        "size": (size, 1, 32),
-        "kernel": (kernel, 1, 7),
-        "stride": (stride, 1, 4),
-        "padding": (padding, 0, 4),
-        "output_padding": (output_padding, 0, 3),
-        "dilation": (dilation, 1, 3),
-    }
-    sliders = {
-        name: _integer(name.replace("_", " "), value, low, high, width="300px")
-        for name, (value, low, high) in numbers.items()
-    }
-    kinds = _choice("layer", viz.KINDS, kind, width="640px")
-    return Explorer(view, {"kind": kinds, **sliders}, heights={"result": "4em"})
-
-
-def _red(sentence: str) -> str:
-    """A refusal that is part of the lesson, on a card of its own so that it reads in any theme."""
-    return (
-        "<div style='line-height:1.4;background:#FBE3E3;color:#7A1010;border-left:4px solid #C81E1E;padding:4px 10px;"
-        f"max-width:{_WIDE}px'>{html.escape(sentence)}</div>"
-    )
-
-
-def unet_explorer(size: int = 28, halvings: int = 4) -> Explorer:
-    """A size on its way through a U-Net: halved, doubled, and the places where a skip does not fit.
-
-    Args:
-        size: height and width of the input, 1..128.
-        halvings: number of poolings, 1..5.
-
-    Returns:
-        Explorer with the values `size` and `halvings`.
-
-    Raises:
-        TypeError, ValueError: a number out of range.
-    """
-    check_number("size", size, 1, 128, integer=True)
-    check_number("halvings", halvings, 1, 5, integer=True)
-
-    def view(size: int, halvings: int) -> View:
-        return {"picture": viz.figure_png(viz.plot_halvings(size, halvings, levels=5))}
-
-    return Explorer(view, {"size": _integer("size", size, 1, 128), "halvings": _integer("halvings", halvings, 1, 5)})
+    joined = {"schedule": ("index", "layer"), "T": ("value", "value")}
+    return Explorer(view, {"schedule": choose, "T": _integer("steps T", T, 10, 2000, 10)}, canvas, joined)
 
 
 def trajectory_player(steps: Iterable[SampleStep], *, columns: int | None = None) -> Explorer:
@@ -446,34 +494,50 @@ def trajectory_player(steps: Iterable[SampleStep], *, columns: int | None = None
         Explorer with the value `step`, 0..len(steps); the last one shows the samples.
 
     Raises:
-        ValueError: no steps.
+        ValueError: no steps, or more than a slider can hold.
     """
     kept = list(steps)
     if not kept:
         raise ValueError("steps must hold at least one step; make them with course_lib.sample.trajectory(...)")
-    x = kept[0].x_t
-    columns = max(1, round(len(x) ** 0.5)) if columns is None else _columns(x, columns)
-    scale = _scale(x, columns, 340)
+    first, last = kept[0].x_t, kept[-1]
+    columns = max(1, round(len(first) ** 0.5)) if columns is None else _columns(first, columns)
+    scale = _scale(first, columns, 340)
+    noisy = torch.stack([step.x_t for step in kept] + [last.x_s]).cpu()
+    guesses = torch.stack([step.x0_hat for step in kept] + [last.x0_hat]).cpu()
+    seen = [step.t for step in kept] + [last.s]
+
+    def words(step: int) -> str:
+        guess = "the network last saw" if step == len(kept) else "the network sees in it"
+        return f"left: x_t at t = {seen[step]}\u2003\u2003right: x0_hat, what {guess}"
 
     def view(step: int) -> View:
-        last = step == len(kept)
-        here = kept[min(step, len(kept) - 1)]
-        t, noisy = (here.s, here.x_s) if last else (here.t, here.x_t)
-        guess = "x0_hat: what the network last saw" if last else "x0_hat: what the network sees in it"
-        left, right = viz.to_png(noisy, columns, scale), viz.to_png(here.x0_hat, columns, scale)
-        wide = max(viz.Png(left).size[0], 220)
         return {
-            "left": f"{_PIXELS}<div style='width:{wide}px'><b>x_t</b> at t = {t}</div>",
-            "right": f"<div>{guess}</div>",
-            "x_t": left,
-            "x0_hat": right,
+            "text": words(step),
+            "x_t": _pixels(noisy[step], columns),
+            "x0_hat": _pixels(guesses[step], columns),
         }
 
+    rows: list[list[Panel]] = [
+        [StepPanel(), TextPanel("text", [[words(step) for step in range(len(seen))]])],
+        [
+            PicturePanel("x_t", [[(0, None)]], columns, scale, "x_t"),
+            PicturePanel("x0_hat", [[(1, None)]], columns, scale, "x0_hat"),
+        ],
+    ]
+    canvas = PictureCanvas(
+        first.shape, rows, stacks=[Stack(noisy), Stack(guesses)], table=torch.zeros(len(seen), 0),
+        name="a sampling run",
+    )  # fmt: skip
     slider = _integer("step", 0, 0, len(kept))
-    play = ipywidgets.Play(value=0, min=0, max=len(kept), interval=max(40, 4000 // (len(kept) + 1)))
-    joint = ipywidgets.jslink((play, "value"), (slider, "value"))
-    explorer = Explorer(view, {"step": slider}, rows=[["left", "right"], ["x_t", "x0_hat"]], extra=[play])
-    explorer.play, explorer.joint = play, joint
+    pace = max(40, min(400, 4000 // len(seen)))
+    play = ipywidgets.Play(value=0, min=0, max=len(kept), interval=pace, show_repeat=True)
+    speed = _integer("milliseconds a step", pace, 20, 1000, 20, "300px")
+    explorer = Explorer(view, {"step": slider}, canvas, {"step": ("value", "value")}, extra=[play, speed])
+    explorer.play, explorer.speed = play, speed
+    explorer.links += [
+        ipywidgets.jslink((play, "value"), (slider, "value")),
+        ipywidgets.jslink((speed, "value"), (play, "interval")),
+    ]
     return explorer
 
 
@@ -498,19 +562,31 @@ def eta_explorer(samples_by_eta: Mapping[float, Tensor], *, columns: int | None 
         raise ValueError(f"samples_by_eta must hold pictures of one shape, got {sorted(shapes)}")
     for eta, x in stored.items():
         check_pictures(x, f"samples_by_eta[{eta:g}]")
-    first = next(iter(stored.values()))
-    columns = _columns(first, columns)
-    frames = {eta: viz.to_png(x, columns, _scale(x, columns)) for eta, x in stored.items()}
+    film = torch.stack(list(stored.values())).cpu()
+    columns = _columns(film[0], columns)
+
+    def words(eta: float) -> str:
+        name = {0.0: "DDIM: no noise is added on the way", 1.0: "DDPM: the noise of the posterior is added"}.get(eta)
+        return f"η = {eta:g}\u2003\u2003{name or 'between DDIM and DDPM'}"
 
     def view(eta: float) -> View:
-        name = {0.0: "DDIM: no noise is added on the way", 1.0: "DDPM: the noise of the posterior is added"}.get(eta)
-        return {"text": f"{_PIXELS}η = {eta:g} &emsp; {name or 'between DDIM and DDPM'}", "pictures": frames[eta]}
+        return {"text": words(eta), "pictures": _pixels(stored[eta], columns)}
 
+    canvas = PictureCanvas(
+        film.shape[1:],
+        [
+            [TextPanel("text", [[words(eta) for eta in stored]])],
+            [PicturePanel("pictures", [[(0, None)]], columns, _scale(film[0], columns))],
+        ],
+        stacks=[Stack(film)],
+        table=torch.zeros(len(film), 0),
+        name="samples from the same noise",
+    )
     slider = ipywidgets.SelectionSlider(
         options=[(f"{eta:g}", eta) for eta in stored], value=next(iter(stored)), description="η",
         continuous_update=True, layout={"width": "360px"},
     )  # fmt: skip
-    return Explorer(view, {"eta": slider})
+    return Explorer(view, {"eta": slider}, canvas, {"eta": ("index", "value")})
 
 
 def x0_hat_explorer(
@@ -524,6 +600,10 @@ def x0_hat_explorer(
     y: Tensor | None = None,
 ) -> Explorer:
     """What the network sees at each timestep: the picture, what is left of it, and the network's guess.
+
+    x_t follows the hand at once; the guess follows as fast as the network answers, always for the newest timestep.
+    Where the environment variable `COURSE_STORE_FRAMES` is set, about 25 timesteps are computed beforehand, and no
+    network is asked later.
 
     Args:
         model: a trained network, on the device of x0.
@@ -543,29 +623,54 @@ def x0_hat_explorer(
     check_pictures(x0, "x0", in_range=True)
     if len(x0) > 8:
         raise ValueError(f"x0 must hold at most 8 pictures, to fit in a row, got {len(x0)}; use x0[:8]")
-    t = max(1, schedule.T // 2) if t is None else t
+    T = schedule.T
+    t = max(1, T // 2) if t is None else t
     schedule.check_t(t, low=1)
     eps = _noise_like(x0, seed)
     scale, side = _scale(x0, len(x0), 540), len(x0)
-    above = viz.to_png(x0, side, scale)
+    every = max(1, T // 25) if os.environ.get(STORE_FRAMES) else 1
+    times = list(range(every, T + 1, every))
+    t = min(times, key=lambda time: abs(time - t))
 
-    def view(t: int) -> View:
+    def guess(t: int) -> tuple[Tensor, str]:
         x_t, _ = q_sample(schedule, x0, t, eps)
         x0_hat, eps_hat = predict(model, schedule, x_t, t, target=target, y=y)
         off, noise_off = (float((one - other).square().mean()) for one, other in ((x0_hat, x0), (eps_hat, eps)))
-        label = "<div style='width:70px'><b>{}</b></div>"
+        return x0_hat, f"mean squared error of x0_hat {off:.4f}\u2003\u2003of eps_hat {noise_off:.4f}"
+
+    def view(t: int) -> View:
+        x0_hat, words = guess(t)
         return {
-            "text": f"{_PIXELS}mean squared error of x0_hat {off:.4f} &emsp; of eps_hat {noise_off:.4f}",
-            "label0": label.format("x_0"),
-            "x_0": above,
-            "label1": label.format("x_t"),
-            "x_t": viz.to_png(x_t, side, scale),
-            "label2": label.format("x0_hat"),
-            "x0_hat": viz.to_png(x0_hat, side, scale),
+            "text": words,
+            "x_0": _pixels(x0, side),
+            "x_t": _pixels(q_sample(schedule, x0, t, eps)[0], side),
+            "x0_hat": _pixels(x0_hat, side),
         }
 
-    rows = [["text"], ["label0", "x_0"], ["label1", "x_t"], ["label2", "x0_hat"]]
-    return Explorer(view, {"t": _integer("timestep t", t, 1, schedule.T, width="600px")}, rows=rows)
+    stored = [guess(time) for time in times] if every > 1 else []
+    stacks = [Stack(x0), Stack(eps, 16)]
+    if stored:
+        stacks.append(Stack(torch.stack([x0_hat for x0_hat, _ in stored])))
+    rows: list[list[Panel]] = [
+        [TextPanel("text", [[words for _, words in stored]] if stored else [])],
+        [PicturePanel("x_0", [[(0, None)]], side, scale, "x_0", 76)],
+        [PicturePanel("x_t", [[(0, 0), (1, 1)]], side, scale, "x_t", 76)],
+        [PicturePanel("x0_hat", [[(2, None)]] if stored else [], side, scale, "x0_hat", 76)],
+    ]
+    canvas = PictureCanvas(
+        x0.shape, rows, stacks=stacks, table=torch.stack([schedule.signal[times], schedule.noise[times]], 1),
+        low=times[0], step=every, value=t, name="pictures, what is left of them, and the network's guess",
+    )  # fmt: skip
+    slider = _integer("timestep t", t, times[0], times[-1], every, "600px")
+    explorer = Explorer(view, {"t": slider}, canvas, {"t": ("value", "value")})
+    if not stored:
+
+        def answer(t: int) -> None:
+            x0_hat, words = guess(t)
+            canvas.show_live(t, [x0_hat], [words])
+
+        explorer.follow("t", answer)
+    return explorer
 
 
 class LossPlot(ipywidgets.VBox):  # type: ignore[misc]

@@ -1,0 +1,285 @@
+"""One small canvas for every slider: stacks of pictures as bytes, mixed in the browser with weights from tables.
+
+A slider that is moved changes one number, and the browser paints what belongs to it: no message waits for Python, so
+it answers within a frame, also while a cell is running and in a saved page that has no kernel. What it needs for that
+is sent once: pictures with 8 bits, noise with 16, the weights of every position, and the words beside them. They come
+from the course's own functions; the browser adds and multiplies, and computes no schedule of its own.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import anywidget
+import numpy as np
+import torch
+import traitlets
+from torch import Tensor
+
+from .data import to_uint8
+from .validate import check_number, check_pictures
+
+#: What one widget may hold, in bytes, as sent to the browser and kept in a saved notebook.
+MOST_BYTES = 400_000
+_STATIC = Path(__file__).parent / "static"
+#: Separates the texts of two positions.
+_RECORD = "\x1e"
+#: Adds bytes to those that travel with the widget, and returns their number.
+Add = Callable[[bytes], int]
+
+
+@dataclass(frozen=True, eq=False)
+class Stack:
+    """Pictures as the browser keeps them.
+
+    Args:
+        x: floats, (B, C, H, W); or (F, B, C, H, W), one frame for each position of the slider.
+        bits: 8 for what lies in [-1, 1], as pictures do (what lies outside is cut); 16 for noise, in steps of a
+            32767th of the largest value.
+
+    Raises:
+        ValueError: another number of bits.
+    """
+
+    x: Tensor
+    bits: int = 8
+
+    def __post_init__(self) -> None:
+        if self.bits not in (8, 16):
+            raise ValueError(f"bits must be 8 or 16, got {self.bits}")
+
+    def pack(self, add: Add) -> dict[str, Any]:
+        """Scale and offset of the stored whole numbers: value = scale · stored + offset."""
+        x = self.x.detach().cpu()
+        frames = len(x) if x.dim() == 5 else 1
+        if self.bits == 8:
+            return {
+                "bits": 8,
+                "scale": 2 / 255,
+                "offset": -1.0,
+                "frames": frames,
+                "data": add(to_uint8(x).numpy().tobytes()),
+            }
+        largest = max(float(x.abs().max()), 1e-12)
+        whole = (x.double() / largest * 32767).round().numpy().astype("<i2")
+        return {"bits": 16, "scale": largest / 32767, "offset": 0.0, "frames": frames, "data": add(whole.tobytes())}
+
+
+@dataclass(frozen=True)
+class PicturePanel:
+    """A grid of pictures: a weighted sum of stacks.
+
+    Args:
+        name: of the panel.
+        terms: for each layer, the pairs (stack, column of the table that holds its weights, or None for 1); empty
+            where Python sends the pictures, see `PictureCanvas.show_live`.
+        columns: pictures in a row.
+        scale: side of a pixel on the screen.
+        label: words above it.
+        beside: label on the left instead, so many pixels wide; 0 for above.
+    """
+
+    name: str
+    terms: Sequence[Sequence[tuple[int, int | None]]]
+    columns: int
+    scale: int
+    label: str = ""
+    beside: int = 0
+
+    def pack(self, add: Add) -> dict[str, Any]:
+        del add
+        terms = [[[stack, -1 if column is None else column] for stack, column in layer] for layer in self.terms]
+        kept = {"name": self.name, "columns": self.columns, "scale": self.scale, "label": self.label}
+        return {"kind": "pictures", "terms": terms, "beside": self.beside, **kept}
+
+
+@dataclass(frozen=True)
+class TextPanel:
+    """Words that follow the slider.
+
+    Args:
+        name: of the panel.
+        texts: for each layer, the text of each position; lines are parted by "\\n". Empty where Python sends it.
+        lines: height of the panel, in lines, so that the page never jumps.
+        width: in pixels, or None for what the page leaves.
+        title: in bold above it.
+    """
+
+    name: str
+    texts: Sequence[Sequence[str]]
+    lines: int = 1
+    width: int | None = None
+    title: str = ""
+
+    def pack(self, add: Add) -> dict[str, Any]:
+        texts = [add(_RECORD.join(layer).encode()) for layer in self.texts]
+        kept = {"name": self.name, "lines": self.lines, "width": self.width, "title": self.title}
+        return {"kind": "text", "texts": texts, **kept}
+
+
+@dataclass(frozen=True)
+class Marker:
+    """Something that moves on a drawing.
+
+    Args:
+        shape: "line" from top to bottom, "dot", or "arrow" that points down.
+        x: for each layer, the column of the table that holds where it stands, in units of the drawing.
+        y: the same for the height; for a line the pair of numbers (top, bottom), for an arrow the height of its tip.
+        color: as CSS writes it.
+    """
+
+    shape: str
+    x: Sequence[int]
+    y: Sequence[int] | tuple[float, float] | float
+    color: str
+
+    def pack(self) -> dict[str, Any]:
+        y = list(self.y) if isinstance(self.y, Sequence) else self.y
+        return {"shape": self.shape, "x": list(self.x), "y": y, "color": self.color}
+
+
+@dataclass(frozen=True)
+class DrawingPanel:
+    """A drawing with markers that follow the slider.
+
+    Args:
+        name: of the panel.
+        svg: the drawing; its colors may be `currentColor`, which follows the theme.
+        markers: what moves on it.
+        alt: the drawing in words.
+        width: on the screen, in pixels.
+    """
+
+    name: str
+    svg: str
+    markers: Sequence[Marker]
+    alt: str
+    width: int
+
+    def pack(self, add: Add) -> dict[str, Any]:
+        kept = {"name": self.name, "alt": self.alt, "width": self.width}
+        markers = [marker.pack() for marker in self.markers]
+        return {"kind": "drawing", "svg": add(self.svg.encode()), "markers": markers, **kept}
+
+
+@dataclass(frozen=True)
+class StepPanel:
+    """Two buttons that go one position back and one on.
+
+    Args:
+        name: of the panel.
+    """
+
+    name: str = "steps"
+
+    def pack(self, add: Add) -> dict[str, Any]:
+        del add
+        return {"kind": "steps", "name": self.name}
+
+
+Panel = PicturePanel | TextPanel | DrawingPanel | StepPanel
+
+
+class PictureCanvas(anywidget.AnyWidget):  # type: ignore[misc]
+    """Panels that follow three numbers, painted by the browser.
+
+    Join its `value`, `layer` and `clip` to sliders and buttons with `ipywidgets.jslink`, which works in the browser;
+    Python's own `link` would send every move through the kernel.
+
+    Args:
+        shape: (B, C, H, W) of every frame of every stack; C is 1 or 3.
+        panels: rows of panels from top to bottom.
+        stacks: what the picture panels mix.
+        table: floats, (positions, K), the weights and the places of markers; position i belongs to the value
+            low + i · step.
+        low, step: see table.
+        value, layer, clip: where it begins. A layer is a way to read the table, such as a kind of noise. Without clip
+            the gray scale reaches from -span to span instead of from -1 to 1.
+        span: see clip.
+        name: what it shows, for those who do not see it.
+
+    Raises:
+        ValueError: more than `MOST_BYTES`, with what to do.
+    """
+
+    _esm = _STATIC / "canvas.js"
+    _css = _STATIC / "canvas.css"
+    spec = traitlets.Dict().tag(sync=True)
+    buffers = traitlets.List().tag(sync=True)
+    value = traitlets.Float().tag(sync=True)
+    layer = traitlets.Int().tag(sync=True)
+    clip = traitlets.Bool(True).tag(sync=True)
+    #: Pictures, texts, and the value that they belong to, where Python computes them.
+    live = traitlets.Bytes().tag(sync=True)
+    live_texts = traitlets.List().tag(sync=True)
+    shown = traitlets.Float(-1.0).tag(sync=True)
+
+    def __init__(
+        self,
+        shape: Sequence[int],
+        panels: Sequence[Sequence[Panel]],
+        *,
+        stacks: Sequence[Stack] = (),
+        table: Tensor | None = None,
+        low: float = 0.0,
+        step: float = 1.0,
+        value: float = 0.0,
+        layer: int = 0,
+        clip: bool = True,
+        span: float = 3.0,
+        name: str = "pictures",
+    ) -> None:
+        check_number("step", step, 1e-9)
+        buffers: list[bytes] = []
+
+        def add(data: bytes) -> int:
+            buffers.append(zlib.compress(data))
+            return len(buffers) - 1
+
+        table = torch.zeros(1, 0) if table is None else table.detach().cpu()
+        spec = {
+            "shape": [int(size) for size in shape],
+            "stacks": [stack.pack(add) for stack in stacks],
+            "panels": [[panel.pack(add) for panel in row] for row in panels],
+            "table": add(table.double().numpy().astype("<f4").tobytes()),
+            "positions": len(table),
+            "low": low,
+            "step": step,
+            "span": span,
+            "name": name,
+        }
+        size = sum(map(len, buffers))
+        if size > MOST_BYTES:
+            raise ValueError(
+                f"the pictures take {size:,} bytes, and a slider holds at most {MOST_BYTES:,}, so that saved notebooks "
+                "stay small and pages quick; give it fewer pictures, such as x[:16], or fewer steps, such as steps[::5]"
+            )
+        super().__init__(spec=spec, buffers=buffers, value=value, layer=layer, clip=clip)
+
+    def show_live(self, value: float, x: Sequence[Tensor], texts: Sequence[str] = ()) -> None:
+        """Send what the live panels show, in one message.
+
+        Args:
+            value: what it belongs to.
+            x: pictures of each live panel, (B, C, H, W), floats; what lies outside [-1, 1] is cut.
+            texts: of each live text panel.
+
+        Raises:
+            ValueError: pictures of another shape than the canvas has.
+        """
+        for pictures in x:
+            check_pictures(pictures, "x")
+            if list(pictures.shape) != self.spec["shape"]:
+                raise ValueError(f"x must have the shape {self.spec['shape']}, got {list(pictures.shape)}")
+        data = b"".join(to_uint8(pictures.detach().cpu()).numpy().tobytes() for pictures in x)
+        with self.hold_sync():
+            self.live, self.live_texts, self.shown = data, list(texts), value
+
+
+def unpack(canvas: PictureCanvas, index: int, dtype: str) -> np.ndarray:
+    """What the browser reads from one of the canvas's buffers, flat."""
+    return np.frombuffer(zlib.decompress(canvas.buffers[index]), dtype=dtype)
