@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -336,20 +337,19 @@ def test_schedules_and_marker_sit_at_the_tables() -> None:
             assert (15, pytest.approx(float(table[15]))) in [(m.get_xdata()[0], m.get_ydata()[0]) for m in marks]
 
 
-def test_moving_the_marker_moves_red_pixels_and_nothing_else() -> None:
-    curves = viz.MarkedCurves(make_schedule("linear", 100))
-    assert curves.at(30) == curves.at(30)
-    red = torch.tensor([0xC8, 0x1E, 0x1E], dtype=torch.uint8)
-    columns = {}
-    for t in (30, 60):
-        pixels = curves.at(t).pixels()
-        columns[t] = (pixels == red).all(2).sum(0).argmax().item()
-        axes = curves.figure.axes
-        places = [round(float(a.transData.transform((t, 0))[0])) for a in axes]
-        assert min(abs(columns[t] - place) for place in places) <= 1
-    assert columns[30] != columns[60]
-    changed = (curves.at(30).pixels() != curves.at(60).pixels()).float().mean()
-    assert changed < 0.03
+def test_svg_follows_the_theme_and_is_the_same_each_time() -> None:
+    svg = viz.figure_svg(viz.plot_gauge())
+    assert svg.startswith("<svg") and svg == viz.figure_svg(viz.plot_gauge())
+    assert "currentColor" in svg and viz.CARD not in svg.upper()
+    assert 'width="' not in svg.split(">")[0] and "viewBox" in svg.split(">")[0]
+    grays = set(re.findall(r"#([0-9a-f]{2})\1\1\b", svg, re.IGNORECASE))
+    assert not grays, grays
+
+
+@pytest.mark.parametrize("a", [0.0, 0.02, 0.5, 1.0])
+def test_the_gauge_has_one_scale(a: float) -> None:
+    place = float(viz.gauge_place(torch.tensor(a)))
+    assert place == pytest.approx(72 * (0.3 + 5.8 * a**0.5))
 
 
 @pytest.mark.parametrize("smooth", [0.0, 0.5, 0.98])

@@ -3,18 +3,24 @@
 # mypy: allow-untyped-defs
 from __future__ import annotations
 
+import base64
+import json
+import re
 import sys
 import time
 from pathlib import Path
 from typing import Any
 
 import ipywidgets
+import ipywidgets.embed
 import nbformat
+import numpy as np
 import pytest
 import torch
 
 import notebooks
 from course_lib import viz, widgets
+from course_lib.canvas import MOST_BYTES, PictureCanvas, unpack
 from course_lib.forward import corrupt, q_sample
 from course_lib.sample import predict, trajectory
 from course_lib.schedule import make_schedule, sampling_times
@@ -47,8 +53,6 @@ EXPLORERS = {
     "timestep": lambda: widgets.timestep_explorer(pictures(3), [make_schedule(n, 60) for n in ("linear", "cosine")]),
     "gauge": lambda: widgets.noise_gauge(pictures(4)),
     "gauge alone": lambda: widgets.noise_gauge(),
-    "shape": lambda: widgets.shape_explorer(),
-    "unet": lambda: widgets.unet_explorer(),
     "trajectory": lambda: widgets.trajectory_player(run_of()),
     "eta": lambda: widgets.eta_explorer({0: pictures(), 0.5: pictures(seed=1), 1: pictures(seed=2)}),
     "x0_hat": lambda: widgets.x0_hat_explorer(network(), make_schedule("linear", 40), pictures(3)),
@@ -60,8 +64,57 @@ def explorer(request: pytest.FixtureRequest) -> widgets.Explorer:
     return EXPLORERS[request.param]()
 
 
-def shown(explorer: widgets.Explorer, name: str) -> torch.Tensor:
-    return viz.Png(explorer.panels[name].value).pixels()
+def state_of(explorer: widgets.Explorer) -> tuple[int, int, bool]:
+    """Position, layer and clipping as the browser has them after the links have carried the controls' values over."""
+    canvas = explorer.canvas
+    state = {"value": canvas.value, "layer": canvas.layer, "clip": canvas.clip}
+    for link in explorer.links:
+        (source, trait), (target, name) = link.source, link.target
+        if target is canvas:
+            state[name] = getattr(source, trait)
+    row = round((state["value"] - canvas.spec["low"]) / canvas.spec["step"])
+    return min(max(row, 0), canvas.spec["positions"] - 1), state["layer"], state["clip"]
+
+
+def painted(explorer: widgets.Explorer) -> dict[str, Any]:
+    """What every panel shows, found from the packed bytes alone, as the browser finds it."""
+    canvas, spec = explorer.canvas, explorer.canvas.spec
+    row, layer, clip = state_of(explorer)
+    table = unpack(canvas, spec["table"], "<f4").reshape(spec["positions"], -1)
+    live = np.frombuffer(canvas.live, np.uint8).reshape(-1, *spec["shape"])
+    found: dict[str, Any] = {}
+    pictures, texts = iter(live), iter(canvas.live_texts)
+    for panel in (panel for line in spec["panels"] for panel in line):
+        if panel["kind"] == "text":
+            one = (
+                panel["texts"] and unpack(canvas, panel["texts"][layer], np.uint8).tobytes().decode().split("\x1e")[row]
+            )
+            found[panel["name"]] = one or next(texts)
+        if panel["kind"] == "pictures" and not panel["terms"]:
+            x = torch.from_numpy(next(pictures).copy()).double() / 127.5 - 1
+            found[panel["name"]] = viz.grid(x, panel["columns"]).numpy()
+        elif panel["kind"] == "pictures":
+            mixed = np.zeros(spec["shape"])
+            for index, column in panel["terms"][layer]:
+                stack = spec["stacks"][index]
+                stored = unpack(canvas, stack["data"], {8: "u1", 16: "<i2"}[stack["bits"]])
+                frame = stored.reshape(stack["frames"], *spec["shape"])[min(row, stack["frames"] - 1)]
+                weight = 1.0 if column < 0 else table[row, column]
+                mixed += weight * (frame * stack["scale"] + stack["offset"])
+            found[panel["name"]] = viz.grid(
+                torch.from_numpy(mixed), panel["columns"], span=1.0 if clip else spec["span"]
+            ).numpy()
+    return found
+
+
+def assert_same(found: dict[str, Any], wanted: Any) -> None:
+    assert found.keys() == wanted.keys()
+    for name, content in wanted.items():
+        if isinstance(content, str):
+            assert found[name] == content
+        else:
+            assert found[name].shape == content.shape
+            assert np.abs(found[name].astype(int) - content).max() <= 1, name
 
 
 # what all explorers have in common
@@ -71,14 +124,23 @@ def test_every_position_of_every_control_can_be_computed(explorer: widgets.Explo
     assert explorer.check(limit=7) >= 3
 
 
-def test_setting_a_value_shows_its_view(explorer: widgets.Explorer) -> None:
+def test_the_bytes_sent_show_what_the_library_computes(explorer: widgets.Explorer) -> None:
+    seen = []
     for name in explorer.controls:
-        for value in explorer.positions(name, 3):
+        for value in explorer.positions(name, 5):
             setattr(explorer, name, value)
             assert getattr(explorer, name) == explorer.controls[name].value == explorer.values()[name] == value
-            for panel, content in explorer.view(**explorer.values()).items():
-                assert explorer.panels[panel].value == content
+            found = painted(explorer)
+            assert_same(found, explorer.view(**explorer.values()))
+            seen.append(str(found))
+    assert len(set(seen)) > len(explorer.controls)
     assert not explorer.errors.outputs
+
+
+def test_every_control_is_joined_to_the_canvas_in_the_browser(explorer: widgets.Explorer) -> None:
+    sources = {link.source[0] for link in explorer.links if link.target[0] is explorer.canvas}
+    assert sources == set(explorer.controls.values())
+    assert all(link._model_name == "LinkModel" for link in explorer.links)
 
 
 def test_sliders_have_a_description_and_follow_the_hand(explorer: widgets.Explorer) -> None:
@@ -88,14 +150,16 @@ def test_sliders_have_a_description_and_follow_the_hand(explorer: widgets.Explor
             assert control.continuous_update, name
 
 
-def test_panels_have_a_fixed_size(explorer: widgets.Explorer) -> None:
-    for panel in explorer.panels.values():
-        if isinstance(panel, ipywidgets.Image):
-            width, height = viz.Png(panel.value).size
-            assert (panel.layout.width, panel.layout.height) == (f"{width}px", f"{height}px")
-            assert width <= 900
-        else:
-            assert panel.layout.min_height
+def test_panels_fit_the_page_and_have_a_fixed_size(explorer: widgets.Explorer) -> None:
+    B, _, H, W = explorer.canvas.spec["shape"]
+    for panel in (panel for line in explorer.canvas.spec["panels"] for panel in line):
+        if panel["kind"] == "pictures":
+            columns = panel["columns"]
+            high, wide = -(-B // columns) * (H + 1) + 1, columns * (W + 1) + 1
+            assert np.shape(explorer.view(**explorer.values())[panel["name"]])[:2] == (high, wide)
+            assert wide * panel["scale"] <= 720
+        elif panel["kind"] == "text":
+            assert panel["lines"] >= 1
 
 
 def test_everything_is_displayed(explorer: widgets.Explorer) -> None:
@@ -104,21 +168,14 @@ def test_everything_is_displayed(explorer: widgets.Explorer) -> None:
         widget = todo.pop()
         found.add(widget)
         todo += getattr(widget, "children", ())
-    assert found >= {*explorer.controls.values(), *explorer.panels.values(), explorer.errors}
+    assert found >= {*explorer.controls.values(), explorer.canvas, explorer.errors}
+    assert explorer in widgets.Explorer.alive and "course-explorer" in explorer._dom_classes
 
 
-def test_pixels_are_kept_square_by_the_page(explorer: widgets.Explorer) -> None:
-    if any(isinstance(panel, ipywidgets.Image) for panel in explorer.panels.values()):
-        images = [panel for panel in explorer.panels.values() if isinstance(panel, ipywidgets.Image)]
-        assert all("course-pixels" in image._dom_classes for image in images)
-
-
-def test_state_is_small_and_holds_no_tensor(explorer: widgets.Explorer) -> None:
-    size = 0
-    for panel in explorer.panels.values():
-        assert isinstance(panel.value, str | bytes | memoryview)
-        size += len(panel.value)
-    assert size < 400_000
+def test_saved_state_is_small(explorer: widgets.Explorer) -> None:
+    state = ipywidgets.embed.dependency_state([explorer])
+    assert explorer.canvas.model_id in state
+    assert len(json.dumps(state)) < MOST_BYTES
 
 
 def test_unknown_names_are_refused(explorer: widgets.Explorer) -> None:
@@ -135,17 +192,18 @@ def test_no_figure_is_left_open(explorer: widgets.Explorer) -> None:
     assert "matplotlib.pyplot" not in sys.modules or not sys.modules["matplotlib.pyplot"].get_fignums()
 
 
-def test_set_draws_once() -> None:
-    calls = []
-
-    def view(size: int, kernel: int) -> dict[str, str]:
-        calls.append((size, kernel))
-        return {"text": f"{size} {kernel}"}
-
-    explorer = widgets.Explorer(view, {"size": ipywidgets.IntSlider(5), "kernel": ipywidgets.IntSlider(3)})
-    explorer.set(size=9, kernel=7)
-    assert calls == [(5, 3), (9, 7)]
-    assert explorer.panels["text"].value == "9 7"
+def test_pages_that_cannot_run_it_get_a_still_picture_and_one_line(explorer: widgets.Explorer) -> None:
+    bundle = explorer._repr_mimebundle_()
+    assert "application/vnd.jupyter.widget-view+json" in bundle
+    assert "make lab" in bundle["text/plain"]
+    pictures = [panel for panel in explorer.view(**explorer.values()).values() if not isinstance(panel, str)]
+    assert bool(pictures) == ("image/png" in bundle)
+    if pictures:
+        pixels = viz.Png(base64.b64decode(bundle["image/png"])).pixels()[::2, ::2]
+        high, wide = pictures[0].shape[:2]
+        assert np.array_equal(
+            pixels[:high, :wide].numpy().reshape(high, wide, -1)[..., 0], pictures[0].reshape(high, wide, -1)[..., 0]
+        )
 
 
 def test_a_slider_clamps_and_the_value_says_so() -> None:
@@ -154,49 +212,56 @@ def test_a_slider_clamps_and_the_value_says_so() -> None:
     assert explorer.amount == 1.0
 
 
+def test_a_view_that_would_make_the_page_jump_is_an_error() -> None:
+    explorer = EXPLORERS["corruption"]()
+    view = explorer.view
+    explorer.view = lambda **values: {"text": "", **(view(**values) if values["amount"] < 0.5 else {})}
+    with pytest.raises(ValueError, match="same panels"):
+        explorer.check()
+
+
+def test_what_is_too_large_is_refused_with_advice() -> None:
+    with pytest.raises(ValueError, match="x\\[:16\\]"):
+        widgets.corruption_explorer(pictures(200))
+
+
 # errors
 
 
-def broken_at_three(value: int) -> dict[str, str]:
+def broken_at_three(value: int) -> None:
     if value == 3:
         raise RuntimeError("three is broken")
-    return {"text": str(value)}
+
+
+def following() -> widgets.Explorer:
+    """An explorer whose slider Python follows, with a mistake at 3."""
+    slider, canvas = ipywidgets.IntSlider(0), PictureCanvas((1, 1, 1, 1), [])
+    explorer = widgets.Explorer(lambda value: {}, {"value": slider}, canvas, {"value": ("value", "value")})
+    explorer.follow("value", broken_at_three)
+    return explorer
 
 
 def test_an_error_in_a_callback_is_raised_and_shown_until_it_is_gone() -> None:
-    explorer = widgets.Explorer(broken_at_three, {"value": ipywidgets.IntSlider(0)})
+    explorer = following()
     with pytest.raises(RuntimeError, match="three is broken"):
         explorer.value = 3
     (output,) = explorer.errors.outputs
     assert (output["output_type"], output["ename"]) == ("error", "RuntimeError")
     assert "three is broken" in output["evalue"] and "broken_at_three" in "".join(output["traceback"])
     explorer.value = 4
-    assert not explorer.errors.outputs and explorer.panels["text"].value == "4"
+    assert not explorer.errors.outputs
 
 
-def test_an_error_in_the_first_view_fails_at_once() -> None:
+def test_an_error_in_the_first_answer_fails_at_once() -> None:
+    explorer = following()
+    explorer.controls["value"].unobserve_all()
+    explorer.controls["value"].value = 3
     with pytest.raises(RuntimeError, match="three is broken"):
-        widgets.Explorer(broken_at_three, {"value": ipywidgets.IntSlider(3)})
-
-
-def test_check_finds_the_broken_position() -> None:
-    explorer = widgets.Explorer(broken_at_three, {"value": ipywidgets.IntSlider(0, max=5)})
-    with pytest.raises(RuntimeError, match="three is broken"):
-        explorer.check()
-
-
-@pytest.mark.parametrize("second", [{"other": "text"}, {"panel": "text"}, {"panel": viz.blank_png(4, 5)}])
-def test_a_view_that_would_make_the_page_jump_is_an_error(second: Any) -> None:
-    explorer = widgets.Explorer(
-        lambda value: {"panel": viz.blank_png(4, 4)} if value == 0 else second, {"value": ipywidgets.IntSlider(0)}
-    )
-    with pytest.raises(ValueError, match="panel"):
-        explorer.value = 1
-    assert explorer.errors.outputs
+        explorer.follow("value", broken_at_three)
 
 
 def test_the_scan_of_executed_notebooks_finds_an_error_inside_an_explorer(tmp_path: Path) -> None:
-    explorer = widgets.Explorer(broken_at_three, {"value": ipywidgets.IntSlider(0)})
+    explorer = following()
     path = tmp_path / "executed.ipynb"
     for value, found in ((4, 0), (3, 1)):
         try:
@@ -216,29 +281,33 @@ def test_the_scan_of_executed_notebooks_finds_an_error_inside_an_explorer(tmp_pa
 # what each of them shows
 
 
+def cells(pixels: Any, count: int, columns: int) -> Any:
+    """The pictures of a grid, (count, 28, 28)."""
+    corners = [(1 + 29 * (i // columns), 1 + 29 * (i % columns)) for i in range(count)]
+    return torch.stack([torch.from_numpy(pixels[y : y + 28, x : x + 28].copy()) for y, x in corners])
+
+
+@pytest.mark.parametrize("clip", [True, False])
 @pytest.mark.parametrize("noise", ["gaussian", "uniform"])
 @pytest.mark.parametrize("amount", [0.0, 0.25, 1.0])
-def test_corruption_explorer_shows_corrupt(noise: str, amount: float) -> None:
+def test_corruption_explorer_shows_corrupt(noise: str, amount: float, clip: bool) -> None:
     x = pictures(4)
     explorer = widgets.corruption_explorer(x, seed=7, columns=2)
-    explorer.set(amount=amount, noise=noise)
+    explorer.set(amount=amount, noise=noise, clip=clip)
     mixed, _ = corrupt(x, amount, noise, generator=torch.Generator().manual_seed(7))
-    scale = shown(explorer, "pictures").shape[0] // (2 * 29 + 1)
-    pixels = shown(explorer, "pictures")[::scale, ::scale]
-    for i, picture in enumerate(mixed):
-        top, left = 1 + 29 * (i // 2), 1 + 29 * (i % 2)
-        levels = (picture[0].clamp(-1, 1) + 1) * 127.5
-        assert (pixels[top : top + 28, left : left + 28] - levels).abs().max() <= 1
-    assert f"{mixed.var():.3f}" in explorer.panels["text"].value
+    found = painted(explorer)
+    levels = (mixed[:, 0] / (1 if clip else 3)).clamp(-1, 1) * 127.5 + 127.5
+    assert (cells(found["pictures"], 4, 2) - levels).abs().max() <= 1
+    assert f"variance of the mixture {mixed.double().var():.3f}" in found["text"]
 
 
 def test_the_noise_stays_while_dragging() -> None:
     explorer = EXPLORERS["corruption"]()
-    before = bytes(explorer.panels["pictures"].value)
+    before = painted(explorer)["pictures"]
     explorer.amount = 0.9
-    assert bytes(explorer.panels["pictures"].value) != before
+    assert not np.array_equal(painted(explorer)["pictures"], before)
     explorer.amount = 0.3
-    assert bytes(explorer.panels["pictures"].value) == before
+    assert np.array_equal(painted(explorer)["pictures"], before)
 
 
 @pytest.mark.parametrize("t", [0, 17, 60])
@@ -247,58 +316,58 @@ def test_timestep_explorer_shows_q_sample_and_the_tables(t: int) -> None:
     explorer = widgets.timestep_explorer(x0, named, t=30, seed=5)
     explorer.t = t
     eps = torch.randn(x0.shape, generator=torch.Generator().manual_seed(5))
+    found = painted(explorer)
     for i, schedule in enumerate(named):
-        pixels = shown(explorer, f"pictures{i}")
-        scale = pixels.shape[0] // 30
         levels = (q_sample(schedule, x0, t, eps)[0].clamp(-1, 1) + 1) * 127.5
-        for c in range(3):
-            left = 1 + 29 * c
-            assert (pixels[::scale, ::scale][1:29, left : left + 28] - levels[c, 0]).abs().max() <= 1
-        text = explorer.panels[f"numbers{i}"].value
-        assert f"a = {schedule.signal[t]:.4f}, b = {schedule.noise[t]:.4f}" in text
-        assert ("∞" in text) == (t == 0)
-    assert explorer.panels["curves"].value == viz.MarkedCurves(named).at(t)
+        assert (cells(found[f"pictures{i}"], 3, 3) - levels[:, 0]).abs().max() <= 1
+        assert f"a = {schedule.signal[t]:.4f}, b = {schedule.noise[t]:.4f}" in found[f"numbers{i}"]
+        assert ("∞" in found[f"numbers{i}"]) == (t == 0)
+
+
+def test_markers_lie_on_the_curves() -> None:
+    named = [make_schedule(n, 60) for n in ("linear", "cosine")]
+    canvas = widgets.timestep_explorer(pictures(1), named).canvas
+    table = unpack(canvas, canvas.spec["table"], "<f4").reshape(61, -1)
+    (drawing,) = (panel for line in canvas.spec["panels"] for panel in line if panel["kind"] == "drawing")
+    svg = unpack(canvas, drawing["svg"], np.uint8).tobytes().decode()
+    paths = [
+        np.array(re.findall(r"[ML] ([\d.-]+) ([\d.-]+)", d), dtype=float) for d in re.findall(r'd="(M [^"]+)"', svg)
+    ]
+    curves = [path for path in paths if len(path) > 10]
+    lines = [marker for marker in drawing["markers"] if marker["shape"] == "line"]
+    dots = [marker for marker in drawing["markers"] if marker["shape"] == "dot"]
+    assert (len(lines), len(dots)) == (3, 6)
+    for t in (1, 20, 45):
+        for marker in dots:
+            place = table[t, marker["x"][0]], table[t, marker["y"][0]]
+            near = [np.abs(np.interp(place[0], path[:, 0], path[:, 1]) - place[1]) for path in curves]
+            assert min(near) < 0.3, (t, marker)
+    assert np.isnan(table[0, dots[-1]["y"][0]])  # log of infinity stands nowhere
 
 
 def test_noise_gauge_warns_about_150_linear_steps() -> None:
     explorer = widgets.noise_gauge(pictures(2))
-    assert "practical purpose" in explorer.panels["verdict"].value and "⚠" not in explorer.panels["verdict"].value
+    assert "practical purpose" in painted(explorer)["verdict"] and "⚠" not in painted(explorer)["verdict"]
     explorer.T = 150
-    assert "still holds the picture: 0.47" in explorer.panels["verdict"].value
-    assert "⚠" in explorer.panels["verdict"].value
+    assert "still holds the picture: 0.47" in painted(explorer)["verdict"]
+    assert "⚠" in painted(explorer)["verdict"]
     explorer.schedule = "linear, zero terminal SNR"
-    assert "nothing of the picture" in explorer.panels["verdict"].value
+    assert "nothing of the picture" in painted(explorer)["verdict"]
 
 
-def test_shape_explorer_shows_formula_result_and_refusals() -> None:
-    explorer = widgets.shape_explorer("transposed conv", size=4, kernel=3, stride=2, padding=1, output_padding=1)
-    assert "(4 − 1)·2 − 2·1 + 1·(3 − 1) + 1 + 1 = 8" in explorer.panels["result"].value
-    assert "4 × 4 → 8 × 8" in explorer.panels["result"].value
-    picture = bytes(explorer.panels["picture"].value)
-    assert picture == viz.figure_png(viz.plot_kernel("transposed conv", 4, 3, 2, 1, 1))
-    explorer.output_padding = 3
-    with pytest.raises(ValueError) as refusal:
-        viz.layer_size("transposed conv", 4, 3, 2, 1, 3)
-    assert str(refusal.value).split(",")[0] in explorer.panels["result"].value
-    assert explorer.panels["picture"].value != picture and not explorer.errors.outputs
-
-
-def test_shape_explorer_survives_every_combination_of_extremes() -> None:
-    explorer = widgets.shape_explorer()
-    generator = torch.Generator().manual_seed(0)
-    for _ in range(60):
-        values = {}
-        for name in explorer.controls:
-            options = explorer.positions(name, 99)
-            values[name] = options[int(torch.randint(len(options), (), generator=generator))]
-        explorer._accept(explorer.view(**values))
-
-
-def test_unet_explorer_shows_where_it_breaks() -> None:
-    explorer = widgets.unet_explorer(28, 3)
-    assert explorer.panels["picture"].value == viz.figure_png(viz.plot_halvings(28, 3, levels=5))
-    explorer.size = 32
-    assert explorer.panels["picture"].value == viz.figure_png(viz.plot_halvings(32, 3, levels=5))
+def test_the_needle_points_at_a_T() -> None:
+    explorer = widgets.noise_gauge(T=150)
+    spec = explorer.canvas.spec
+    table = unpack(explorer.canvas, spec["table"], "<f4").reshape(spec["positions"], -1)
+    (needle,) = spec["panels"][0][0]["markers"]
+    row, layer, _ = state_of(explorer)
+    a = make_schedule("linear", 150).signal[-1]
+    assert table[row, needle["x"][layer]] == pytest.approx(float(viz.gauge_place(a)), rel=1e-6)
+    assert (
+        float(viz.gauge_place(torch.tensor(0.1)))
+        < table[row, needle["x"][layer]]
+        < float(viz.gauge_place(torch.tensor(0.5)))
+    )
 
 
 def test_trajectory_player_scrubs_from_noise_to_the_samples() -> None:
@@ -306,11 +375,14 @@ def test_trajectory_player_scrubs_from_noise_to_the_samples() -> None:
     explorer = widgets.trajectory_player(steps, columns=2)
     for step, wanted in ((0, steps[0].x_t), (2, steps[2].x_t), (4, steps[3].x_s)):
         explorer.step = step
-        scale = shown(explorer, "x_t").shape[0] // 59
-        assert torch.equal(shown(explorer, "x_t"), viz.to_png(wanted, 2, scale).pixels())
-        assert torch.equal(shown(explorer, "x0_hat"), viz.to_png(steps[min(step, 3)].x0_hat, 2, scale).pixels())
-    assert "t = 0" in explorer.panels["left"].value
-    assert explorer.play.max == len(steps) and explorer.joint.target == (explorer.controls["step"], "value")
+        found = painted(explorer)
+        assert np.array_equal(found["x_t"], viz.grid(wanted, 2))
+        assert np.array_equal(found["x0_hat"], viz.grid(steps[min(step, 3)].x0_hat, 2))
+    assert "t = 0" in found["text"]
+    joined = {(link.source, link.target) for link in explorer.links}
+    assert ((explorer.play, "value"), (explorer.controls["step"], "value")) in joined
+    assert ((explorer.speed, "value"), (explorer.play, "interval")) in joined
+    assert explorer.play.max == len(steps) and explorer.play.show_repeat
 
 
 def test_eta_explorer_shows_the_stored_samples() -> None:
@@ -319,9 +391,8 @@ def test_eta_explorer_shows_the_stored_samples() -> None:
     assert explorer.positions("eta") == [0.0, 1.0]
     for eta, word in ((1.0, "DDPM"), (0.0, "DDIM")):
         explorer.eta = eta
-        scale = shown(explorer, "pictures").shape[0] // 59
-        assert torch.equal(shown(explorer, "pictures"), viz.to_png(stored[eta], 3, scale).pixels())
-        assert word in explorer.panels["text"].value
+        assert np.array_equal(painted(explorer)["pictures"], viz.grid(stored[eta], 3))
+        assert word in painted(explorer)["text"]
 
 
 @pytest.mark.parametrize("t", [1, 20, 40])
@@ -332,12 +403,38 @@ def test_x0_hat_explorer_asks_the_network(t: int) -> None:
     eps = torch.randn(x0.shape, generator=torch.Generator().manual_seed(3))
     x_t, _ = q_sample(schedule, x0, t, eps)
     x0_hat, eps_hat = predict(model, schedule, x_t, t)
-    scale = shown(explorer, "x_t").shape[0] // 30
-    for name, wanted in (("x_0", x0), ("x_t", x_t), ("x0_hat", x0_hat)):
-        assert torch.equal(shown(explorer, name), viz.to_png(wanted, 3, scale).pixels())
-    assert f"{(x0_hat - x0).square().mean():.4f}" in explorer.panels["text"].value
-    assert f"{(eps_hat - eps).square().mean():.4f}" in explorer.panels["text"].value
+    found = painted(explorer)
+    assert_same(
+        {name: found[name] for name in ("x_0", "x_t", "x0_hat")},
+        {name: viz.grid(x, 3).numpy() for name, x in (("x_0", x0), ("x_t", x_t), ("x0_hat", x0_hat))},
+    )
+    assert explorer.canvas.shown == t
+    assert f"{(x0_hat - x0).square().mean():.4f}" in found["text"]
+    assert f"{(eps_hat - eps).square().mean():.4f}" in found["text"]
     assert model.training
+
+
+def test_x0_hat_explorer_asks_once_for_each_move_and_never_where_frames_are_stored(monkeypatch: Any) -> None:
+    model, passes = network(), []
+    model.register_forward_hook(lambda *_: passes.append(1))
+    explorer = widgets.x0_hat_explorer(model, make_schedule("linear", 100), pictures(2))
+    for t in (3, 4, 4, 90):
+        explorer.t = t
+    assert len(passes) == 1 + 3
+    monkeypatch.setenv(widgets.STORE_FRAMES, "1")
+    stored = widgets.x0_hat_explorer(model, make_schedule("linear", 100), pictures(2), t=50)
+    assert (stored.controls["t"].min, stored.controls["t"].max, stored.controls["t"].step) == (4, 100, 4)
+    assert stored.t in (48, 52) and len(passes) == 4 + 25
+    stored.t = 100
+    frames = painted(stored)
+    assert len(passes) == 4 + 25
+    assert_same(frames, stored.view(t=100))
+
+
+def test_live_pictures_of_another_shape_are_refused() -> None:
+    canvas = PictureCanvas((2, 1, 4, 4), [])
+    with pytest.raises(ValueError, match="shape"):
+        canvas.show_live(1, [torch.zeros(1, 1, 4, 4)])
 
 
 @pytest.mark.parametrize(
@@ -357,8 +454,7 @@ def test_x0_hat_explorer_asks_the_network(t: int) -> None:
         (lambda: widgets.timestep_explorer(pictures(2), make_schedule("linear", 9), t=10), ValueError, "0..9"),
         (lambda: widgets.noise_gauge(schedule="none"), ValueError, "linear"),
         (lambda: widgets.noise_gauge(T=3), ValueError, "T must"),
-        (lambda: widgets.shape_explorer("dense"), ValueError, "transposed conv"),
-        (lambda: widgets.unet_explorer(0), ValueError, "size"),
+        (lambda: widgets.noise_gauge(T=155), ValueError, "multiple of 10"),
         (lambda: widgets.trajectory_player([]), ValueError, "trajectory"),
         (lambda: widgets.eta_explorer({}), ValueError, "at least one"),
         (lambda: widgets.eta_explorer({0: pictures(2), 1: pictures(3)}), ValueError, "one shape"),
