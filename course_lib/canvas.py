@@ -23,8 +23,8 @@ from torch import Tensor
 from .data import to_uint8
 from .validate import check_number, check_pictures
 
-#: What one widget may hold, in bytes, as sent to the browser and kept in a saved notebook.
-MOST_BYTES = 400_000
+#: What one widget may hold, in bytes as sent to the browser; a saved notebook takes four thirds of it, below 400 KB.
+MOST_BYTES = 280_000
 _STATIC = Path(__file__).parent / "static"
 #: Separates the texts of two positions.
 _RECORD = "\x1e"
@@ -38,8 +38,8 @@ class Stack:
 
     Args:
         x: floats, (B, C, H, W); or (F, B, C, H, W), one frame for each position of the slider.
-        bits: 8 for what lies in [-1, 1], as pictures do (what lies outside is cut); 16 for noise, in steps of a
-            32767th of the largest value.
+        bits: 8 for what lies in [-1, 1], as pictures do (what lies outside is cut); 7 for long films of such, one
+            gray level off at most; 16 for noise, in steps of a 32767th of the largest value.
 
     Raises:
         ValueError: another number of bits.
@@ -49,24 +49,26 @@ class Stack:
     bits: int = 8
 
     def __post_init__(self) -> None:
-        if self.bits not in (8, 16):
-            raise ValueError(f"bits must be 8 or 16, got {self.bits}")
+        if self.bits not in (7, 8, 16):
+            raise ValueError(f"bits must be 7, 8 or 16, got {self.bits}")
 
     def pack(self, add: Add) -> dict[str, Any]:
         """Scale and offset of the stored whole numbers: value = scale · stored + offset."""
         x = self.x.detach().cpu()
         frames = len(x) if x.dim() == 5 else 1
-        if self.bits == 8:
+        if self.bits < 16:
+            most = 2**self.bits - 1
+            whole = ((x.clamp(-1, 1) + 1) * (most / 2)).round().to(torch.uint8)
             return {
                 "bits": 8,
-                "scale": 2 / 255,
+                "scale": 2 / most,
                 "offset": -1.0,
                 "frames": frames,
-                "data": add(to_uint8(x).numpy().tobytes()),
+                "data": add(whole.numpy().tobytes()),
             }
         largest = max(float(x.abs().max()), 1e-12)
-        whole = (x.double() / largest * 32767).round().numpy().astype("<i2")
-        return {"bits": 16, "scale": largest / 32767, "offset": 0.0, "frames": frames, "data": add(whole.tobytes())}
+        stored = (x.double() / largest * 32767).round().numpy().astype("<i2")
+        return {"bits": 16, "scale": largest / 32767, "offset": 0.0, "frames": frames, "data": add(stored.tobytes())}
 
 
 @dataclass(frozen=True)

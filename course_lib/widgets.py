@@ -525,7 +525,7 @@ def trajectory_player(steps: Iterable[SampleStep], *, columns: int | None = None
         ],
     ]
     canvas = PictureCanvas(
-        first.shape, rows, stacks=[Stack(noisy), Stack(guesses)], table=torch.zeros(len(seen), 0),
+        first.shape, rows, stacks=[Stack(noisy, 7), Stack(guesses, 7)], table=torch.zeros(len(seen), 0),
         name="a sampling run",
     )  # fmt: skip
     slider = _integer("step", 0, 0, len(kept))

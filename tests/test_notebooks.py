@@ -230,3 +230,25 @@ def test_run_fails_where_a_cell_fails(tmp_path: Path, capfd: pytest.CaptureFixtu
     assert any("cell 2: ZeroDivisionError" in problem for problem in problems)
     assert any("cell 3: was not executed" in problem for problem in problems)
     assert "no notebook to run" in notebooks.run(["02"], tmp_path, tmp_path / "executed")[0]
+
+
+# --- sliders ----------------------------------------------------------------------------------------------------------
+
+STILL = (
+    "*Below is a slider. Where it does not run (on GitHub, in print), the picture above is a still of it; `make lab` "
+    "opens the live one.*"
+)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_slider_has_a_still_above_it_and_a_line_that_leads_to_the_live_one(name: str) -> None:
+    section: list[str] = []
+    found = 0
+    for kind, source, _ in notebooks.cells_of(notebooks.read(notebooks.NOTEBOOKS / f"{name}.ipynb")):
+        if kind == "markdown":
+            section = [*([] if "\n## " in f"\n{source}" else section), source]
+        elif re.search(r"widgets\.\w+_(explorer|player|gauge)\(", source) or "trajectory_player(" in source:
+            found += 1
+            assert STILL in section[-1], source
+            assert "](../figures/" in "".join(section), source
+    assert found >= 1

@@ -376,8 +376,10 @@ def test_trajectory_player_scrubs_from_noise_to_the_samples() -> None:
     for step, wanted in ((0, steps[0].x_t), (2, steps[2].x_t), (4, steps[3].x_s)):
         explorer.step = step
         found = painted(explorer)
-        assert np.array_equal(found["x_t"], viz.grid(wanted, 2))
-        assert np.array_equal(found["x0_hat"], viz.grid(steps[min(step, 3)].x0_hat, 2))
+        assert_same(
+            {name: found[name] for name in ("x_t", "x0_hat")},
+            {"x_t": viz.grid(wanted, 2).numpy(), "x0_hat": viz.grid(steps[min(step, 3)].x0_hat, 2).numpy()},
+        )
     assert "t = 0" in found["text"]
     joined = {(link.source, link.target) for link in explorer.links}
     assert ((explorer.play, "value"), (explorer.controls["step"], "value")) in joined

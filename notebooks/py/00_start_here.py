@@ -85,6 +85,8 @@ viz.show_grid(x0, titles=[data.CLASS_NAMES[label] for label in range(8)])
 # ![The slider of the next cell: eight pictures of clothes, a third of the way into noise.](../figures/00_slider.png)
 #
 # Drag the slider. At amount 0 you see the pictures, at amount 1 noise and nothing else; in between is the mixture (1 − amount) · picture + amount · noise.
+#
+# *Below is a slider. Where it does not run (on GitHub, in print), the picture above is a still of it; `make lab` opens the live one.*
 
 # %%
 widgets.corruption_explorer(x0, amount=0.3, columns=4)
@@ -121,7 +123,11 @@ assert len(steps) == 25 and steps[-1].x_s.abs().max() <= 1
 viz.to_png(steps[-1].x_s, columns=9)
 
 # %% [markdown]
+# ![Two rows of pictures. Above, pure noise turns into a piece of clothing from left to right; below, what the network believes the picture will be: specks first, soon an outline, then details.](../figures/05_trajectory.png)
+#
 # Press play, or drag. On the left is x_t, the noisy pictures at timestep t; on the right is `x0_hat`, what the network believes the pictures will be.
+#
+# *Below is a slider. Where it does not run (on GitHub, in print), the picture above is a still of it; `make lab` opens the live one.*
 
 # %%
 widgets.trajectory_player(steps)

@@ -58,6 +58,8 @@ print(pictures)
 # ![A grid of clothes half hidden by noise, under a slider for the amount.](../figures/01_slider.png)
 #
 # Drag **amount of noise** slowly from 0 to 1. Note the amount at which you could no longer say what a piece is: the last section puts a number beside yours.
+#
+# *Below is a slider. Where it does not run (on GitHub, in print), the picture above is a still of it; `make lab` opens the live one.*
 
 # %%
 widgets.corruption_explorer(pictures[:24], columns=8)
@@ -242,7 +244,9 @@ viz.plot_histogram(drawn, bins=200)
 # A screen knows nothing beyond black and white. 31.7 % of the Gaussian numbers lie outside, and showing them clips them: the variance that you *see* is 0.52, not 1.
 # A network gets the numbers, never the screen's version of them.
 #
-# Compare for yourself, at the same amount:
+# Compare for yourself, at the same amount. Without the tick at **clip**, the gray scale reaches from −3 to 3, and nearly nothing is cut:
+#
+# *Below is a slider. Where it does not run (on GitHub, in print), the picture above is a still of it; `make lab` opens the live one.*
 
 # %%
 widgets.corruption_explorer(ten, noise="uniform", amount=0.6, columns=10)

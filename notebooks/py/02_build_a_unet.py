@@ -176,6 +176,8 @@ for name, (layer, formula) in layers.items():
 # %% [markdown]
 # Now play. **Find:** (1) the padding with which a 3×3, then a 5×5 convolution keeps every size; (2) two sizes which `stride` 2 sends to the same output;
 # (3) for *transposed conv* with kernel 3, stride 2, padding 1: how to come back to each of those two.
+#
+# *Below is a slider. Where it does not run (on GitHub, in print), the picture above is a still of it; `make lab` opens the live one.*
 
 # %%
 widgets.shape_explorer("conv", size=7, kernel=3, stride=2, padding=1)
@@ -460,6 +462,11 @@ try:
 except ValueError as error:
     print("course_lib:", error)
 
+# %% [markdown]
+# Which sizes get through?
+#
+# *Below is a slider. Where it does not run (on GitHub, in print), the picture above is a still of it; `make lab` opens the live one.*
+
 # %%
 widgets.unet_explorer(size=28, halvings=4)
 
@@ -568,8 +575,12 @@ viz.show_rows({"picture": test[:10], "half noise": half[:10], "one step": clean(
 # %% [markdown]
 # It finds clothes where your eye finds gravel: at least three quarters of the squared error are gone, in one step. Small things (prints, stripes) are gone, too.
 #
+# ![Five rows of pictures. Half-noisy clothes come out of one step of the network as clothes. Pure noise comes out as nearly the same grey blob every time, and the last row, the mean of all training pictures, is that blob.](../figures/02_one_step.png)
+#
 # Below, $t$ is the amount in percent: `linear_amount(100)` is notebook 01's mixture as a table with 100 steps.
 # (The second number above the pictures is the error of the noise that follows from the answer.)
+#
+# *Below is a slider. Where it does not run (on GitHub, in print), the picture above is a still of it; `make lab` opens the live one.*
 
 # %%
 widgets.x0_hat_explorer(model, linear_amount(100), test[:8], target="x0", t=50)

@@ -421,13 +421,15 @@ except ValueError as error:
 
 # %% [markdown]
 # Now drag **t**. All rows carry the same noise.
+#
+# ![One boot, one row for each of four schedules, from t = 0 to t = 1000 with the same noise. In the linear row it is lost near t = 400, in the cosine row some hundred steps later.](../figures/03_schedule_rows.png)
+#
+# *Below is a slider. Where it does not run (on GitHub, in print), the picture above is a still of it; `make lab` opens the live one.*
 
 # %%
 widgets.timestep_explorer(pictures[:6], schedules)
 
 # %% [markdown]
-# ![One boot, one row for each of four schedules, from t = 0 to t = 1000 with the same noise. In the linear row it is lost near t = 400, in the cosine row some hundred steps later.](../figures/03_schedule_rows.png)
-#
 # **What did you see?** Stop at $t = 250$ and at $t = 500$: which schedule hurries, which takes its time?
 #
 # <details><summary>Answer</summary>
@@ -521,6 +523,8 @@ assert long_enough == [460, 780]
 
 # %% [markdown]
 # The gauge warns by these two limits. Try schedules and lengths:
+#
+# *Below is a slider. Where it does not run (on GitHub, in print), the picture above is a still of it; `make lab` opens the live one.*
 
 # %%
 widgets.noise_gauge(pictures[:8], T=150)

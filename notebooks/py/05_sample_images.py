@@ -277,7 +277,11 @@ assert first.x0_hat.abs().max() > 10
 # %% [markdown]
 # An error of 0.001 in the noise becomes an error of 20 in the picture, ten times the range from black to white. So the very first guess is wild, clamped or not. It does no harm as long as the next s is near T, where $a_s$ lets almost nothing of it in. (Networks that predict v instead of eps have no such division.)
 #
+# ![Two rows of pictures. Above, pure noise turns into a piece of clothing from left to right; below, what the network believes the picture will be: specks first, soon an outline, then details.](../figures/05_trajectory.png)
+#
 # Now all thousand steps of DDPM, for six pictures. This is the longest cell of the notebook: 1000 calls of the network.
+#
+# *Below is a slider. Where it does not run (on GitHub, in print), the picture above is a still of it; `make lab` opens the live one.*
 
 # %%
 start = time.perf_counter()
@@ -384,6 +388,8 @@ assert abs(grain - 0.006) < 0.0005 and abs(byte - 0.008) < 0.0005 and grain < by
 # ![The same eight starting points sampled with eta 0, one half and 1: most of them become other pictures as eta grows.](../figures/05_eta.png)
 #
 # Nothing in the step asks that s = t − 1. `sampling_times` picks 50 timesteps of the 1000, evenly, and the same network serves. Below, the same 16 tensors x_T, in 50 steps, for five values of η.
+#
+# *Below is a slider. Where it does not run (on GitHub, in print), the picture above is a still of it; `make lab` opens the live one.*
 
 # %%
 times = sampling_times(T, 50)
