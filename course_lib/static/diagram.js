@@ -115,12 +115,10 @@ export function ladderWords(size, halvings) {
   let result = `${size} can be halved ${times}: every skip fits.\n`;
   if (!problem) result += `${size} is a multiple of ${multiple}, so no pool meets an odd size.`;
   else {
+    const lost = "a row and a column, which doubling does not bring back.";
     let why = "A map of one pixel cannot be halved.";
-    if (odd.length === 1) why = `${odd[0]} is odd: its pool drops a row and a column, which doubling does not bring back.`;
-    if (odd.length > 1) {
-      const list = `${odd.slice(0, -1).join(", ")} and ${odd.at(-1)}`;
-      why = `${list} are odd: their pools drop a row and a column, which doubling does not bring back.`;
-    }
+    if (odd.length === 1) why = `${odd[0]} is odd: its pool drops ${lost}`;
+    if (odd.length > 1) why = `${odd.slice(0, -1).join(", ")} and ${odd.at(-1)} are odd: their pools drop ${lost}`;
     result = `${problem}\n${why} Only multiples of ${multiple} can be halved ${times}.`;
   }
   const back = up.map(([doubled, skip]) => (doubled === skip ? doubled : `${doubled}, which does not fit ${skip}`));
@@ -221,9 +219,9 @@ function missed(x, cell, first, counts) {
     [left + at, top, long, size],
   ]);
   const area = boxes.map((box) => square(...box)).join("");
-  const lines = boxes.map((box) => hatch(...box, true)).join("");
+  const lines = cell < 4 ? "" : boxes.map((box) => hatch(...box, true)).join("");
   return (
-    path(area, `fill="${RED}" fill-opacity="0.16"`) +
+    path(area, `fill="${RED}" fill-opacity="${lines ? 0.16 : 0.4}"`) +
     path(lines, `stroke="${RED}" stroke-opacity="0.75" stroke-width="1" fill="none"`)
   );
 }
@@ -251,14 +249,14 @@ function frame(values) {
   const { kind, size, padding } = values;
   const { out, full, places } = layer(values);
   const transposed = kind === "transposed conv";
-  const [single, square_] = transposed ? [LEFT, RIGHT] : [RIGHT, LEFT];
+  const [single, big] = transposed ? [LEFT, RIGHT] : [RIGHT, LEFT];
   const inner = transposed ? out : size;
   return {
     transposed,
     out,
     places,
     single: { x: single, count: places, cell: SIDE / places, name: transposed ? "input" : "output", size: places },
-    large: { x: square_, count: full, cell: SIDE / full, first: padding, last: padding + inner },
+    large: { x: big, count: full, cell: SIDE / full, first: padding, last: padding + inner },
   };
 }
 
@@ -286,7 +284,7 @@ export function layerPicture(values, place = null) {
   picture += arrow(290, TOP + SIDE / 2, 350, TOP + SIDE / 2, "currentColor");
 
   const end = places - 1;
-  const corners = [[0, 0], [0, 1], [end, end]].slice(0, Math.min(places, 2) === 1 ? 1 : 3);
+  const corners = places > 1 ? [[0, 0], [0, 1], [end, end]] : [[0, 0]];
   const shown = place ? [place] : corners;
   let [areas, numbers, legend, x] = ["", "", "", LEFT];
   shown.forEach(([row, column], i) => {
@@ -308,25 +306,26 @@ export function layerPicture(values, place = null) {
     x += 42 + 6.8 * text.length;
   });
   if (!place) {
-    legend += words(RIGHT + SIDE, TOP + SIDE + 23.5, `point at one of the ${single.name}, or use the arrow keys`, "right faint");
+    legend += words(RIGHT + SIDE, TOP + SIDE + 23.5, "point at others, or use arrow keys", "right faint");
   }
   return picture + areas + numbers + legend;
 }
 
 /** One place of the kernel in words. */
-export function placeWords({ kind, kernel }, [row, column]) {
-  const [name, does, grid_] =
-    kind === "transposed conv" ? ["input", "spreads over", "output"] : ["output", "looks at", "input"];
+export function placeWords({ kind, kernel, padding }, [row, column]) {
+  const transposed = kind === "transposed conv";
+  const [name, does] = transposed ? ["input", "spreads over"] : ["output", "looks at"];
+  const other = transposed ? "output" : padding ? "padded input" : "input";
   const cells = kernel === 1 ? "1 cell" : `${kernel} × ${kernel} cells`;
-  return `${name} pixel in row ${row + 1}, column ${column + 1} ${does} ${cells} of the ${grid_}`;
+  return `${name} pixel in row ${row + 1}, column ${column + 1} ${does} ${cells} of the ${other}`;
 }
 
 /** The inside of the second SVG. */
 export function ladderPicture(size, halvings) {
   const { down, up } = ladder(size, halvings);
-  const [half, tall] = [44, 18];
+  const [half, tall, step] = [52, 18, Math.min(96, 310 / halvings)];
   const left = (level) => (level < halvings ? 60 + (170 * level) / halvings : WIDTH / 2);
-  const y = (level) => 30 + 62 * level;
+  const y = (level) => 30 + step * level;
   const enter = (level, side) => {
     const x = side > 0 ? left(level) : WIDTH - left(level);
     return level === halvings ? [x - side * half, y(level)] : [x - 20 * side, y(level) - tall];
@@ -347,7 +346,8 @@ export function ladderPicture(size, halvings) {
     const level = halvings - 1 - i;
     const [x, bad] = [WIDTH - left(level), doubled !== skip];
     picture += arrow(...enter(level + 1, -1), x - 15, y(level) + tall, GREEN);
-    picture += arrow(left(level) + half, y(level), x - half, y(level), bad ? RED : "currentColor", "5 4");
+    const skips = arrow(left(level) + half, y(level), x - half, y(level), bad ? RED : "currentColor", "5 4");
+    picture += bad ? skips : `<g opacity="0.6">${skips}</g>`;
     picture += box(x, level, `${doubled} × ${doubled}`, bad ? RED : GREEN, bad ? 0.2 : 0.13);
     if (bad) {
       const wide = 34 + 8 * (String(doubled).length + String(skip).length);
@@ -416,7 +416,8 @@ export default {
     const root = document.createElement("div");
     root.className = "course-diagram";
     root.dataset.scene = name;
-    root.innerHTML = `<svg viewBox="0 0 ${WIDTH} ${HEIGHTS[name]}" width="${WIDTH}" height="${HEIGHTS[name]}" role="img"></svg>`;
+    const height = HEIGHTS[name];
+    root.innerHTML = `<svg viewBox="0 0 ${WIDTH} ${height}" width="${WIDTH}" height="${height}" role="img"></svg>`;
     const svg = root.firstElementChild;
     const panel = (key) => {
       const made = document.createElement("div");

@@ -1,0 +1,220 @@
+"""Two drawings that live in the browser: where a layer's kernel lands, and a size on its way through a U-Net.
+
+Their arithmetic is small enough to stand in the page, so they follow a slider within a frame, also while a cell is
+running and in a saved page that has no kernel. `layer_view` and `unet_view` say what their text must read, by the
+functions of `shapes` and `diagrams`; tests hold the browser's answer against them for every value that a slider has.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import anywidget
+import torch
+import torch.nn.functional as F
+import traitlets
+
+from .diagrams import KINDS, halve, layer_size
+from .validate import check_choice, check_number
+
+#: Least and largest value of each number that the drawing of a layer knows.
+LAYER_LIMITS = {
+    "size": (1, 32),
+    "kernel": (1, 7),
+    "stride": (1, 4),
+    "padding": (0, 4),
+    "output_padding": (0, 3),
+    "dilation": (1, 3),
+}
+#: The same for the drawing of a U-Net.
+UNET_LIMITS = {"size": (1, 128), "halvings": (1, 5)}
+_STATIC = Path(__file__).parent / "static"
+
+
+def _whole(value: int, limits: tuple[int, int]) -> Any:
+    """A trait that the browser shares, a whole number within the limits."""
+    return traitlets.Int(value, min=limits[0], max=limits[1]).tag(sync=True)
+
+
+class LayerDiagram(anywidget.AnyWidget):
+    """A layer's arithmetic with your numbers, and where its kernel lands.
+
+    Join its numbers to sliders with `ipywidgets.jslink`, as `course_lib.widgets.shape_explorer` does.
+
+    Args:
+        kind: "conv", "pool" or "transposed conv"; the browser knows it as `kind_index`, its place in `KINDS`.
+        size: input height and width, 1..32.
+        kernel: 1..7.
+        stride: 1..4.
+        padding: 0..4.
+        output_padding: 0..3, for transposed convolutions.
+        dilation: 1..3.
+
+    Raises:
+        TypeError, ValueError: an unknown kind, a number out of range; traitlets.TraitError where one is set later.
+    """
+
+    _esm = _STATIC / "diagram.js"
+    _css = _STATIC / "diagram.css"
+    scene = traitlets.Unicode("layer", read_only=True).tag(sync=True)
+    kind_index = _whole(0, (0, len(KINDS) - 1))
+    size = _whole(7, LAYER_LIMITS["size"])
+    kernel = _whole(3, LAYER_LIMITS["kernel"])
+    stride = _whole(1, LAYER_LIMITS["stride"])
+    padding = _whole(0, LAYER_LIMITS["padding"])
+    output_padding = _whole(0, LAYER_LIMITS["output_padding"])
+    dilation = _whole(1, LAYER_LIMITS["dilation"])
+
+    def __init__(
+        self,
+        kind: str = "conv",
+        *,
+        size: int = 7,
+        kernel: int = 3,
+        stride: int = 1,
+        padding: int = 0,
+        output_padding: int = 0,
+        dilation: int = 1,
+    ) -> None:
+        check_choice("kind", kind, KINDS)
+        numbers = dict(zip(LAYER_LIMITS, (size, kernel, stride, padding, output_padding, dilation), strict=True))
+        for name, value in numbers.items():
+            check_number(name, value, *LAYER_LIMITS[name], integer=True)
+        super().__init__(kind_index=KINDS.index(kind), **numbers)
+
+    @property
+    def kind(self) -> str:
+        """The layer, one of `KINDS`."""
+        return KINDS[self.kind_index]
+
+    @kind.setter
+    def kind(self, value: str) -> None:
+        check_choice("kind", value, KINDS)
+        self.kind_index = KINDS.index(value)
+
+
+class UnetDiagram(anywidget.AnyWidget):
+    """A size halved on its way down a U-Net and doubled on its way up; where a skip does not fit stands in red.
+
+    Args:
+        size: height and width of the input, 1..128.
+        halvings: number of poolings, 1..5.
+
+    Raises:
+        TypeError, ValueError: a number out of range; traitlets.TraitError where one is set later.
+    """
+
+    _esm = _STATIC / "diagram.js"
+    _css = _STATIC / "diagram.css"
+    scene = traitlets.Unicode("unet", read_only=True).tag(sync=True)
+    size = _whole(28, UNET_LIMITS["size"])
+    halvings = _whole(4, UNET_LIMITS["halvings"])
+
+    def __init__(self, size: int = 28, halvings: int = 4) -> None:
+        for name, value in (("size", size), ("halvings", halvings)):
+            check_number(name, value, *UNET_LIMITS[name], integer=True)
+        super().__init__(size=size, halvings=halvings)
+
+
+# ------------------------------------------------------------------------------------------- what they must say
+
+
+@cache
+def _spread(places: int, kernel: int, stride: int, dilation: int) -> tuple[int, ...]:
+    """How often each row is touched by a kernel in so many places: a transposed convolution of ones with ones."""
+    ones = torch.ones(1, 1, places), torch.ones(1, 1, kernel)
+    return tuple(int(count) for count in F.conv_transpose1d(*ones, stride=stride, dilation=dilation).flatten())
+
+
+def layer_view(
+    kind: str, size: int, kernel: int, stride: int = 1, padding: int = 0, output_padding: int = 0, dilation: int = 1
+) -> dict[str, str]:
+    """What the text panels of a `LayerDiagram` say, by the library and by PyTorch.
+
+    Args:
+        kind: one of `KINDS`.
+        size, kernel, stride, padding, output_padding, dilation: as `course_lib.diagrams.layer_size`.
+
+    Returns:
+        "result": the formula with the numbers put in and the sizes, in two lines, or why there is no such layer;
+        "note": what is hatched, and which rows and columns no kernel touches.
+
+    Raises:
+        ValueError: an unknown kind.
+
+    >>> layer_view("conv", 7, 3, stride=2, padding=1)["result"].split("\\n")
+    ['⌊(7 + 2·1 − 1·(3 − 1) − 1) / 2⌋ + 1 = 4', '7 × 7 → 4 × 4']
+    >>> layer_view("pool", 7, 2, stride=2)["note"]
+    'Red: the last row and column are never looked at.'
+    """
+    check_choice("kind", kind, KINDS)
+    try:
+        out, formula = layer_size(kind, size, kernel, stride, padding, output_padding, dilation)
+    except ValueError as refusal:
+        return {"result": str(refusal), "note": ""}
+    notes = []
+    if kind == "transposed conv":
+        length = out + 2 * padding
+        touched = (*_spread(size, kernel, stride, dilation), *[0] * output_padding)[padding : length - padding]
+        missed = touched.count(0)
+        if padding:
+            notes.append("Hatched: cut off by the padding.")
+        if output_padding:
+            notes.append(f"The output padding adds {output_padding} at the right and at the bottom.")
+        if max(touched) > 1:
+            notes.append("Where squares overlap, they add up.")
+        if missed == out:
+            notes.append("Red: no pixel of the output receives anything but the bias.")
+        elif missed:
+            receive = "receives" if missed == 1 else "receive"
+            notes.append(f"Red: {missed} of {out} rows and columns of the output {receive} nothing but the bias.")
+    else:
+        touched = (*_spread(out, kernel, stride, dilation), *[0] * (size + 2 * padding))[padding : padding + size]
+        missed = touched.count(0)
+        if padding:
+            notes.append("Hatched: padding.")
+        if missed == size:
+            notes.append("Red: no pixel of the input is ever looked at.")
+        elif missed and not any(touched[-missed:]):
+            which = "row and column are" if missed == 1 else f"{missed} rows and columns are"
+            notes.append(f"Red: the last {which} never looked at.")
+        elif missed:
+            are = "is" if missed == 1 else "are"
+            notes.append(f"Red: {missed} of {size} rows and columns of the input {are} never looked at.")
+    return {"result": f"{formula}\n{size} × {size} → {out} × {out}", "note": " ".join(notes)}
+
+
+def unet_view(size: int, halvings: int) -> dict[str, str]:
+    """What the text panel of a `UnetDiagram` says, by `course_lib.diagrams.halve`.
+
+    Args:
+        size: height and width of the input, >= 1.
+        halvings: number of poolings, >= 1.
+
+    Returns:
+        "result": which skips fit and why the others do not, in two lines.
+
+    Raises:
+        TypeError, ValueError: a number out of range.
+
+    >>> print(unet_view(28, 3)["result"])
+    7 → 3 → 6 ≠ 7. The nearest good sizes are 24 and 32.
+    7 is odd: its pool drops a row and a column, which doubling does not bring back. Only multiples of 8 can be \
+halved 3 times.
+    """
+    _, up, problem = halve(size, halvings)
+    multiple, times = 2**halvings, "once" if halvings == 1 else f"{halvings} times"
+    if not problem:
+        why = f"{size} is a multiple of {multiple}, so no pool meets an odd size."
+        return {"result": f"{size} can be halved {times}: every skip fits.\n{why}"}
+    odd = [str(skip) for doubled, skip in reversed(up) if doubled != skip]
+    if not odd:
+        why = "A map of one pixel cannot be halved."
+    elif len(odd) == 1:
+        why = f"{odd[0]} is odd: its pool drops a row and a column, which doubling does not bring back."
+    else:
+        several = f"{', '.join(odd[:-1])} and {odd[-1]}"
+        why = f"{several} are odd: their pools drop a row and a column, which doubling does not bring back."
+    return {"result": f"{problem}\n{why} Only multiples of {multiple} can be halved {times}."}

@@ -1,0 +1,417 @@
+"""The browser's arithmetic is the library's, value by value and word by word; its drawings show what a layer touches.
+
+What runs JavaScript is an `Evaluate`: `node_evaluator` where node is installed; `page_evaluator` makes the same out
+of a page of Chromium, and the tests of the browser pass it to `compare_layers`, `compare_ladders`, `compare_taps` and
+`check_pictures`.
+"""
+
+# mypy: allow-untyped-defs
+from __future__ import annotations
+
+import base64
+import itertools
+import json
+import re
+import shutil
+import subprocess
+from collections.abc import Callable, Sequence
+from functools import cache
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+import traitlets
+
+from course_lib import diagram_widget
+from course_lib.diagram_widget import (
+    LAYER_LIMITS,
+    UNET_LIMITS,
+    LayerDiagram,
+    UnetDiagram,
+    layer_view,
+    unet_view,
+)
+from course_lib.diagrams import KINDS, halve, layer_size
+from course_lib.drawing import CARD, COLORS
+
+SOURCE = (diagram_widget._STATIC / "diagram.js").read_text(encoding="utf-8")
+#: evaluate(function, argument): what a JavaScript function of (module, argument) returns.
+Evaluate = Callable[[str, Any], Any]
+
+
+def _address(source: str) -> str:
+    return f"data:text/javascript;base64,{base64.b64encode(source.encode()).decode()}"
+
+
+def node_evaluator(source: str = SOURCE) -> Evaluate:
+    """Runs functions in node; skips the test where there is none."""
+    node = shutil.which("node")
+    if node is None:
+        pytest.skip("node is not installed; tests/test_browser.py makes the same comparison in Chromium")
+
+    def evaluate(function: str, argument: Any) -> Any:
+        script = (
+            f"const module = await import({json.dumps(_address(source))});\n"
+            f"const answer = ({function})(module, {json.dumps(argument)});\n"
+            "process.stdout.write(JSON.stringify(answer));"
+        )
+        command = [node, "--input-type=module"]
+        done = subprocess.run(command, input=script, capture_output=True, encoding="utf-8", timeout=300)
+        assert done.returncode == 0, done.stderr[-2000:]
+        return json.loads(done.stdout)
+
+    return evaluate
+
+
+def page_evaluator(page: Any, source: str = SOURCE) -> Evaluate:
+    """Runs functions in a page of playwright."""
+
+    def evaluate(function: str, argument: Any) -> Any:
+        load = f"await import({json.dumps(_address(source))})"
+        return page.evaluate(f"async (argument) => ({function})({load}, argument)", argument)
+
+    return evaluate
+
+
+# ------------------------------------------------------------------------------------------- the comparisons
+
+
+@cache
+def _expected_layers(kind: str) -> list[str]:
+    ranges = [range(low, high + 1) for low, high in LAYER_LIMITS.values()]
+    views = (layer_view(kind, *numbers) for numbers in itertools.product(*ranges))
+    return [f"{view['result']}\n\n{view['note']}" for view in views]
+
+
+_EVERY_LAYER = """({ layerWords }, { kind, limits }) => {
+  const found = [];
+  const visit = (values, [limit, ...rest]) => {
+    if (!limit) {
+      const { result, note } = layerWords(values);
+      found.push(`${result}\\n\\n${note}`);
+      return;
+    }
+    const [name, low, high] = limit;
+    for (let value = low; value <= high; value++) visit({ ...values, [name]: value }, rest);
+  };
+  visit({ kind }, limits);
+  return found;
+}"""
+
+
+def _compare(found: Sequence[Any], expected: Sequence[Any]) -> None:
+    assert len(found) == len(expected)
+    wrong = [f"{f!r} where the library says {e!r}" for f, e in zip(found, expected, strict=True) if f != e]
+    if wrong:  # not one assertion over all of them: pytest would write down the difference of 50,000 lines
+        pytest.fail(f"{len(wrong)} of {len(expected)} differ, such as {'; '.join(wrong[:3])}")
+
+
+def compare_layers(evaluate: Evaluate, kinds: Sequence[str] = KINDS) -> int:
+    """Every value that the sliders have: sizes, formulas, refusals and notes. Returns how many were compared."""
+    limits = [[name, *limit] for name, limit in LAYER_LIMITS.items()]
+    for kind in kinds:
+        _compare(evaluate(_EVERY_LAYER, {"kind": kind, "limits": limits}), _expected_layers(kind))
+    return sum(len(_expected_layers(kind)) for kind in kinds)
+
+
+_EVERY_LADDER = """({ ladder, ladderWords }, inputs) => inputs.map(([size, halvings]) => {
+  const { down, up, problem } = ladder(size, halvings);
+  return [down, up, problem, ladderWords(size, halvings).result];
+})"""
+
+
+def compare_ladders(evaluate: Evaluate) -> int:
+    """Every size and every number of halvings. Returns how many were compared."""
+    inputs = list(itertools.product(*(range(low, high + 1) for low, high in UNET_LIMITS.values())))
+    expected = []
+    for size, halvings in inputs:
+        down, up, problem = halve(size, halvings)
+        expected.append([down, [list(pair) for pair in up], problem, unet_view(size, halvings)["result"]])
+    _compare(evaluate(_EVERY_LADDER, inputs), expected)
+    return len(inputs)
+
+
+def compare_taps(evaluate: Evaluate) -> int:
+    """The rows that each place of a kernel touches, against PyTorch's own unfold. Returns how many were compared."""
+    inputs, expected = [], []
+    for kernel, stride, dilation in itertools.product((1, 2, 3, 7), (1, 2, 4), (1, 2, 3)):
+        size = dilation * (kernel - 1) + 1 + 3 * stride  # four places
+        rows = torch.arange(float(size)).view(1, 1, 1, size)
+        places = F.unfold(rows, (1, kernel), dilation=(1, dilation), stride=(1, stride))[0].T.int().tolist()
+        for place, touched in enumerate(places):
+            inputs.append([{"kernel": kernel, "stride": stride, "dilation": dilation}, place])
+            expected.append(touched)
+    _compare(evaluate("({ taps }, inputs) => inputs.map(([values, place]) => taps(values, place))", inputs), expected)
+    return len(inputs)
+
+
+_PICTURES = """({ layer, layerPicture, layerWords, ladderPicture, ladderWords, pointed, WIDTH, HEIGHTS }, all) => {
+  const bad = [];
+  const look = (svg, label, height, name) => {
+    const numbers = [...svg.matchAll(/ (?:x|y|width|height)="([^"]*)"| d="([^"]*)"/g)];
+    const wrong = /NaN|undefined|Infinity|null/.test(svg + label);
+    const outside = numbers.some(([, number]) => number !== undefined && !(number >= 0 && number <= WIDTH));
+    const beyond = [...svg.matchAll(/M(-?[\\d.]+) (-?[\\d.]+)/g)].some(
+      ([, x, y]) => !(x >= 0 && x <= WIDTH && y >= 0 && y <= height)
+    );
+    if (wrong || outside || beyond || !label || svg.length > 400000) bad.push(name);
+  };
+  for (const values of all.layers) {
+    const { places } = layer(values);
+    for (const place of places ? [null, [0, places - 1], [places - 1, 0]] : [null])
+      look(layerPicture(values, place), layerWords(values).label, HEIGHTS.layer, JSON.stringify(values));
+  }
+  for (const [size, halvings] of all.ladders)
+    look(ladderPicture(size, halvings), ladderWords(size, halvings).label, HEIGHTS.unet, `${size}, ${halvings}`);
+  return bad;
+}"""
+
+
+def check_pictures(evaluate: Evaluate) -> None:
+    """Drawings at the ends and in the middle of every slider: every number is one, and inside the picture."""
+    ends = {"size": (1, 2, 7, 32), "kernel": (1, 2, 7), "stride": (1, 2, 4), "padding": (0, 1, 4)}
+    ends |= {"output_padding": (0, 1, 3), "dilation": (1, 3)}
+    layers = [
+        {"kind": kind, **dict(zip(ends, numbers, strict=True))}
+        for kind in KINDS
+        for numbers in itertools.product(*ends.values())
+    ]
+    ladders = list(itertools.product((1, 2, 3, 7, 28, 32, 127, 128), range(1, 6)))
+    bad = evaluate(_PICTURES, {"layers": layers, "ladders": ladders})
+    assert not bad, f"{len(bad)} pictures hold what no browser can draw, such as {bad[:3]}"
+
+
+# ------------------------------------------------------------------------------------------------- with node
+
+
+def test_every_layer_says_what_the_library_says() -> None:
+    assert compare_layers(node_evaluator()) == 3 * 32 * 7 * 4 * 5 * 4 * 3
+
+
+def test_every_ladder_is_the_librarys() -> None:
+    assert compare_ladders(node_evaluator()) == 128 * 5
+
+
+def test_taps_are_pytorchs() -> None:
+    assert compare_taps(node_evaluator()) == 4 * 36
+
+
+def test_every_picture_can_be_drawn() -> None:
+    check_pictures(node_evaluator())
+
+
+@pytest.mark.parametrize(
+    ("good", "broken", "comparison"),
+    [
+        ("Math.floor((wide - reach) / stride) + 1", "Math.ceil((wide - reach) / stride) + 1", "layer"),
+        ("padding > half", "padding >= half", "layer"),
+        ("output_padding > most", "output_padding > most + 1", "layer"),
+        ("wide < reach", "wide <= reach", "layer"),
+        ("for (let place = 0; place < places; place++)", "for (let place = 1; place < places; place++)", "layer"),
+        ("counts.indexOf(0) === counts.length - missed", "true", "layer"),
+        ("place * stride + i * dilation", "place * dilation + i * stride", "taps"),
+        ("Math.floor(down.at(-1) / 2)", "Math.ceil(down.at(-1) / 2)", "ladder"),
+        ("below ? [below, below + multiple] : [multiple]", "[below, below + multiple]", "ladder"),
+        ("const cell = SIDE / count;", "const cell = SIDE / (count - 1);", "picture"),
+    ],
+)
+def test_a_broken_module_is_noticed(good: str, broken: str, comparison: str) -> None:
+    assert SOURCE.count(good) == 1, f"{good!r} must stand in the module once"
+    evaluate = node_evaluator(SOURCE.replace(good, broken))
+    compare = {
+        "layer": lambda: [compare_layers(evaluate, [kind]) for kind in KINDS],
+        "taps": lambda: compare_taps(evaluate),
+        "ladder": lambda: compare_ladders(evaluate),
+        "picture": lambda: check_pictures(evaluate),
+    }[comparison]
+    with pytest.raises((AssertionError, pytest.fail.Exception), match=r"differ|no browser"):
+        compare()
+
+
+def test_pointing_at_a_pixel_finds_its_place() -> None:
+    values = {"kind": "conv", "size": 7, "kernel": 3, "stride": 2, "padding": 1, "output_padding": 0, "dilation": 1}
+    points = [[363, 35], [631, 303], [363 + 270 / 4, 35], [361, 35], [363, 33], [20, 50]]
+    function = "({ pointed }, { values, points }) => points.map(([x, y]) => pointed(values, x, y))"
+    evaluate = node_evaluator()
+    assert evaluate(function, {"values": values, "points": points}) == [[0, 0], [3, 3], [0, 1], None, None, None]
+    values |= {"kind": "transposed conv", "size": 4}  # now the pixels on the left are the single ones
+    assert evaluate(function, {"values": values, "points": [[9, 35], [363, 35]]}) == [[0, 0], None]
+    values["output_padding"] = 3
+    assert evaluate(function, {"values": values, "points": [[9, 35]]}) == [None]
+
+
+def test_pictures_are_told_in_words() -> None:
+    evaluate = node_evaluator()
+    values = {"kind": "pool", "size": 7, "kernel": 2, "stride": 2, "padding": 0, "output_padding": 0, "dilation": 1}
+    said = evaluate("({ layerWords }, values) => layerWords(values).label", values)
+    assert said == (
+        "pool, kernel 2, stride 2, padding 0, dilation 1: 7 by 7 becomes 3 by 3. "
+        "Red: the last row and column are never looked at."
+    )
+    place = "({ placeWords }, values) => placeWords(values, [1, 2])"
+    assert evaluate(place, values) == "output pixel in row 2, column 3 looks at 2 × 2 cells of the input"
+    assert evaluate(place, {**values, "kernel": 1, "padding": 1}).endswith("looks at 1 cell of the padded input")
+    assert evaluate(place, {**values, "kind": KINDS[2]}).startswith("input pixel in row 2, column 3 spreads over 2 × 2")
+    values["padding"] = 2
+    said = evaluate("({ layerWords }, values) => layerWords(values).label", values)
+    assert said == "There is no such layer: padding must lie in [0, 1], got 2."
+    said = evaluate("({ ladderWords }) => ladderWords(28, 4).label", None)
+    assert said.startswith(
+        "U-Net. Down: 28, 14, 7, 3, 1. Up: 2, which does not fit 3, 6, which does not fit 7, 14, 28."
+    )
+
+
+# ----------------------------------------------------------------------------------------------- without node
+
+
+def test_the_module_is_alone_and_knows_the_same_kinds_numbers_and_colors() -> None:
+    assert json.loads(re.findall(r"export const KINDS = (\[.*?\]);", SOURCE)[0]) == list(KINDS)
+    assert json.loads(re.findall(r"const NUMBERS = (\[.*?\]);", SOURCE)[0]) == list(LAYER_LIMITS)
+    colors = dict(re.findall(r'const ([A-Z]+) = "(#\w{6})";', SOURCE))
+    assert colors and all(COLORS[name.lower()] == value for name, value in colors.items())
+    assert not re.search(r"https?:|\bimport\b", SOURCE)
+
+
+def _luminance(color: str) -> float:
+    parts = [int(color[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+    linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
+    return sum(weight * part for weight, part in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
+
+
+def _contrast(one: str, other: str) -> float:
+    light, dark = sorted((_luminance(one), _luminance(other)), reverse=True)
+    return (light + 0.05) / (dark + 0.05)
+
+
+@pytest.mark.parametrize("color", sorted(set(re.findall(r'= "(#\w{6})";', SOURCE))))
+def test_lines_stand_out_from_light_and_dark_grounds(color: str) -> None:
+    assert all(_contrast(color, ground) >= 3 for ground in ("#FFFFFF", CARD, "#111111"))  # WCAG 2.2, 1.4.11
+
+
+def test_a_refusal_reads_on_its_own_card() -> None:
+    css = (diagram_widget._STATIC / "diagram.css").read_text(encoding="utf-8")
+    found = re.search(r"\.refused \{ background: (#\w{6}); color: (#\w{6})", css)
+    assert found and _contrast(found[1], found[2]) >= 7
+
+
+@pytest.mark.parametrize(
+    ("values", "result", "note"),
+    [
+        (("conv", 7, 3, 2, 1), "⌊(7 + 2·1 − 1·(3 − 1) − 1) / 2⌋ + 1 = 4\n7 × 7 → 4 × 4", "Hatched: padding."),
+        (("conv", 8, 3, 2, 1), "⌊(8 + 2·1 − 1·(3 − 1) − 1) / 2⌋ + 1 = 4\n8 × 8 → 4 × 4", "Hatched: padding."),
+        (("conv", 8, 1, 3), None, "Red: 5 of 8 rows and columns of the input are never looked at."),
+        (("conv", 5, 2, 3), None, "Red: 1 of 5 rows and columns of the input is never looked at."),
+        (("conv", 8, 3, 4), None, "Red: 2 of 8 rows and columns of the input are never looked at."),
+        (("pool", 8, 3, 3), None, "Red: the last 2 rows and columns are never looked at."),
+        (("conv", 1, 1, 4, 2), None, "Hatched: padding. Red: no pixel of the input is ever looked at."),
+        (("pool", 7, 2, 1, 2), "padding must lie in [0, 1], got 2", ""),
+        (("transposed conv", 4, 2, 2), None, ""),
+        (("transposed conv", 4, 1, 2), None, "Red: 3 of 7 rows and columns of the output receive nothing but the "
+         "bias."),
+        (("transposed conv", 2, 1, 2), None, "Red: 1 of 3 rows and columns of the output receives nothing but the "
+         "bias."),
+        (
+            ("transposed conv", 4, 3, 2, 1, 1),
+            "(4 − 1)·2 − 2·1 + 1·(3 − 1) + 1 + 1 = 8\n4 × 4 → 8 × 8",
+            "Hatched: cut off by the padding. The output padding adds 1 at the right and at the bottom. "
+            "Where squares overlap, they add up.",
+        ),
+        (("transposed conv", 1, 1, 1, 1), "nothing is left: the output would have size -1; use less padding or a "
+         "larger input", ""),
+    ],
+)  # fmt: skip
+def test_the_panels_of_a_layer(values: tuple[Any, ...], result: str | None, note: str) -> None:
+    view = layer_view(*values)
+    assert view["note"] == note
+    if result is None:
+        out, formula = layer_size(*values)
+        result = f"{formula}\n{values[1]} × {values[1]} → {out} × {out}"
+    assert view["result"] == result
+
+
+def test_notes_are_what_gradients_show() -> None:
+    for size, kernel, stride, padding, dilation in (
+        (8, 2, 3, 0, 1),
+        (9, 3, 2, 1, 2),
+        (11, 2, 4, 2, 3),
+        (7, 2, 2, 0, 1),
+    ):
+        x = torch.ones(1, 1, size, requires_grad=True)
+        F.conv1d(x, torch.ones(1, 1, kernel), stride=stride, padding=padding, dilation=dilation).sum().backward()
+        assert x.grad is not None
+        missed = int((x.grad == 0).sum())
+        note = layer_view("conv", size, kernel, stride, padding, 0, dilation)["note"]
+        found = re.search(r"(\d+) (?:of|rows)|(last row)", note)
+        assert missed == (0 if not found else 1 if found[2] else int(found[1])), note
+
+
+@pytest.mark.parametrize(
+    ("size", "halvings", "result"),
+    [
+        (32, 4, "32 can be halved 4 times: every skip fits.\n32 is a multiple of 16, so no pool meets an odd size."),
+        (2, 1, "2 can be halved once: every skip fits.\n2 is a multiple of 2, so no pool meets an odd size."),
+        (
+            28,
+            4,
+            "7 → 3 → 6 ≠ 7,  3 → 1 → 2 ≠ 3. The nearest good sizes are 16 and 32.\n7 and 3 are odd: their pools drop a "
+            "row and a column, which doubling does not bring back. Only multiples of 16 can be halved 4 times.",
+        ),
+        (
+            3,
+            4,
+            "Nothing is left to halve after 1 pooling. The nearest good size is 16.\nA map of one pixel cannot be "
+            "halved. Only multiples of 16 can be halved 4 times.",
+        ),
+    ],
+)
+def test_the_panel_of_a_ladder(size: int, halvings: int, result: str) -> None:
+    assert unet_view(size, halvings) == {"result": result}
+
+
+def test_traits_are_shared_with_the_browser_and_stay_within_limits() -> None:
+    diagram = LayerDiagram("transposed conv", size=4, stride=2, padding=1, output_padding=1)
+    state = diagram.get_state()
+    shared = {"scene": "layer", "kind_index": 2, "size": 4, "kernel": 3, "stride": 2, "padding": 1}
+    assert {**state, **shared, "output_padding": 1, "dilation": 1} == state
+    assert len(json.dumps({name: str(value) for name, value in state.items()})) < 60_000
+    assert diagram.kind == "transposed conv"
+    diagram.kind = "pool"
+    assert diagram.kind_index == 1 and diagram.kind == "pool"
+    for name, (low, high) in LAYER_LIMITS.items():
+        for value in (low - 1, high + 1):
+            with pytest.raises(traitlets.TraitError, match=name):
+                setattr(diagram, name, value)
+            wrong: dict[str, Any] = {name: value}
+            with pytest.raises(ValueError, match=name):
+                LayerDiagram(**wrong)
+        setattr(diagram, name, high)
+        assert getattr(diagram, name) == high
+    with pytest.raises(traitlets.TraitError, match="scene"):
+        diagram.scene = "unet"
+
+
+def test_a_ladders_traits_stay_within_limits() -> None:
+    diagram = UnetDiagram()
+    assert (diagram.scene, diagram.size, diagram.halvings) == ("unet", 28, 4)
+    for name, (low, high) in UNET_LIMITS.items():
+        for value in (low - 1, high + 1):
+            with pytest.raises(traitlets.TraitError, match=name):
+                setattr(diagram, name, value)
+            with pytest.raises(ValueError, match=name):
+                UnetDiagram(**{name: value})
+
+
+@pytest.mark.parametrize(
+    ("make", "error", "words"),
+    [
+        (lambda: LayerDiagram("dense"), ValueError, "transposed conv"),
+        (lambda: LayerDiagram(size=7.0), TypeError, "size"),  # type: ignore[arg-type]
+        (lambda: UnetDiagram("28"), TypeError, "size"),  # type: ignore[arg-type]
+        (lambda: layer_view("dense", 7, 3), ValueError, "transposed conv"),
+        (lambda: unet_view(0, 1), ValueError, "size"),
+    ],
+)
+def test_bad_arguments(make: Callable[[], object], error: type[Exception], words: str) -> None:
+    with pytest.raises(error, match=words):
+        make()
