@@ -24,7 +24,7 @@ STAMP = os.path.join(VENV, "course-is-installed")
 LOG = os.path.join(VENV, "install.log")
 OLDEST = (3, 11)
 NEWEST_TRIED = (3, 13)
-EXTRAS = "test,dev,log,bench"
+EXTRAS = "test,dev,log,bench,html,browser"
 GB = 1e9
 # PyTorch for Linux brings NVIDIA's libraries along, with or without a GPU.
 NEEDED = {"linux": (6.7, 3.0), "other": (2.5, 1.5)}  # GB for .venv, GB for the downloads
