@@ -22,6 +22,7 @@ A picture flows through the files in this order, and an import only ever points 
     diagrams    drawings of kernels, sizes and whole networks
     viz         tensors to figures
     canvas      pictures that the browser mixes
+    diagram_widget  sizes that the browser computes
     widgets     a slider and a picture
     checks      the check of every exercise
 """

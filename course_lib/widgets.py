@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from . import viz
 from .canvas import DrawingPanel, Marker, Panel, PictureCanvas, PicturePanel, Stack, StepPanel, TextPanel
+from .diagram_widget import LAYER_LIMITS, UNET_LIMITS, LayerDiagram, UnetDiagram, layer_view, unet_view
 from .forward import NOISES, corrupt, q_sample
 from .sample import SampleStep, predict
 from .schedule import SCHEDULES, Schedule, make_schedule, zero_terminal_snr
@@ -481,6 +482,63 @@ def noise_gauge(x0: Tensor | None = None, *, schedule: str = "linear", T: int = 
     choose = ipywidgets.Dropdown(options=names, value=schedule, description="schedule")
     joined = {"schedule": ("index", "layer"), "T": ("value", "value")}
     return Explorer(view, {"schedule": choose, "T": _integer("steps T", T, 10, 2000, 10)}, canvas, joined)
+
+
+def shape_explorer(
+    kind: str = "conv",
+    *,
+    size: int = 7,
+    kernel: int = 3,
+    stride: int = 1,
+    padding: int = 0,
+    output_padding: int = 0,
+    dilation: int = 1,
+) -> Explorer:
+    """What size comes out of a layer: the formula with your numbers, and where the kernel lands.
+
+    Point at a pixel of the drawing, or go there with the arrow keys, to see what it looks at.
+
+    Args:
+        kind: "conv", "pool" or "transposed conv".
+        size: input height and width, 1..32.
+        kernel: 1..7.
+        stride: 1..4.
+        padding: 0..4.
+        output_padding: 0..3, for transposed convolutions.
+        dilation: 1..3.
+
+    Returns:
+        Explorer with these values. A combination that a layer refuses shows the reason instead of a picture.
+
+    Raises:
+        TypeError, ValueError: an unknown kind, or a number out of range.
+    """
+    numbers = dict(zip(LAYER_LIMITS, (size, kernel, stride, padding, output_padding, dilation), strict=True))
+    diagram = LayerDiagram(kind, **numbers)
+    controls = {"kind": _choice("layer", viz.KINDS, kind, width="640px")}
+    for name, (low, high) in LAYER_LIMITS.items():
+        controls[name] = _integer(name.replace("_", " "), numbers[name], low, high, width="300px")
+    joined = {"kind": ("index", "kind_index"), **{name: ("value", name) for name in LAYER_LIMITS}}
+    return Explorer(layer_view, controls, diagram, joined)
+
+
+def unet_explorer(size: int = 28, halvings: int = 4) -> Explorer:
+    """A size on its way through a U-Net: halved, doubled, and the places where a skip does not fit.
+
+    Args:
+        size: height and width of the input, 1..128.
+        halvings: number of poolings, 1..5.
+
+    Returns:
+        Explorer with the values `size` and `halvings`.
+
+    Raises:
+        TypeError, ValueError: a number out of range.
+    """
+    diagram = UnetDiagram(size, halvings)
+    numbers = {"size": size, "halvings": halvings}
+    controls = {name: _integer(name, numbers[name], *limits) for name, limits in UNET_LIMITS.items()}
+    return Explorer(unet_view, controls, diagram, {name: ("value", name) for name in UNET_LIMITS})
 
 
 def trajectory_player(steps: Iterable[SampleStep], *, columns: int | None = None) -> Explorer:
