@@ -186,7 +186,7 @@ class StepPanel:
 Panel = PicturePanel | TextPanel | DrawingPanel | StepPanel
 
 
-class PictureCanvas(anywidget.AnyWidget):  # type: ignore[misc]
+class PictureCanvas(anywidget.AnyWidget):
     """Panels that follow three numbers, painted by the browser.
 
     Join its `value`, `layer` and `clip` to sliders and buttons with `ipywidgets.jslink`, which works in the browser;
@@ -211,13 +211,13 @@ class PictureCanvas(anywidget.AnyWidget):  # type: ignore[misc]
     _esm = _STATIC / "canvas.js"
     _css = _STATIC / "canvas.css"
     spec = traitlets.Dict().tag(sync=True)
-    buffers = traitlets.List().tag(sync=True)
+    buffers = traitlets.List(traitlets.Bytes()).tag(sync=True)
     value = traitlets.Float().tag(sync=True)
     layer = traitlets.Int().tag(sync=True)
     clip = traitlets.Bool(True).tag(sync=True)
     #: Pictures, texts, and the value that they belong to, where Python computes them.
     live = traitlets.Bytes().tag(sync=True)
-    live_texts = traitlets.List().tag(sync=True)
+    live_texts = traitlets.List(traitlets.Unicode()).tag(sync=True)
     shown = traitlets.Float(-1.0).tag(sync=True)
 
     def __init__(
@@ -236,11 +236,11 @@ class PictureCanvas(anywidget.AnyWidget):  # type: ignore[misc]
         name: str = "pictures",
     ) -> None:
         check_number("step", step, 1e-9)
-        buffers: list[bytes] = []
+        packed: list[bytes] = []
 
         def add(data: bytes) -> int:
-            buffers.append(zlib.compress(data))
-            return len(buffers) - 1
+            packed.append(zlib.compress(data))
+            return len(packed) - 1
 
         table = torch.zeros(1, 0) if table is None else table.detach().cpu()
         spec = {
@@ -254,13 +254,13 @@ class PictureCanvas(anywidget.AnyWidget):  # type: ignore[misc]
             "span": span,
             "name": name,
         }
-        size = sum(map(len, buffers))
+        size = sum(map(len, packed))
         if size > MOST_BYTES:
             raise ValueError(
                 f"the pictures take {size:,} bytes, and a slider holds at most {MOST_BYTES:,}, so that saved notebooks "
                 "stay small and pages quick; give it fewer pictures, such as x[:16], or fewer steps, such as steps[::5]"
             )
-        super().__init__(spec=spec, buffers=buffers, value=value, layer=layer, clip=clip)
+        super().__init__(spec=spec, buffers=packed, value=value, layer=layer, clip=clip)
 
     def show_live(self, value: float, x: Sequence[Tensor], texts: Sequence[str] = ()) -> None:
         """Send what the live panels show, in one message.
@@ -282,6 +282,6 @@ class PictureCanvas(anywidget.AnyWidget):  # type: ignore[misc]
             self.live, self.live_texts, self.shown = data, list(texts), value
 
 
-def unpack(canvas: PictureCanvas, index: int, dtype: str) -> np.ndarray:
+def unpack(canvas: PictureCanvas, index: int, dtype: Any) -> np.ndarray:
     """What the browser reads from one of the canvas's buffers, flat."""
     return np.frombuffer(zlib.decompress(canvas.buffers[index]), dtype=dtype)

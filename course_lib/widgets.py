@@ -682,13 +682,13 @@ def x0_hat_explorer(
     if len(x0) > 8:
         raise ValueError(f"x0 must hold at most 8 pictures, to fit in a row, got {len(x0)}; use x0[:8]")
     T = schedule.T
-    t = max(1, T // 2) if t is None else t
-    schedule.check_t(t, low=1)
+    start = max(1, T // 2) if t is None else t
+    schedule.check_t(start, low=1)
     eps = _noise_like(x0, seed)
     scale, side = _scale(x0, len(x0), 540), len(x0)
     every = max(1, T // 25) if os.environ.get(STORE_FRAMES) else 1
     times = list(range(every, T + 1, every))
-    t = min(times, key=lambda time: abs(time - t))
+    begin = min(times, key=lambda time: abs(time - start))
 
     def guess(t: int) -> tuple[Tensor, str]:
         x_t, _ = q_sample(schedule, x0, t, eps)
@@ -717,9 +717,9 @@ def x0_hat_explorer(
     ]
     canvas = PictureCanvas(
         x0.shape, rows, stacks=stacks, table=torch.stack([schedule.signal[times], schedule.noise[times]], 1),
-        low=times[0], step=every, value=t, name="pictures, what is left of them, and the network's guess",
+        low=times[0], step=every, value=begin, name="pictures, what is left of them, and the network's guess",
     )  # fmt: skip
-    slider = _integer("timestep t", t, times[0], times[-1], every, "600px")
+    slider = _integer("timestep t", begin, times[0], times[-1], every, "600px")
     explorer = Explorer(view, {"t": slider}, canvas, {"t": ("value", "value")})
     if not stored:
 

@@ -458,7 +458,7 @@ def test_shape_explorer_begins_where_it_was_told_and_is_joined_in_the_browser() 
     assert joined == {name: (explorer.controls[name], "value") for name in LAYER_LIMITS}
     for name, limits in LAYER_LIMITS.items():
         assert (explorer.controls[name].min, explorer.controls[name].max) == limits
-    assert explorer.view(**values)["result"].endswith("9 × 9 → 4 × 4")
+    assert str(explorer.view(**values)["result"]).endswith("9 × 9 → 4 × 4")
 
 
 def test_unet_explorer_begins_where_it_was_told_and_is_joined_in_the_browser() -> None:
