@@ -1,0 +1,579 @@
+"""The site of `make html`: nothing from the network, nothing missing, equations set, sliders with their state."""
+
+from __future__ import annotations
+
+import base64
+import copy
+import hashlib
+import json
+import os
+import re
+import struct
+import zlib
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+import nbformat
+import pytest
+
+import html_site
+import notebooks
+from html_site import SiteError, build, check_page, needed_widgets, share_modules
+
+VENDORED = re.findall(
+    r"^\| (\S+) \| [^|]+ \| [\d.]+ \| [^|]+ \| `([0-9a-f]{64})` \|$",
+    (html_site.VENDOR / "VENDORED.md").read_text(encoding="utf-8"),
+    re.MULTILINE,
+)
+README = """# A small course
+
+![A picture of the course](figures/one.png)
+
+**Two notebooks that test the pages.**
+
+```
+make lab     # open it
+make test    # prove it
+```
+
+| | You will see | Minutes: you | computer |
+|---|---|---|---|
+| [00 First](notebooks/00_first.ipynb) | sliders | 10 | 1 |
+| [01 Second](notebooks/01_second.ipynb) | a link | 25 | 2 |
+
+## Licences
+
+Code: [MIT](LICENSE).
+"""
+FIRST = r"""# First
+
+**You will do:** move a slider with $x_t$.
+
+**You need:** nothing.
+
+![A dot](../figures/one.png)
+
+[Next](01_second.ipynb#All-of-$x_T$), the [licence](../LICENSE), a [dot](../figures/one.png), a
+[paper](https://example.org/paper).
+
+$$x_t = \sqrt{\bar\alpha_t}\;x_0 + \sqrt{1-\bar\alpha_t}\;\varepsilon_t \tag{7}$$
+
+Not equations: `a $b` and `$c$`.
+
+```
+$$no$$
+```
+
+<details><summary>Answer</summary>
+
+It is $\mathcal N(0, I)$.
+
+</details>
+
+| symbol | what |
+|:--|:--|
+| $\hat x_0$ | a guess, $q(x_{t-1} \mid x_t)$ |
+
+\begin{align}a &= b\\ c &= d\end{align}
+"""
+EQUATIONS = [
+    r"x_t",
+    r"x_t = \sqrt{\bar\alpha_t}\;x_0 + \sqrt{1-\bar\alpha_t}\;\varepsilon_t \tag{7}",
+    r"\mathcal N(0, I)",
+    r"\hat x_0",
+    r"q(x_{t-1} \mid x_t)",
+    r"\begin{align}a &= b\\ c &= d\end{align}",
+]
+SECOND = "# Second\n\n**You will do:** follow a link.\n\n## All of $x_T$\n\ntext\n\n## Same\n\n## Same\n"
+MODULE = "export default { render() { '</script>' } };\n" + "// filler\n" * 200
+
+
+def png(width: int, height: int) -> bytes:
+    """A gray picture."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    head = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
+    rows = zlib.compress((b"\0" + b"\x80" * width) * height)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
+
+
+def model(name: str, module: str = "@jupyter-widgets/controls", **state: Any) -> dict[str, Any]:
+    """One widget, as a notebook keeps it."""
+    return {"model_name": name, "model_module": module, "model_module_version": "2.0.0", "state": state}
+
+
+def models() -> dict[str, Any]:
+    """A slider that is joined to a canvas, which is joined to a second one; a picture; and what nobody needs."""
+    canvas = {"_esm": MODULE, "_anywidget_id": "canvas", "layout": "IPY_MODEL_layout"}
+    return {
+        "layout": model("LayoutModel", "@jupyter-widgets/base"),
+        "style": model("SliderStyleModel"),
+        "slider": model("FloatSliderModel", value=0.3, layout="IPY_MODEL_layout", style="IPY_MODEL_style"),
+        "hidden": model("AnyModel", "anywidget", **canvas),
+        "shown": model("AnyModel", "anywidget", friend="anywidget:friend", **canvas),
+        "friend": model("AnyModel", "anywidget", value=2.0),
+        "box": model("VBoxModel", children=["IPY_MODEL_slider", "IPY_MODEL_output"]),
+        "link": model("LinkModel", source=["IPY_MODEL_slider", "value"], target=["IPY_MODEL_hidden", "value"]),
+        "chain": model(
+            "DirectionalLinkModel", source=["IPY_MODEL_hidden", "value"], target=["IPY_MODEL_shown", "value"]
+        ),
+        "output": model("OutputModel", "@jupyter-widgets/output", outputs=[{"data": {html_site.VIEW: view("image")}}]),
+        "image": {
+            **model("ImageModel", format="png"),
+            "buffers": [{"encoding": "base64", "path": ["value"], "data": base64.b64encode(png(2, 2)).decode()}],
+        },
+        "dead": model("FloatSliderModel", value=0.5, style="IPY_MODEL_dead_style"),
+        "dead_style": model("SliderStyleModel"),
+        "dead_link": model("LinkModel", source=["IPY_MODEL_dead", "value"], target=["IPY_MODEL_dead_too", "value"]),
+        "dead_too": model("FloatSliderModel", value=0.5),
+    }
+
+
+NEEDED = {"layout", "style", "slider", "hidden", "shown", "friend", "box", "link", "chain", "output", "image"}
+
+
+def view(name: str) -> dict[str, Any]:
+    return {"version_major": 2, "version_minor": 0, "model_id": name}
+
+
+def executed(text: str, data: list[dict[str, Any]], state: dict[str, Any]) -> nbformat.NotebookNode:
+    """A notebook with one cell of markdown, and a cell of code for each output."""
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell(text)])
+    notebook.metadata["language_info"] = {"name": "python"}
+    for number, bundle in enumerate(data, start=1):
+        output = nbformat.v4.new_output("execute_result", {"text/plain": "…", **bundle}, execution_count=number)
+        notebook.cells.append(nbformat.v4.new_code_cell("show(1 < 2)", execution_count=number, outputs=[output]))
+    if state:
+        whole = {"version_major": 2, "version_minor": 0, "state": state}
+        notebook.metadata["widgets"] = {html_site.STATE: whole}
+    return notebook
+
+
+class Course:
+    """A small course in a folder: its README, a figure, two notebooks, and executed copies of them."""
+
+    def __init__(self, home: Path) -> None:
+        self.home, self.run, self.out = home, home / "build" / "executed", home / "build" / "html"
+        for folder in ("figures", "notebooks", "course_lib", "build/executed"):
+            (home / folder).mkdir(parents=True)
+        (home / "README.md").write_text(README, encoding="utf-8")
+        (home / "LICENSE").write_text("free", encoding="utf-8")
+        (home / "figures" / "one.png").write_bytes(png(30, 20))
+        picture = {"image/png": base64.b64encode(png(8, 4)).decode()}
+        bundles: list[dict[str, Any]] = [{html_site.VIEW: view("box")}, picture, {"text/latex": r"$\eta$"}]
+        self.write("00_first", executed(FIRST, bundles, models()))
+        self.write("01_second", executed(SECOND, [], {}))
+
+    def write(self, stem: str, notebook: nbformat.NotebookNode) -> None:
+        nbformat.write(notebook, self.run / f"{stem}.ipynb")
+        (self.home / "notebooks" / f"{stem}.ipynb").touch()
+
+    def build(self) -> list[Path]:
+        return build(self.run, self.out, self.home)
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A site that the tests of this file only read."""
+    course = Course(tmp_path_factory.mktemp("course"))
+    course.build()
+    return course.out
+
+
+@pytest.fixture
+def course(tmp_path: Path) -> Course:
+    return Course(tmp_path)
+
+
+class Elements(HTMLParser):
+    """Start tags with their attributes, and the content of scripts by type."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str]]] = []
+        self.scripts: list[tuple[str, str]] = []
+        self.feed(path.read_text(encoding="utf-8"))
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, {name: value or "" for name, value in attrs}))
+
+    def handle_data(self, data: str) -> None:
+        if self.cdata_elem == "script":
+            self.scripts.append((self.tags[-1][1].get("type", ""), data))
+
+    def state(self) -> dict[str, Any]:
+        """The widget state, put together as the page does it."""
+        (text,) = [data for kind, data in self.scripts if kind == html_site.STATE]
+        shared = [attrs["data-shared"] for tag, attrs in self.tags if tag == "script" and "data-shared" in attrs]
+        texts = [data for kind, data in self.scripts if kind == "application/json"]
+        for name, shared_text in zip(shared, texts, strict=True):
+            text = text.replace(json.dumps(name), shared_text)
+        return json.loads(text)
+
+
+# --- software of others -----------------------------------------------------------------------------------------------
+
+
+def test_vendored_files_are_those_that_were_published() -> None:
+    present = {
+        path.relative_to(html_site.VENDOR).as_posix()
+        for path in html_site.VENDOR.rglob("*")
+        if path.is_file() and path.name not in ("VENDORED.md", ".gitattributes")
+    }
+    assert {name for name, _ in VENDORED} == present
+    for name, digest in VENDORED:
+        assert hashlib.sha256((html_site.VENDOR / name).read_bytes()).hexdigest() == digest, name
+
+
+def test_each_vendored_package_has_its_licence() -> None:
+    folders = {Path(name).parts[0] for name, _ in VENDORED}
+    assert folders == {"html-manager", "katex", "requirejs"}
+    for folder in folders:
+        assert "opyright" in (html_site.VENDOR / folder / "LICENSE").read_text(encoding="utf-8")
+
+
+def test_fonts_of_the_buttons_and_equations_are_there(site: Path) -> None:
+    manager = (site / "assets/html-manager/embed-amd.js").read_text(encoding="utf-8")
+    fonts = [path.name for path in (site / "assets/html-manager").glob("*.woff2")]
+    assert len(fonts) == 2 and all(name in manager for name in fonts)
+    named = re.findall(r"url\((fonts/[^)]+\.woff2)\)", (site / "assets/katex/katex.min.css").read_text())
+    assert len(named) == 20 and all((site / "assets/katex" / name).is_file() for name in named)
+
+
+def test_styles_speak_of_parts_that_equations_have(site: Path) -> None:
+    styled = set(re.findall(r"\.(katex[\w-]*)", (site / "assets/site.css").read_text(encoding="utf-8")))
+    tagged = html_site.Equations().typeset(EQUATIONS[1], display=True)
+    assert styled == {"katex", "katex-display", "katex-html", "katex-tag"}
+    assert all(re.search(rf'class="(?:[^"]* )?{name}[ "]', tagged) for name in styled)
+
+
+def test_anywidget_is_the_installed_one(site: Path) -> None:
+    text = (site / "assets/anywidget.js").read_text(encoding="utf-8")
+    assert text == html_site.anywidget_module().read_text(encoding="utf-8")
+    assert re.search(r'^define\(\["@jupyter-widgets/base"\]', text, re.MULTILINE)
+
+
+# --- a page -----------------------------------------------------------------------------------------------------------
+
+
+def test_pages_pass_their_own_check(site: Path) -> None:
+    pages = sorted(site.glob("*.html"))
+    assert [page.name for page in pages] == ["00_first.html", "01_second.html", "index.html"]
+    assert [problem for page in pages for problem in check_page(page)] == []
+
+
+@pytest.mark.parametrize("name", ["index", "00_first", "01_second"])
+def test_nothing_comes_from_elsewhere_and_all_is_there(site: Path, name: str) -> None:
+    page = Elements(site / f"{name}.html")
+    links = [(tag, attrs[key]) for tag, attrs in page.tags for key in ("src", "href") if key in attrs]
+    outside = [(tag, link) for tag, link in links if urlsplit(link).scheme in ("http", "https") or link[:2] == "//"]
+    assert outside == ([("a", "https://example.org/paper")] if name == "00_first" else [])
+    local = [urlsplit(link) for _, link in links if not urlsplit(link).scheme]
+    assert len(local) > 5
+    for link in local:
+        target = site / unquote(link.path) if link.path else site / f"{name}.html"
+        assert target.is_file(), link
+        if link.fragment:
+            assert unquote(link.fragment) in {attrs.get("id") for _, attrs in Elements(target).tags}, link
+    styles = [*site.glob("assets/*.css"), *(html_site.PAGES.glob("*.js"))]
+    assert not [path for path in styles if re.search(r"(?:url\(|import\s+|src=)['\"]?https?:", path.read_text("utf-8"))]
+
+
+def test_links_lead_to_pages_pictures_or_nowhere(site: Path) -> None:
+    text = (site / "00_first.html").read_text(encoding="utf-8")
+    assert '<a href="01_second.html#All-of-$x_T$">Next</a>' in text
+    assert "the licence (LICENSE), a" in text
+    assert '<a href="assets/figures/one.png">dot</a>' in text
+    assert ".ipynb)" not in text and "../" not in text.split("<main")[1].split(html_site.STATE)[0]
+    ids = [attrs["id"] for tag, attrs in Elements(site / "01_second.html").tags if tag in ("h1", "h2")]
+    assert ids == ["Second", "All-of-$x_T$", "Same", "Same-2"]
+
+
+def test_equations_are_set_where_they_stand(site: Path) -> None:
+    text = (site / "00_first.html").read_text(encoding="utf-8")
+    main = text[text.index("<main") : text.index("</main>")]
+    assert re.findall(r'<annotation encoding="application/x-tex">(.*?)</annotation>', main) == [
+        equation.replace("&", "&amp;") for equation in [*EQUATIONS, r"\eta"]
+    ]
+    assert main.count('class="katex-html"') == len(EQUATIONS) + 1 == main.count("<math ")
+    assert "<code>a $b</code> and <code>$c$</code>" in main and "$$no$$" in main
+
+
+def test_every_equation_of_the_course_can_be_set() -> None:
+    problems: list[str] = []
+    equations = html_site.Equations()
+    for _, path in notebooks.pairs():
+        for cell in notebooks.read(path).cells:
+            if cell.cell_type == "markdown":
+                html_site.markdown_to_html(cell.source, equations, problems)
+    assert problems == []
+    assert len(equations) > 150
+
+
+def test_pictures_become_files_that_take_their_room(site: Path) -> None:
+    images = [attrs for tag, attrs in Elements(site / "00_first.html").tags if tag == "img"]
+    figure, made = images
+    assert figure["src"] == "assets/figures/one.png" and figure["alt"] == "A dot"
+    assert (figure["width"], figure["height"]) == ("30", "20")
+    assert (site / made["src"]).read_bytes() == png(8, 4)
+    assert (made["width"], made["height"], made["loading"]) == ("8", "4", "lazy")
+    assert made["alt"] == "A picture that the code above made."
+
+
+def test_page_says_how_to_get_the_live_notebook_and_leads_on(site: Path) -> None:
+    text = (site / "00_first.html").read_text(encoding="utf-8")
+    assert "<code>notebooks/00_first.ipynb</code>" in text
+    assert "<code>make lab</code> (open it), <code>make test</code> (prove it)." in text
+    links = [attrs for tag, attrs in Elements(site / "00_first.html").tags if tag == "a"]
+    assert [attrs["href"] for attrs in links if attrs.get("rel") == "next"] == ["01_second.html"] * 2
+    assert not [attrs for attrs in links if attrs.get("rel") == "prev"]
+
+
+def test_first_page_lists_every_notebook(site: Path) -> None:
+    text = (site / "index.html").read_text(encoding="utf-8")
+    assert "<h1>A small course</h1>" in text and "Two notebooks that test the pages." in text
+    cards = re.findall(r'<li class="card">(.*?)</li>', text, re.DOTALL)
+    assert len(cards) == 2
+    for card, words in zip(cards, (("00 First", "10", "1"), ("01 Second", "25", "2")), strict=True):
+        assert f'.html">{words[0]}</a>' in card
+        assert f"{words[1]} minutes for you, {words[2]} for the computer" in card
+    assert 'src="assets/figures/one.png" alt="A dot"' in cards[0] and "<img" not in cards[1]
+    assert "move a slider with" in cards[0] and 'class="katex"' in cards[0]
+
+
+# --- widgets ----------------------------------------------------------------------------------------------------------
+
+
+def test_state_of_a_page_is_what_its_widgets_need(site: Path) -> None:
+    page = Elements(site / "00_first.html")
+    state = page.state()
+    assert {key: state[key] for key in ("version_major", "version_minor")} == {"version_major": 2, "version_minor": 0}
+    assert state["state"] == {name: kept for name, kept in models().items() if name in NEEDED}
+    assert (site / "00_first.html").read_text(encoding="utf-8").count("// filler") == 200  # once for two widgets
+    assert not [kind for kind, _ in Elements(site / "01_second.html").scripts if kind == html_site.STATE]
+
+
+@pytest.mark.parametrize(
+    ("shown", "needed"),
+    [
+        (["box"], NEEDED),
+        (["shown"], NEEDED - {"box", "output", "image"}),  # backwards along both links
+        (["image"], {"image"}),
+        (["dead_too"], {"dead", "dead_style", "dead_link", "dead_too"}),
+        (["nobody"], set()),
+    ],
+)
+def test_needed_widgets(shown: list[str], needed: set[str]) -> None:
+    state = models()
+    assert needed_widgets(state, shown) == {name: state[name] for name in state if name in needed}
+
+
+def test_links_of_what_is_not_needed_are_dropped() -> None:
+    state = models()
+    del state["chain"]
+    assert needed_widgets(state, ["box"]).keys() == NEEDED - {"chain", "shown", "friend"}
+
+
+def test_modules_are_shared_only_where_that_saves_something() -> None:
+    state = models()
+    state["friend"]["state"]["_css"] = "p {}"
+    state["dead"]["state"]["_css"] = "p {}"
+    before = copy.deepcopy(state)
+    shared = share_modules(state)
+    (name,) = shared
+    assert shared[name] == MODULE
+    assert state["hidden"]["state"]["_esm"] == state["shown"]["state"]["_esm"] == name
+    for key in ("hidden", "shown"):
+        state[key]["state"]["_esm"] = MODULE
+    assert state == before
+    del before["shown"]
+    assert share_modules(before) == {}
+
+
+def test_manager_is_told_where_its_parts_are(site: Path) -> None:
+    sources = [attrs.get("src") for tag, attrs in Elements(site / "00_first.html").tags if tag == "script"]
+    order = ["assets/widgets.js", "assets/require.js", "assets/html-manager/embed-amd.js"]
+    assert [source for source in sources if source in order] == order
+    (manager,) = [attrs for _, attrs in Elements(site / "00_first.html").tags if attrs.get("src") == order[2]]
+    assert manager["data-jupyter-widgets-cdn"] == "assets/"
+
+
+# --- what must not pass -----------------------------------------------------------------------------------------------
+
+STATE_OF_A = '<script type="application/vnd.jupyter.widget-state+json">{"state": {"a": {"state": %s}}}</script>'
+VIEW_OF = '<script type="application/vnd.jupyter.widget-view+json">{"model_id": "%s"}</script>'
+
+
+@pytest.mark.parametrize(
+    ("html", "problem"),
+    [
+        ('<script src="https://cdn.example.org/x.js"></script>', "<script> loads https://cdn.example.org/x.js"),
+        ('<script src="//cdn.example.org/x.js"></script>', "<script> loads //cdn.example.org/x.js"),
+        ('<link rel="stylesheet" href="http://example.org/x.css">', "<link> loads http://example.org/x.css"),
+        ('<img srcset="https://example.org/x.png 2x">', "<img> loads https://example.org/x.png"),
+        ('<iframe src="https://example.org"></iframe>', "<iframe> loads https://example.org"),
+        ('<object data="https://example.org/x.svg"></object>', "<object> loads https://example.org/x.svg"),
+        ('<svg><image xlink:href="https://example.org/x.png"/></svg>', "<image> loads https://example.org/x.png"),
+        (
+            "<style>p { background: url('https://example.org/x.png') }</style>",
+            "a style loads https://example.org/x.png",
+        ),
+        ('<p style="background: url(//example.org/x.png)">', "a style loads //example.org/x.png"),
+        ("<style>@import 'https://example.org/x.css';</style>", "a style loads 'https://example.org/x.css'"),
+        ('<img src="assets/none.png">', "assets/none.png leads to a file that is not there"),
+        ('<a href="none.html">x</a>', "none.html leads to a file that is not there"),
+        ('<a href="#nowhere">x</a>', "#nowhere leads to a place that is not there"),
+        ("<p>so $x_t$ is left</p>", "an equation was not set"),
+        ('<div data-mime-type="text/html">$$x$$</div>', "an equation was not set"),
+        (VIEW_OF % "a", "a cell shows a widget whose state is not in the page"),
+        (VIEW_OF % "b" + STATE_OF_A % "{}", "a cell shows a widget whose state is not in the page"),
+        (STATE_OF_A % '{"_esm": "https://example.org/x.js"}', "a widget loads https://example.org/x.js"),
+        (
+            STATE_OF_A % '{"value": "<b><img src=\\"https://example.org/x.png\\"></b>"}',
+            "a widget loads https://example.org/x.png",
+        ),
+    ],
+)
+def test_check_sees(tmp_path: Path, html: str, problem: str) -> None:
+    page = tmp_path / "page.html"
+    page.write_text(f"<!DOCTYPE html><p>text</p>{html}", encoding="utf-8")
+    (found,) = check_page(page)
+    assert found.startswith(f"page.html: {problem}")
+
+
+@pytest.mark.parametrize(
+    "html",
+    [
+        '<a href="https://example.org/paper">a paper</a>',
+        '<img src="data:image/png;base64,AAAA//AAAA">',
+        '<h2 id="here">x</h2><a href="#here">x</a><a href="page.html#here">x</a>',
+        "<pre>$x$ and $y$</pre><p>5 $ and <code>$z$</code></p>",
+        "<style>p { background: url(data:image/png;base64,AAAA//AA) }</style>",
+        VIEW_OF % "a" + STATE_OF_A % '{"_esm": "import x from \\"./x.js\\"; // https://example.org"}',
+    ],
+)
+def test_check_lets_pass(tmp_path: Path, html: str) -> None:
+    page = tmp_path / "page.html"
+    page.write_text(f"<!DOCTYPE html>{html}", encoding="utf-8")
+    assert check_page(page) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        (
+            r"an $\unknown$ one",
+            r"01_second.ipynb: the equation '\\unknown' cannot be set: KaTeX parse error: Undefined",
+        ),
+        ("half $\\frac{1}$", "01_second.ipynb: the equation '\\\\frac{1}' cannot be set"),
+        ("unusual $é$", "01_second.ipynb: the equation 'é' cannot be set"),
+        ("![x](../figures/none.png)", "01_second.ipynb: the picture ../figures/none.png is not there."),
+        ("[x](../none.md)", "01_second.ipynb: ../none.md leads to a file that is not there."),
+        ("[x](../../outside)", "01_second.ipynb: ../../outside leads to a file that is not there."),
+        ("[x](00_first.ipynb#None)", "01_second.html: 00_first.html#None leads to a place that is not there."),
+        ("<b>in HTML $x$</b>", None),
+        ('<div title="$x$">\nblock $x_t$ of HTML\n</div>', "01_second.html: an equation was not set"),
+        ('<img src="https://example.org/x.png">', "01_second.html: <img> loads https://example.org/x.png"),
+    ],
+)
+def test_build_refuses_what_does_not_work(course: Course, text: str, problem: str | None) -> None:
+    course.write("01_second", executed(f"# Second\n\n## All of $x_T$\n\n{text}\n", [], {}))
+    (course.run / "00_first.ipynb").write_text(nbformat.writes(executed("# First", [], {})), encoding="utf-8")
+    if problem is None:
+        assert len(course.build()) == 3
+    else:
+        with pytest.raises(SiteError) as caught:
+            course.build()
+        assert problem in str(caught.value)
+
+
+def test_build_refuses_a_widget_without_its_state(course: Course) -> None:
+    state = models()
+    del state["box"]
+    course.write("00_first", executed("# First", [{html_site.VIEW: view("box")}], state))
+    with pytest.raises(SiteError, match=r"00_first.ipynb: a cell shows a widget whose state was not saved"):
+        course.build()
+
+
+def test_build_refuses_a_site_that_is_too_large(course: Course, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(html_site, "MOST_BYTES_OF_A_PAGE", 1000)
+    monkeypatch.setattr(html_site, "MOST_BYTES", 100_000)
+    with pytest.raises(SiteError, match=r"00_first.html has [\d,]+ bytes, at most 1,000.\n(.*\n)*.*at most 100,000"):
+        course.build()
+
+
+def test_build_replaces_a_site_and_nothing_else(course: Course) -> None:
+    course.build()
+    (course.out / "old.html").touch()
+    (course.run / "01_second.ipynb").unlink()
+    course.write("00_first", executed("# First\n\n[on](01_second.ipynb)", [], {}))
+    (course.home / "notebooks" / "01_second.ipynb").touch()
+    assert [page.name for page in course.build()] == ["index.html", "00_first.html"]
+    assert not (course.out / "old.html").exists()
+    assert "<p>on (notebooks/01_second.ipynb)</p>" in (course.out / "00_first.html").read_text(encoding="utf-8")
+    mine = course.home / "mine"
+    mine.mkdir()
+    (mine / "thesis.txt").touch()
+    with pytest.raises(SiteError, match="holds something else than an older site"):
+        build(course.run, mine, course.home)
+    assert (mine / "thesis.txt").exists()
+
+
+def test_build_needs_notebooks(course: Course) -> None:
+    for path in course.run.glob("*.ipynb"):
+        path.unlink()
+    with pytest.raises(SiteError, match="holds no executed notebook"):
+        course.build()
+
+
+# --- when the notebooks are run again ---------------------------------------------------------------------------------
+
+
+def test_copies_are_fresh_until_something_changes(course: Course) -> None:
+    def at(path: Path, seconds: int) -> None:
+        path.touch()
+        os.utime(path, (seconds, seconds))
+
+    def is_fresh() -> bool:
+        return html_site.is_fresh(course.run, course.home)
+
+    library = course.home / "course_lib" / "widgets.py"
+    for path in [*(course.home / "notebooks").glob("*.ipynb"), library]:
+        at(path, 1000)
+    for path in course.run.glob("*.ipynb"):
+        at(path, 2000)
+    assert not is_fresh()  # they may have been run without frames
+    (course.run / html_site.WITH_FRAMES).touch()
+    assert is_fresh()
+    at(library, 3000)
+    assert not is_fresh()
+    at(library, 1000)
+    at(course.home / "notebooks" / "01_second.ipynb", 3000)
+    assert not is_fresh()
+    at(course.home / "notebooks" / "01_second.ipynb", 1000)
+    assert is_fresh()
+    (course.run / "01_second.ipynb").unlink()
+    assert not is_fresh()
+
+
+def test_notebooks_are_run_with_frames(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "tools").mkdir()
+    (tmp_path / "tools" / "notebooks.py").write_text(
+        "import os, pathlib, sys\n"
+        "pathlib.Path('seen').write_text(os.environ['COURSE_STORE_FRAMES'] + sys.argv[1])\n"
+        "sys.exit(pathlib.Path('fail').exists())\n"
+    )
+    monkeypatch.setattr(html_site, "ROOT", tmp_path)
+    monkeypatch.setattr(html_site, "EXECUTED", tmp_path)
+    html_site.run_notebooks()
+    assert (tmp_path / "seen").read_text() == "1run"
+    assert (tmp_path / html_site.WITH_FRAMES).exists()
+    (tmp_path / html_site.WITH_FRAMES).unlink()
+    (tmp_path / "fail").touch()
+    with pytest.raises(SiteError, match="did not run through"):
+        html_site.run_notebooks()
+    assert not (tmp_path / html_site.WITH_FRAMES).exists()
