@@ -13,7 +13,7 @@ stage = @echo "== $(1)"; begin=$$(date +%s); $(2) && echo "== $(1): ok, $$(($$(d
 
 .DEFAULT_GOAL = help
 .NOTPARALLEL:
-.PHONY: help setup lab test check format notebooks run-notebooks train features bench figures
+.PHONY: help setup lab test check format notebooks run-notebooks html train features bench figures
 
 help: ## list these commands
 	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' $(MAKEFILE_LIST) | while IFS='|' read -r name text; do printf '  make %-14s %s\n' "$$name" "$$text"; done
@@ -35,6 +35,9 @@ check: setup ## format, lint, types, pairing of the notebooks, unit tests
 
 run-notebooks: setup ## execute copies of all notebooks in build/executed, then scan them for errors
 	$(call stage,notebooks,$(BIN)/python tools/notebooks.py run)
+
+html: setup ## write the course as pages that need no network and no kernel, in build/html
+	$(call stage,html,$(BIN)/python tools/html_site.py)
 
 format: setup ## put code into the standard form and mend what ruff can mend
 	@$(BIN)/ruff format . && $(BIN)/ruff check --fix .

@@ -546,8 +546,6 @@ def test_copies_are_fresh_until_something_changes(course: Course) -> None:
         at(path, 1000)
     for path in course.run.glob("*.ipynb"):
         at(path, 2000)
-    assert not is_fresh()  # they may have been run without frames
-    (course.run / html_site.WITH_FRAMES).touch()
     assert is_fresh()
     at(library, 3000)
     assert not is_fresh()
@@ -558,22 +556,3 @@ def test_copies_are_fresh_until_something_changes(course: Course) -> None:
     assert is_fresh()
     (course.run / "01_second.ipynb").unlink()
     assert not is_fresh()
-
-
-def test_notebooks_are_run_with_frames(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    (tmp_path / "tools").mkdir()
-    (tmp_path / "tools" / "notebooks.py").write_text(
-        "import os, pathlib, sys\n"
-        "pathlib.Path('seen').write_text(os.environ['COURSE_STORE_FRAMES'] + sys.argv[1])\n"
-        "sys.exit(pathlib.Path('fail').exists())\n"
-    )
-    monkeypatch.setattr(html_site, "ROOT", tmp_path)
-    monkeypatch.setattr(html_site, "EXECUTED", tmp_path)
-    html_site.run_notebooks()
-    assert (tmp_path / "seen").read_text() == "1run"
-    assert (tmp_path / html_site.WITH_FRAMES).exists()
-    (tmp_path / html_site.WITH_FRAMES).unlink()
-    (tmp_path / "fail").touch()
-    with pytest.raises(SiteError, match="did not run through"):
-        html_site.run_notebooks()
-    assert not (tmp_path / html_site.WITH_FRAMES).exists()

@@ -19,7 +19,6 @@ import os
 import re
 import shutil
 import struct
-import subprocess
 import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -36,13 +35,13 @@ from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath
 from nbformat import NotebookNode
 from py_mini_racer import MiniRacer
 
+import notebooks
+
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = ROOT / "tools" / "pages"
 VENDOR = PAGES / "vendor"
 EXECUTED = ROOT / "build" / "executed"
 HTML = ROOT / "build" / "html"
-#: In the folder of executed notebooks: they were run so that sliders which need the network keep its pictures.
-WITH_FRAMES = "with_frames"
 MOST_BYTES = 60_000_000
 MOST_BYTES_OF_A_PAGE = 6_000_000
 VIEW = "application/vnd.jupyter.widget-view+json"
@@ -691,26 +690,14 @@ def build(executed: Path, out: Path, home: Path = ROOT) -> list[Path]:
 
 
 def is_fresh(executed: Path = EXECUTED, home: Path = ROOT) -> bool:
-    """Whether all notebooks were run, with frames, after they and the library were last changed."""
+    """Whether all notebooks were run, without an error, after they and the library were last changed."""
     originals = sorted((home / "notebooks").glob("*.ipynb"))
     copies = [executed / path.name for path in originals]
-    if not (executed / WITH_FRAMES).exists() or not all(path.exists() for path in copies):
+    if not all(path.exists() for path in copies):
         return False
     library = [path for path in (home / "course_lib").rglob("*") if path.is_file() and path.suffix != ".pyc"]
     changed = max(path.stat().st_mtime for path in [*originals, *library])
-    return changed <= min(path.stat().st_mtime for path in copies)
-
-
-def run_notebooks() -> None:
-    """Execute all notebooks so that sliders which need the network keep its pictures.
-
-    Raises:
-        SiteError: a notebook failed.
-    """
-    command = [sys.executable, str(ROOT / "tools" / "notebooks.py"), "run"]
-    if subprocess.run(command, cwd=ROOT, env={**os.environ, "COURSE_STORE_FRAMES": "1"}).returncode:
-        raise SiteError("the notebooks did not run through: see the report above.")
-    (EXECUTED / WITH_FRAMES).touch()
+    return changed <= min(path.stat().st_mtime for path in copies) and not notebooks.scan(copies)
 
 
 def main() -> int:
@@ -720,8 +707,8 @@ def main() -> int:
     parser.add_argument("--out", type=Path, default=HTML, help="folder of the site (default: build/html)")
     options = parser.parse_args()
     try:
-        if options.executed is None and not is_fresh():
-            run_notebooks()
+        if options.executed is None and not is_fresh() and (problems := notebooks.run([])):
+            raise SiteError("\n".join(problems))
         pages = build(options.executed or EXECUTED, options.out)
     except SiteError as error:
         print(error, file=sys.stderr)

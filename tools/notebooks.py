@@ -217,7 +217,10 @@ def scan(paths: list[Path]) -> list[str]:
 
 
 def run(names: list[str], folder: Path = NOTEBOOKS, executed: Path = EXECUTED) -> list[str]:
-    """Execute copies of the notebooks one after the other, in full, then scan the copies."""
+    """Execute copies of the notebooks one after the other, in full, then scan the copies.
+
+    Sliders that ask a network keep some of its pictures in the copies, so that pages can be made of them.
+    """
     prefixes = tuple(Path(name).stem for name in names) or ("",)
     chosen = [path for _, path in pairs(folder) if path.stem.startswith(prefixes)]
     missing = [name_of(path) for path in chosen if not path.exists()]
@@ -228,7 +231,8 @@ def run(names: list[str], folder: Path = NOTEBOOKS, executed: Path = EXECUTED) -
     copies = [Path(shutil.copy(path, executed)) for path in chosen]
     command = [sys.executable, "-m", "pytest", "--nbmake", "--overwrite", "--nbmake-timeout=1200", "--durations=0"]
     command += ["-v", "-p", "no:cacheprovider", f"--rootdir={executed}", "-c", os.devnull]
-    status = subprocess.run([*command, *map(str, copies)], cwd=executed).returncode
+    frames = {**os.environ, "COURSE_STORE_FRAMES": "1"}
+    status = subprocess.run([*command, *map(str, copies)], cwd=executed, env=frames).returncode
     failed = [f"pytest ended with status {status}: see its report above."] if status else []
     return failed + scan(copies)
 
