@@ -388,14 +388,20 @@ def memory_problems(explorers: list[Explorer], moves: int = 1000) -> list[str]:
             explorer.handle(number).evaluate("(handle, times) => probe.shake(handle, times)", times // len(explorers))
         page.wait_for_timeout(1500)
 
-    move(200)  # what is made once
-    before = tools.memory(page)
-    move(moves)
-    after = tools.memory(page)
-    grown = {name: after[name] - before[name] for name in before}
-    wrong = [f"{moves} moves took {grown['bytes']:,} bytes that are not given back"] * (grown["bytes"] > 2e6)
-    wrong += [f"{moves} moves left {grown['nodes']} nodes"] * (grown["nodes"] > moves / 10)
-    return wrong + [f"{moves} moves left {grown['listeners']} listeners"] * (grown["listeners"] > moves / 10)
+    move(200)
+    wrong: list[str] = []
+    for _ in range(3):  # what is made once is made in one round; what leaks does so in all
+        before = tools.memory(page)
+        move(moves)
+        after = tools.memory(page)
+        grown = {name: after[name] - before[name] for name in before}
+        wrong = [f"{moves} moves took {grown['bytes']:,} bytes that are not given back"] * (grown["bytes"] > 2e6)
+        wrong += [
+            f"{moves} moves left {grown[name]} {name}" for name in ("nodes", "listeners") if grown[name] > moves / 10
+        ]
+        if not wrong:
+            break
+    return wrong
 
 
 @contextmanager
@@ -530,7 +536,6 @@ class TestNotebook:
             opened.page.evaluate("name => probe.lab.theme(name)", theme)
             opened.page.wait_for_timeout(500)
             for number, (maker, explorer) in enumerate(opened.explorers()):
-                explorer.show()
                 save_screenshot(explorer, f"{opened.name}_{number}_{maker}_{theme.split()[1].lower()}")
                 assert faint(explorer) == [], f"{maker}, {theme}"
 
@@ -610,9 +615,12 @@ def faint(explorer: Explorer) -> list[str]:
 
 
 def save_screenshot(explorer: Explorer, name: str) -> None:
-    """Into the folder of COURSE_SCREENSHOTS, for people to look at."""
+    """At 40 % of its first slider, into the folder of COURSE_SCREENSHOTS, for people to look at."""
+    explorer.show()
     if SCREENSHOTS:
         Path(SCREENSHOTS).mkdir(parents=True, exist_ok=True)
+        explorer.drag(next(n for n, control in enumerate(explorer.about) if control["kind"] == "slider"), 0.4)
+        explorer.page.wait_for_timeout(1000)
         explorer.element.screenshot(path=Path(SCREENSHOTS) / f"{name}.png")
 
 
@@ -747,7 +755,6 @@ class TestSite:
             site_page.sheet.page.emulate_media(color_scheme=theme)  # type: ignore[arg-type]
             site_page.sheet.page.wait_for_timeout(300)
             for number, (explorer, oracle) in enumerate(zip(site_page.explorers, site_page.oracles, strict=True)):
-                explorer.show()
                 save_screenshot(explorer, f"site_{site_page.name}_{number}_{oracle.maker}_{theme}")
                 assert faint(explorer) == [], f"{oracle.maker}, {theme}"
 
@@ -1032,3 +1039,57 @@ def test_what_is_wrong_with_an_explorer_is_found(bench: Callable[[str], Notebook
         assert any("empty canvas" in problem for problem in found["flicker"])
         assert any("sizes change" in problem for problem in found["flicker"])
     assert notebook.problems() == [], "nothing of this is an error that a console would show"
+
+
+METER = """
+<canvas id="target" width="16" height="16"></canvas>
+<script>
+  const context = document.getElementById("target").getContext("2d");
+  let number = 0;
+  window.paint = () => {
+    number++;
+    for (let x = 0; x < 16; x++) {
+      context.fillStyle = `rgb(${9 * x}, ${(40 * number) % 256}, 0)`;
+      context.fillRect(x, 0, 1, 16);
+    }
+  };
+  window.empty = () => context.clearRect(0, 0, 16, 16);
+  paint();
+  window.addEventListener("keydown", (event) => {
+    if (event.key === "a") paint();
+    if (event.key === "b") setTimeout(paint, 60);
+    if (event.key === "c") requestAnimationFrame(paint);
+  });
+</script>
+"""
+
+
+@pytest.mark.browser
+@pytest.mark.slow
+def test_meter_measures_what_it_should(chromium: Any) -> None:
+    sheet = tools.new_sheet(chromium, tools.is_local)
+    try:
+        page = sheet.page
+        page.goto("data:text/html,<p>meter")
+        page.set_content(METER)
+        assert tools.at_rest(page, "#target")
+
+        def took(key: str) -> list[float]:
+            answers = [tools.time_to_pixels(page, "#target", lambda: page.keyboard.press(key)) for _ in range(7)]
+            return sorted(answer for answer in answers if answer is not None)
+
+        at_once, later, in_a_frame = took("a"), took("b"), took("c")
+        assert len(at_once) == len(later) == len(in_a_frame) == 7
+        assert at_once[0] < 17 and at_once[3] < 35
+        assert in_a_frame[0] < 34 and in_a_frame[3] < 50
+        assert later[0] >= 60 and later[3] < 110
+        assert tools.time_to_pixels(page, "#target", lambda: page.keyboard.press("x"), limit=0.3) is None
+
+        page.evaluate("probe.count('#target', 1000); setTimeout(paint, 100); setTimeout(paint, 500); null")
+        assert page.evaluate("probe.counted()")["painted"] == 2
+        page.evaluate("probe.count('#target', 1000); setTimeout(empty, 100); setTimeout(paint, 400); null")
+        counted = page.evaluate("probe.counted()")
+        assert counted["painted"] == 1 and 3 <= counted["blank"] < counted["frames"]
+        assert sheet.errors == []
+    finally:
+        sheet.close()
