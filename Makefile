@@ -13,7 +13,7 @@ stage = @echo "== $(1)"; begin=$$(date +%s); $(2) && echo "== $(1): ok, $$(($$(d
 
 .DEFAULT_GOAL = help
 .NOTPARALLEL:
-.PHONY: help setup lab test check format notebooks run-notebooks html train features bench figures
+.PHONY: help setup lab test check format notebooks run-notebooks browser html train features bench figures
 
 help: ## list these commands
 	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' $(MAKEFILE_LIST) | while IFS='|' read -r name text; do printf '  make %-14s %s\n' "$$name" "$$text"; done
@@ -24,17 +24,20 @@ setup: ## make .venv with the exact versions of constraints.txt
 lab: setup ## open the course in JupyterLab
 	@$(BIN)/python tools/open_lab.py --port $(PORT)
 
-test: check run-notebooks ## everything that CI runs: make check, then every notebook in full
+test: check run-notebooks browser ## everything that CI runs: make check, every notebook in full, every slider in a browser
 
 check: setup ## format, lint, types, pairing of the notebooks, unit tests
 	$(call stage,format,$(BIN)/ruff format --check .)
 	$(call stage,lint,$(BIN)/ruff check .)
 	$(call stage,types,$(BIN)/mypy)
 	$(call stage,pairing,$(BIN)/python tools/notebooks.py check)
-	$(call stage,unit tests,MPLBACKEND=agg $(BIN)/python -m pytest --durations=10)
+	$(call stage,unit tests,MPLBACKEND=agg $(BIN)/python -m pytest -m 'not browser' --durations=10)
 
 run-notebooks: setup ## execute copies of all notebooks in build/executed, then scan them for errors
 	$(call stage,notebooks,$(BIN)/python tools/notebooks.py run)
+
+browser: setup ## every slider in a real browser: JupyterLab, then the pages of make html
+	$(call stage,browser,$(BIN)/python -m pytest tests/test_browser.py --durations=15)
 
 html: setup ## write the course as pages that need no network and no kernel, in build/html
 	$(call stage,html,$(BIN)/python tools/html_site.py)
@@ -54,6 +57,7 @@ features: setup ## train the classifier behind course_lib.metrics
 bench: setup ## run the benchmarks; hours, but what was stopped goes on
 	@$(BIN)/python benchmarks/pictures_per_minute.py && $(BIN)/python benchmarks/pictures_per_minute.py --report
 	@$(BIN)/python benchmarks/sampling.py && $(BIN)/python benchmarks/sampling.py --report
+	@$(BIN)/python benchmarks/slider_latency.py && $(BIN)/python benchmarks/slider_latency.py --report
 
 figures: setup ## draw every picture of the README and the notebooks again
 	@$(BIN)/python figures/make_figures.py

@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import anywidget
 import numpy as np
@@ -236,6 +237,7 @@ class PictureCanvas(anywidget.AnyWidget):
         name: str = "pictures",
     ) -> None:
         check_number("step", step, 1e-9)
+        identity = uuid4().hex
         packed: list[bytes] = []
 
         def add(data: bytes) -> int:
@@ -253,6 +255,7 @@ class PictureCanvas(anywidget.AnyWidget):
             "step": step,
             "span": span,
             "name": name,
+            "id": identity,
         }
         size = sum(map(len, packed))
         if size > MOST_BYTES:
@@ -260,7 +263,7 @@ class PictureCanvas(anywidget.AnyWidget):
                 f"the pictures take {size:,} bytes, and a slider holds at most {MOST_BYTES:,}, so that saved notebooks "
                 "stay small and pages quick; give it fewer pictures, such as x[:16], or fewer steps, such as steps[::5]"
             )
-        super().__init__(spec=spec, buffers=packed, value=value, layer=layer, clip=clip)
+        super().__init__(model_id=identity, spec=spec, buffers=packed, value=value, layer=layer, clip=clip)
 
     def show_live(self, value: float, x: Sequence[Tensor], texts: Sequence[str] = ()) -> None:
         """Send what the live panels show, in one message.

@@ -10,6 +10,8 @@ import pytest
 import slider_latency as bench
 from records import append_row, read_rows
 
+import browser
+
 ROOT = Path(__file__).resolve().parent.parent
 
 
@@ -81,7 +83,7 @@ def test_report_fills_the_pages_with_the_last_run(tmp_path: Path, capsys: pytest
 def test_without_a_browser_it_says_what_is_missing(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setenv(bench.tools.VARIABLE, "/no/such/program")
+    monkeypatch.setenv(browser.VARIABLE, "/no/such/program")
     monkeypatch.setattr("sys.argv", ["slider_latency.py"])
     assert bench.main() == 1
     said = capsys.readouterr().err

@@ -140,13 +140,17 @@ function textPanel(panel, liveNumber) {
 }
 
 function drawingPanel(panel, data) {
-  const box = element("div", "panel");
+  const box = element("div", "panel drawing");
   box.dataset.panel = panel.name;
   box.style.width = `${panel.width}px`;
   box.innerHTML = panel.svg;
   const svg = box.querySelector("svg");
   svg.setAttribute("role", "img");
   svg.setAttribute("aria-label", panel.alt);
+  const above = document.createElementNS(SVG, "svg"); // a layer of its own: a move does not paint the curves again
+  above.setAttribute("viewBox", svg.getAttribute("viewBox"));
+  above.setAttribute("aria-hidden", "true");
+  box.append(above);
   const moving = panel.markers.map((marker) => {
     const made = document.createElementNS(SVG, "path");
     made.setAttribute("fill", marker.shape === "line" ? "none" : marker.color);
@@ -159,7 +163,7 @@ function drawingPanel(panel, data) {
         marker.shape
       ]
     );
-    svg.append(made);
+    above.append(made);
     return made;
   });
   function show({ row, layer }) {
@@ -203,6 +207,7 @@ export function nameControls(box) {
     for (const handle of widget.querySelectorAll(".noUi-handle")) handle.setAttribute("aria-label", name);
     widget.querySelector(".widget-readout")?.setAttribute("aria-label", `${name}, as a number`);
   }
+  for (const select of box.querySelectorAll("select")) select.dataset.lmSuppressShortcuts = "true"; // its arrow keys
   for (const play of box.querySelectorAll(".widget-play")) {
     const names = ["play or pause", "stop and go back to the start", "repeat"];
     play.querySelectorAll("button").forEach((button, i) => {
@@ -234,10 +239,18 @@ export function watchControls(el) {
   };
 }
 
+/** The kernel hears of every move from the slider. Telling it the canvas's copy as well would double the messages, and
+ *  they are what limits a drag. */
+async function keepToTheBrowser(model) {
+  const own = await model.widget_manager?.get_model?.(model.get("spec").id);
+  if (own) own.save_changes = () => {};
+}
+
 export default () => {
   let unpacked = null;
   return {
     async render({ model, el }) {
+      await keepToTheBrowser(model);
       unpacked ??= unpack(model);
       const data = await unpacked;
       const root = element("div", "course-canvas");
