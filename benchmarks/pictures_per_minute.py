@@ -508,7 +508,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--recipes", nargs="+", default=[*RECIPES], choices=RECIPES)
     parser.add_argument("--minutes", nargs="+", type=float, default=[3.0, 10.0, 30.0], help="budgets of training time")
     parser.add_argument("--slice", type=float, default=20.0, help="seconds of a turn")
-    parser.add_argument("--samples", type=int, default=1000, help="samples of each row")
+    parser.add_argument("--samples", type=int, default=500, help="samples of each row")
     parser.add_argument("--evaluations", type=int, default=25, help="evaluations of the network for each sample")
     parser.add_argument("--data", default="full", choices=("full", "packaged"))
     parser.add_argument("--seed", type=int, default=0)
