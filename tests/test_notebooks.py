@@ -102,7 +102,7 @@ def test_first_cell_works_without_an_installed_library(tmp_path: Path, place: st
     (tmp_path / "course" / "course_lib").mkdir()
     (tmp_path / "course" / "course_lib" / "__init__.py").write_text("here = True\n")
     (tmp_path / "others").mkdir()
-    for name in ("torch", "matplotlib", "ipywidgets"):
+    for name in ("torch", "matplotlib", "anywidget"):
         (tmp_path / "others" / f"{name}.py").touch()
     folder = tmp_path if place == "beside" else tmp_path / place
     script = source + "\nimport course_lib\nassert course_lib.here\n"

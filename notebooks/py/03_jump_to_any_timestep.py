@@ -31,7 +31,7 @@ from pathlib import Path
 for folder in (Path.cwd(), *Path.cwd().parents, *Path.cwd().glob("*/")):
     if find_spec("course_lib") is None and (folder / "course_lib" / "__init__.py").is_file():
         sys.path.insert(0, str(folder))
-missing = [name for name in ("course_lib", "torch", "matplotlib", "ipywidgets") if find_spec(name) is None]
+missing = [name for name in ("course_lib", "torch", "matplotlib", "anywidget") if find_spec(name) is None]
 if missing:
     how = "Choose the course's .venv as the kernel, or run `%pip install -e COURSE_FOLDER` (README.md, 'Install')."
     raise ModuleNotFoundError(f"This kernel has no {' or '.join(missing)}. {how}")
