@@ -31,7 +31,14 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["
 EXTRAS: dict[str, list[str]] = PROJECT["optional-dependencies"]
 LINES = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
 EXACT = dict(line.split("==") for line in LINES)
-NAMES_OF_IMPORTS = {"sklearn": "scikit-learn", "PIL": "pillow", "yaml": "pyyaml"}
+NAMES_OF_IMPORTS = {
+    "sklearn": "scikit-learn",
+    "PIL": "pillow",
+    "yaml": "pyyaml",
+    "bs4": "beautifulsoup4",
+    "py_mini_racer": "mini-racer",
+    "websocket": "websocket-client",
+}
 
 
 # --- pyproject.toml, constraints.txt, environment.yml -----------------------------------------------------------------

@@ -109,7 +109,8 @@ def test_sliders_keep_what_the_course_promises() -> None:
     rows = {each["way"]: each for each in kept()}
     assert list(rows) == list(bench.WAYS), "the last run did not measure every way"
     for way in ("corruption", "timestep"):
-        assert rows[way]["p95_ms"] <= bench.P95 and rows[way]["painted"] >= bench.PAINTED
+        assert rows[way]["p95_ms"] <= bench.P95
+        assert rows[way]["painted"] >= bench.PAINTED * rows["imshow"]["painted"]
         assert rows[way]["median_ms"] < rows["imshow"]["median_ms"] / 4
     assert rows["network"]["median_ms"] <= rows["network"]["forward_ms"] + bench.BEYOND
     assert all(rows[way]["empty_frames"] == 0 for way in bench.WAYS if bench.WAYS[way].ours)
