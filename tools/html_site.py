@@ -15,6 +15,7 @@ import base64
 import copy
 import hashlib
 import json
+import lzma
 import os
 import re
 import shutil
@@ -602,8 +603,10 @@ class Site:
         assets = self.out / "assets"
         for name in ("html-manager", "katex", "licences"):
             (assets / name).mkdir(parents=True, exist_ok=True)
-        for path in [*VENDOR.glob("html-manager/*.woff2"), VENDOR / "html-manager" / "embed-amd.js"]:
+        for path in VENDOR.glob("html-manager/*.woff2"):
             shutil.copyfile(path, assets / "html-manager" / path.name)
+        with lzma.open(VENDOR / "html-manager" / "embed-amd.js.xz") as packed:
+            (assets / "html-manager" / "embed-amd.js").write_bytes(packed.read())
         shutil.copyfile(VENDOR / "katex" / "katex.min.css", assets / "katex" / "katex.min.css")
         shutil.copytree(VENDOR / "katex" / "fonts", assets / "katex" / "fonts")
         shutil.copyfile(VENDOR / "requirejs" / "require.js", assets / "require.js")
