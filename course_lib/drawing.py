@@ -231,16 +231,6 @@ def encode(pixels: Tensor, scale: int = 1) -> Png:
     return Png(b"\x89PNG\r\n\x1a\n" + b"".join(parts))
 
 
-def card_color() -> Tensor:
-    """The color of the card as three bytes, uint8 (3,)."""
-    return torch.tensor([int(CARD[i : i + 2], 16) for i in (1, 3, 5)], dtype=torch.uint8)
-
-
-def blank_png(width: int, height: int) -> Png:
-    """An empty card of so many pixels."""
-    return encode(card_color().expand(height, width, 3))
-
-
 class Sheet:
     """A figure to draw on in inches from the top left corner, without the cost of axes.
 
