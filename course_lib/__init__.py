@@ -24,7 +24,7 @@ A picture flows through the files in this order, and an import only ever points 
     canvas      pictures that the browser mixes
     diagram_widget  sizes that the browser computes
     widgets     a slider and a picture
-    checks      the check of every exercise
+    checks      the check of every exercise, notebook by notebook
 """
 
 import os

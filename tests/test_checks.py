@@ -3,15 +3,20 @@
 # mypy: allow-untyped-defs
 from __future__ import annotations
 
+import inspect
 import time
+from fractions import Fraction
 
 import pytest
 import torch
 
-from course_lib.checks import CORRECT, EXERCISES, NOT_DONE, WRONG, Exercise, Question, check
+from course_lib import checks
+from course_lib.checks import BY_NOTEBOOK, CORRECT, EXERCISES, NOT_DONE, WRONG, Choice, Exercise, check
+from course_lib.checks.judge import ON_THE_CPU, as_it_is, judge
 
 FUNCTIONS = {name: e for name, e in EXERCISES.items() if isinstance(e, Exercise)}
-QUESTIONS = {name: e for name, e in EXERCISES.items() if isinstance(e, Question)}
+PLAIN = {name: e for name, e in FUNCTIONS.items() if e.adapt is as_it_is}
+QUESTIONS = {name: e for name, e in EXERCISES.items() if not isinstance(e, Exercise)}
 MISTAKES = [(name, key) for name, e in EXERCISES.items() for key in e.mistakes]
 
 
@@ -21,8 +26,14 @@ def test_accepts_the_solution(name):
     assert result.status == CORRECT, result
 
 
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_accepts_the_answer_that_it_shows(name):
+    result = check(name, FUNCTIONS[name].answer)
+    assert result.status == CORRECT, result
+
+
 @pytest.mark.parametrize("name", QUESTIONS)
-def test_accepts_the_number(name):
+def test_accepts_the_number_or_letter(name):
     result = check(name, QUESTIONS[name].solution())
     assert result.status == CORRECT and result.message == QUESTIONS[name].why
 
@@ -47,7 +58,7 @@ IN_OTHER_WORDS = {
     "conv_out": lambda size, kernel, stride, padding: (size - kernel + 2 * padding + stride) // stride,
     "conv_transpose_out": lambda n, k, s, p, o: n * s - s - p - p + k + o,
     "double_conv_parameters": lambda i, o: o * (i * 9 + 1) + o * (o * 9 + 1),
-    "alpha_bar": lambda betas: torch.exp(torch.cat([torch.zeros(1), torch.log(1 - betas)]).cumsum(0)),
+    "alpha_bar": lambda betas: torch.exp(torch.cat([torch.zeros_like(betas[:1]), torch.log(1 - betas)]).cumsum(0)),
     "q_sample": lambda x0, t, eps, ab: column(ab[t] ** 0.5) * x0 + column((1 - ab[t]) ** 0.5) * eps,
     "posterior_variance": lambda t, ab: (1 - ab[t - 1]) * (ab[t - 1] - ab[t]) / (ab[t - 1] * (1 - ab[t])),
     "x0_hat": lambda x, e, t, ab: column(ab[t] ** -0.5) * x - column((1 / ab[t] - 1) ** 0.5) * e,
@@ -65,7 +76,7 @@ IN_OTHER_WORDS = {
 }
 
 
-@pytest.mark.parametrize("name", FUNCTIONS)
+@pytest.mark.parametrize("name", IN_OTHER_WORDS)
 def test_accepts_the_solution_in_other_words(name):
     result = check(name, IN_OTHER_WORDS[name])
     assert result.status == CORRECT, result
@@ -89,13 +100,13 @@ def raises(*_):
     raise KeyError("no such thing")
 
 
-@pytest.mark.parametrize("name", FUNCTIONS)
+@pytest.mark.parametrize("name", PLAIN)
 @pytest.mark.parametrize(
     ("answer", "words"),
     [
         (raises, "raises KeyError"),
         (lambda: 1, "raises TypeError"),
-        (lambda *_: "text", "but returns a str"),
+        (lambda *_: "text", "but returns "),
         (lambda *_: torch.zeros(7, 7, 7), "returns shape"),
         (3, "Hand over the function itself"),
     ],
@@ -107,10 +118,29 @@ def test_survives(name, answer, words):
     assert words in result.message
 
 
-@pytest.mark.parametrize("name", FUNCTIONS)
+def changed(solution, change):
+    """The solution with a change to every number that it returns."""
+
+    def function(*case):
+        answer = solution(*case)
+        return type(answer)(map(change, answer)) if isinstance(answer, tuple | list) else change(answer)
+
+    return function
+
+
+ADAPTED = sorted(FUNCTIONS.keys() - PLAIN.keys())
+
+
+@pytest.mark.parametrize("name", ADAPTED)
+@pytest.mark.parametrize("answer", [raises, lambda: 1, lambda *_: "text", lambda *_: torch.zeros(7, 7, 7), 3])
+def test_survives_where_the_answer_is_no_plain_function(name, answer):
+    result = check(name, answer)
+    assert result.status == WRONG and "cannot be judged" not in result.message
+
+
+@pytest.mark.parametrize("name", PLAIN)
 def test_nan_is_named(name):
-    solution = FUNCTIONS[name].solution
-    result = check(name, lambda *a: solution(*a) * float("nan"))
+    result = check(name, changed(FUNCTIONS[name].solution, lambda value: value * float("nan")))
     assert result.status == WRONG and "NaN" in result.message
 
 
@@ -125,10 +155,9 @@ def test_in_place_is_named(name):
     assert result.status == WRONG and "in place" in result.message
 
 
-@pytest.mark.parametrize("name", FUNCTIONS)
+@pytest.mark.parametrize("name", PLAIN)
 def test_unknown_mistake_gives_a_difference(name):
-    solution = FUNCTIONS[name].solution
-    result = check(name, lambda *a: solution(*a) * 1.25 + 0.125)
+    result = check(name, changed(FUNCTIONS[name].solution, lambda value: value * 1.25 + 0.125))
     assert result.status == WRONG and "differ by up to" in result.message
 
 
@@ -143,17 +172,125 @@ def test_question_takes_a_tensor_with_one_number():
 
 
 def test_every_check_is_quick():
+    """An answer that is compared with every mistake in vain takes longest."""
     check("conv_out", ...)
     for name, exercise in FUNCTIONS.items():
-        wrong = exercise.solution
+        plain = changed(exercise.solution, lambda value: value + 1)
+        answer = plain if name in PLAIN else list(exercise.mistakes.values())[-1]
         start = time.perf_counter()
-        check(name, lambda *a, f=wrong: f(*a) + 1)
+        check(name, answer)
         assert time.perf_counter() - start < 1, name
+
+
+def of_one_function(solution, mistakes=None):
+    cases = [(torch.linspace(0, 1, n, dtype=torch.float64),) for n in (3, 4)]
+    return Exercise(solution, lambda _: cases, mistakes or {}, answer=solution, library=[], equation="")
+
+
+def test_tensors_made_on_the_cpu_are_named_without_a_gpu():
+    exercise = of_one_function(lambda x: x + torch.arange(len(x), device=x.device))
+    assert judge(exercise, exercise.solution)[0] == CORRECT
+    assert judge(exercise, lambda x: x + torch.arange(len(x))) == (WRONG, ON_THE_CPU)
+    assert judge(exercise, lambda x: x + torch.tensor([i for i in range(len(x))])) == (WRONG, ON_THE_CPU)
+    assert judge(exercise, lambda x: x + sum(float(v) * 0 for v in x) + torch.arange(len(x)))[0] == CORRECT
+
+
+def test_several_values():
+    exercise = of_one_function(lambda x: (x, x.sum()), {"The sum is a mean.": lambda x: (x, x.mean())})
+    assert judge(exercise, lambda x: [x, sum(x)])[0] == CORRECT
+    assert judge(exercise, lambda x: (x, sum(x) / len(x))) == (WRONG, "The sum is a mean.")
+    assert judge(exercise, lambda x: x) == (WRONG, "It must return 2 values, but returns a Tensor.")
+    assert "but returns 3" in judge(exercise, lambda x: (x, x, x))[1]
+    assert "returns shape (3,) where () is wanted" in judge(exercise, lambda x: (x, x))[1]
+
+
+def test_noise_that_the_answer_draws_itself_is_the_same_each_time():
+    exercise = of_one_function(lambda x: x, {"There is noise in it.": lambda x: x + torch.randn_like(x)})
+    before = torch.get_rng_state()
+    assert judge(exercise, lambda x: torch.randn_like(x) + x) == (WRONG, "There is noise in it.")
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_the_line_that_raised_is_shown():
+    def my_function(x):
+        y = x * 2
+        return y.nonsense
+
+    message = judge(of_one_function(lambda x: x), my_function)[1]
+    assert "raises AttributeError" in message and 'in "return y.nonsense"' in message
+
+
+def test_a_letter():
+    choice = Choice(lambda: "b", "It is b.", {"a": "Not a.", "c": "Not c."})
+    for answer in ("b", " B ", "(b)", "b."):
+        assert judge(choice, answer) == (CORRECT, "It is b.")
+    assert judge(choice, "c") == (WRONG, "Not c.")
+    assert judge(choice, ...)[0] == NOT_DONE
+    for answer in ("d", "", 2, ["b"], lambda: "b"):
+        assert judge(choice, answer) == (WRONG, "The answer is one of 'a', 'b', 'c'.")
+
+
+class Awkward:
+    def __eq__(self, other):
+        raise RuntimeError("do not compare me")
+
+    def __bool__(self):
+        raise RuntimeError("do not ask me")
+
+    __hash__ = None
+
+
+@pytest.mark.parametrize("name", EXERCISES)
+@pytest.mark.parametrize("answer", [Awkward(), Fraction(1, 3), float("inf"), 10**400, float, exit], ids=repr)
+def test_never_raises(name, answer):
+    assert check(name, answer).status == WRONG
+
+
+def test_sixty_mistakes_and_every_sentence_only_once_in_its_exercise():
+    assert len(MISTAKES) >= 60
+    names = [name for book in BY_NOTEBOOK.values() for name in book]
+    assert len(names) == len(set(names)) == len(EXERCISES)
+
+
+def test_choices_offer_every_letter():
+    for name, choice in QUESTIONS.items():
+        if isinstance(choice, Choice):
+            letters = sorted({choice.solution(), *choice.mistakes})
+            assert len(letters) == len(choice.mistakes) + 1 >= 3, name
+            assert letters == list("abcdef"[: len(letters)]), name
+
+
+def test_progress_shows_the_notebooks_whose_checks_ran(monkeypatch):
+    monkeypatch.setattr(checks, "_found", {})
+    assert str(checks.progress()) == "No check has run in this kernel yet."
+    check("corrupt", ...)
+    check("corrupt", EXERCISES["corrupt"].answer)
+    check("mixture_variance", lambda amount, p, n: 0.0)
+    found = checks.progress()
+    assert [r.exercise for r in found.results] == list(BY_NOTEBOOK["01"])
+    assert [r.status for r in found.results][:2] == [CORRECT, WRONG]
+    assert {r.status for r in found.results[2:]} == {NOT_DONE}
+    assert str(found).endswith(f"1 of {len(BY_NOTEBOOK['01'])} correct.")
+    assert found._repr_html_().count("<tr>") == len(BY_NOTEBOOK["01"]) + 1
+
+
+@pytest.mark.parametrize("name", EXERCISES)
+def test_solution_shows_equation_and_source(name):
+    exercise, text = EXERCISES[name], checks.solution(name)._repr_markdown_()
+    if isinstance(exercise, Exercise):
+        assert exercise.equation and exercise.equation in text and exercise.library
+        for function in (exercise.answer, *exercise.library):
+            assert inspect.getsource(function).strip().splitlines()[-1].strip() in text
+            assert function.__module__.startswith("course_lib.")
+    else:
+        assert exercise.why in text and str(exercise.solution()) in text
 
 
 def test_unknown_exercise_lists_the_known():
     with pytest.raises(ValueError, match="'corrupt', 'mixture_variance'"):
         check("corrput", None)
+    with pytest.raises(ValueError, match="'corrupt', 'mixture_variance'"):
+        checks.solution("corrput")
 
 
 def test_result_reads_well_as_text_and_html():
