@@ -226,8 +226,8 @@ def test_a_letter():
         assert judge(choice, answer) == (CORRECT, "It is b.")
     assert judge(choice, "c") == (WRONG, "Not c.")
     assert judge(choice, ...)[0] == NOT_DONE
-    for answer in ("d", "", 2, ["b"], lambda: "b"):
-        assert judge(choice, answer) == (WRONG, "The answer is one of 'a', 'b', 'c'.")
+    for other in ("d", "", 2, ["b"], len):
+        assert judge(choice, other) == (WRONG, "The answer is one of 'a', 'b', 'c'.")
 
 
 class Awkward:
@@ -237,7 +237,7 @@ class Awkward:
     def __bool__(self):
         raise RuntimeError("do not ask me")
 
-    __hash__ = None
+    __hash__ = None  # type: ignore[assignment]
 
 
 @pytest.mark.parametrize("name", EXERCISES)
@@ -264,7 +264,7 @@ def test_progress_shows_the_notebooks_whose_checks_ran(monkeypatch):
     monkeypatch.setattr(checks, "_found", {})
     assert str(checks.progress()) == "No check has run in this kernel yet."
     check("corrupt", ...)
-    check("corrupt", EXERCISES["corrupt"].answer)
+    check("corrupt", FUNCTIONS["corrupt"].answer)
     check("mixture_variance", lambda amount, p, n: 0.0)
     found = checks.progress()
     assert [r.exercise for r in found.results] == list(BY_NOTEBOOK["01"])
