@@ -8,9 +8,57 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..data import load_folder, to_float
 from ..forward import corrupt
+from ..schedule import linear_amount
 from .inputs import SHAPES, column, noise, pictures
 from .judge import Choice, Exercise, Question
+
+
+def _file_cases(g: torch.Generator) -> list[tuple[Any, ...]]:
+    """Square pictures, in which rows and columns can be swapped without another shape."""
+    shapes = ((2, 4, 4, 3), (5, 6, 6, 3), (1, 7, 7, 3))
+    return [(torch.randint(0, 256, shape, dtype=torch.uint8, generator=g),) for shape in shapes]
+
+
+def _channels_first(files: Tensor) -> Tensor:
+    return files.permute(0, 3, 1, 2)
+
+
+def my_batch(files: Tensor) -> Tensor:
+    return files.permute(0, 3, 1, 2).float() / 127.5 - 1
+
+
+FILES_TO_BATCH = Exercise(
+    lambda files: to_float(_channels_first(files)),
+    _file_cases,
+    {
+        "reshape leaves the bytes in their order and cuts them up anew, so that colors become pixels: use permute.": (
+            lambda f: to_float(f.reshape(f.shape[0], f.shape[3], f.shape[1], f.shape[2]))
+        ),
+        "Rows and columns are swapped, so that the pictures lie on their side: the order of axes is (0, 3, 1, 2).": (
+            lambda f: to_float(f.permute(0, 3, 2, 1))
+        ),
+        "The channels are reversed, blue first. OpenCV keeps them so; here red stays channel 0.": (
+            lambda f: to_float(_channels_first(f).flip(1))
+        ),
+        "The axes are right, but the values lie in [0, 1], as torchvision gives them: stretch by 2, shift by -1.": (
+            lambda f: _channels_first(f).float() / 255
+        ),
+        "The axes are right, but the values are still 0 to 255: divide by 127.5, then subtract 1.": (
+            lambda f: _channels_first(f).float()
+        ),
+        "The axes are right, but 2 times a byte wraps around above 255 (2 * 200 becomes 144): use float() first.": (
+            lambda f: 2 * _channels_first(f) / 255 - 1
+        ),
+        "The axes are right, but a byte wraps around below 0 (10 - 128 becomes 138): use float() first.": (
+            lambda f: (_channels_first(f) - 128).float() / 127.5
+        ),
+    },
+    answer=my_batch,
+    library=[load_folder, to_float],
+    equation=r"x_{b,c,h,w} = \frac{\text{byte}_{b,h,w,c}}{127.5} - 1",
+)
 
 
 def _corrupt_cases(g: torch.Generator) -> list[tuple[Any, ...]]:
@@ -49,6 +97,68 @@ CORRUPT = Exercise(
     answer=my_corrupt,
     library=[corrupt],
     equation=r"x_u = (1-u)\,x + u\,n",
+)
+
+
+def _draw_cases(g: torch.Generator) -> list[tuple[Any, ...]]:
+    return [(pictures(s, g), torch.Generator().manual_seed(i)) for i, s in enumerate(SHAPES, start=1)]
+
+
+def _drawn(shape: tuple[int, ...], x: Tensor, generator: torch.Generator | None) -> Tensor:
+    return torch.randn(shape, dtype=x.dtype, device=x.device, generator=generator)
+
+
+def my_noise(x: Tensor, generator: torch.Generator) -> Tensor:
+    return torch.randn(x.shape, dtype=x.dtype, device=x.device, generator=generator)
+
+
+DRAW_NOISE = Exercise(
+    lambda x, generator: corrupt(x, 1.0, generator=generator)[1],
+    _draw_cases,
+    {
+        "This is uniform noise on [0, 1), never negative, of variance 1/12. Gaussian noise comes from torch.randn.": (
+            lambda x, g: torch.rand(x.shape, dtype=x.dtype, generator=g)
+        ),
+        "This is uniform noise on [-1, 1), of variance 1/3. Gaussian noise, of variance 1, comes from torch.randn.": (
+            lambda x, g: torch.rand(x.shape, dtype=x.dtype, generator=g) * 2 - 1
+        ),
+        "All pictures got the same noise: draw as many numbers as x has, not one picture's worth.": (
+            lambda x, g: _drawn(x.shape[1:], x, g).expand_as(x)
+        ),
+        "All pixels of a picture got the same number: every pixel needs one of its own.": (
+            lambda x, g: _drawn((len(x), 1, 1, 1), x, g).expand_as(x)
+        ),
+        "The generator is not used, so nobody can repeat this draw: pass generator=generator.": (
+            lambda x, g: _drawn(x.shape, x, None)
+        ),
+        "The numbers were drawn as float32, but x is float64 here: pass dtype=x.dtype.": (
+            lambda x, g: torch.randn(x.shape, generator=g)
+        ),
+        "The noise is cut off at -1 and 1. Gaussian noise has no bounds; only a screen cuts it off.": (
+            lambda x, g: _drawn(x.shape, x, g).clamp(-1, 1)
+        ),
+        "The pictures are in it: return the noise alone.": lambda x, g: x + _drawn(x.shape, x, g),
+    },
+    answer=my_noise,
+    library=[corrupt],
+    equation=r"n \sim \mathcal N(0, I)",
+    praise="The same numbers as the library draws from the same generator.",
+)
+
+
+def _noise_that_hides_more() -> str:
+    x, generator = torch.zeros(1, 1, 100, 100), torch.Generator().manual_seed(0)
+    uniform, gaussian = (corrupt(x, 0.6, kind, generator=generator)[0].var() for kind in ("uniform", "gaussian"))
+    return "b" if gaussian > uniform else "a"
+
+
+STRONGER_NOISE = Choice(
+    _noise_that_hides_more,
+    "At the same amount the variance of Gaussian noise is three times that of uniform noise: 1 against 1/3.",
+    {
+        "a": "All values equally often sounds wild, but none lies outside of [-1, 1]: the variance is only 1/3.",
+        "c": "The amount is the same, but it multiplies noise of another size: variance 1, or 1/3.",
+    },
 )
 
 
@@ -109,8 +219,30 @@ LEAST_VARIANCE = Question(
     },
 )
 
+
+def _amount_of_equal_shares() -> float:
+    schedule = linear_amount(10_000)
+    return int((0.5 * schedule.snr - 1).abs().argmin()) / schedule.T
+
+
+EQUAL_SHARES = Question(
+    _amount_of_equal_shares,
+    "1/(1 + √2) ≈ 0.414: there (1 - u)² · 0.5 = u². The pictures are the weaker part even before the middle.",
+    {
+        0.5: "At 0.5 the weights are equal, but the variances are not: the SNR is 0.5 there.",
+        1 / 3: "The weights come squared: at 1/3 they are as 2 to 1, their squares as 4 to 1, and the SNR is still 2.",
+        2 / 3: "At 2/3 the noise has twice the weight and twice the variance to begin with: the SNR is 1/8 there.",
+        1 / (1 + math.sqrt(0.5)): "The variances are swapped: the noise has 1, the pictures 0.5.",
+    },
+    tolerance=0.02,
+)
+
 EXERCISES: dict[str, Exercise | Question | Choice] = {
+    "files_to_batch": FILES_TO_BATCH,
     "corrupt": CORRUPT,
+    "draw_noise": DRAW_NOISE,
+    "stronger_noise": STRONGER_NOISE,
     "mixture_variance": MIXTURE_VARIANCE,
     "least_variance": LEAST_VARIANCE,
+    "equal_shares": EQUAL_SHARES,
 }

@@ -49,7 +49,7 @@ from IPython.display import display
 
 from course_lib import data, viz, widgets
 from course_lib.checkpoint import load_shipped
-from course_lib.checks import check
+from course_lib.checks import check, progress, solution  # noqa: F401 - solution is for you to call
 from course_lib.forward import q_sample
 from course_lib.runtime import describe_machine, make_generator, pick_device
 from course_lib.sample import trajectory
@@ -144,7 +144,13 @@ widgets.trajectory_player(steps)
 # %% [markdown]
 # ## How exercises work
 #
-# An exercise is three cells: the task, a stub with three dots where your code goes, and a check. The check never stops the notebook: it reports, and where it can it names the mistake. Undone exercises are fine; nothing later depends on them. This is what the three answers look like:
+# An exercise is three cells: the task, a stub with three dots where your code goes (or a number, or a letter), and a check. Undone exercises are fine; nothing later depends on them. Three functions help:
+#
+# - `check("name", yours)` compares your answer with the library's own function, on random inputs. It never stops the notebook: it reports, and where it can it names the mistake.
+# - `solution("name")`, in a new cell, shows the equation, a short answer and the library's function. Below every check there are hints to open first, one at a time.
+# - `progress()` shows what is done in this notebook. It remembers as long as the kernel runs, and no longer.
+#
+# This is what a check can say:
 
 # %%
 display(check("to_float", ...))  # nothing written yet
@@ -181,7 +187,7 @@ check("to_float", my_to_float)
 #
 # <details><summary>Solution</summary>
 #
-# `course_lib.data.to_float`. Look at it with `data.to_float??` in a new cell. In every exercise the solution is a function of the library that the course goes on to use.
+# Run `solution("to_float")` in a new cell. The function that it shows is `course_lib.data.to_float`: in every exercise with code, the solution is one that the course goes on to use.
 #
 # </details>
 
@@ -191,10 +197,10 @@ check("to_float", my_to_float)
 # How many numbers does a batch of 16 grey pictures of 28×28 pixels hold?
 
 # %%
-answer = ...  # your number
+my_values_in_batch = ...  # a number
 
 # %%
-check("values_in_batch", answer)
+check("values_in_batch", my_values_in_batch)
 
 # %% [markdown]
 # <details><summary>Hint 1</summary>
@@ -205,9 +211,15 @@ check("values_in_batch", answer)
 #
 # <details><summary>Solution</summary>
 #
-# Multiply the four lengths of the shape, or let PyTorch do it: `torch.zeros(16, 1, 28, 28).numel()`.
+# Multiply the four lengths of the shape, or let PyTorch do it: `torch.zeros(16, 1, 28, 28).numel()`. The number is in `solution("values_in_batch")`.
 #
 # </details>
+
+# %% [markdown]
+# Done? Each exercise by the last run of its check:
+
+# %%
+progress()
 
 # %% [markdown]
 # ## Notation
@@ -254,9 +266,9 @@ assert schedule.signal[0] == 1 and schedule.noise[0] == 0 and schedule.signal[T]
 # | notebook | you | computer | what you will see |
 # |:--|--:|--:|:--|
 # | 00 Start here | 10 min | 1 min | this one |
-# | [01 Corrupt with a linear amount](01_corrupt_with_a_linear_amount.ipynb) | 25 min | 1 min | pictures drown in noise, and a variance that sags halfway |
+# | [01 Corrupt with a linear amount](01_corrupt_with_a_linear_amount.ipynb) | 40 min | 1 min | pictures drown in noise, and a variance that sags halfway |
 # | [02 Build a U-Net](02_build_a_unet.ipynb) | 40 min | 2 min | every size and channel of three U-Nets, and why one step of denoising is not enough |
-# | [03 Jump to any timestep](03_jump_to_any_timestep.ipynb) | 40 min | 1 min | a thousand small steps of noise replaced by one formula |
+# | [03 Jump to any timestep](03_jump_to_any_timestep.ipynb) | 60 min | 1 min | a thousand small steps of noise replaced by one formula |
 # | [04 Train to predict noise](04_train_to_predict_noise.ipynb) | 40 min | 4 min | your own model learns, its samples getting better as you watch |
 # | [05 Sample images](05_sample_images.ipynb) | 40 min | 3 min | clothes that nobody made, in 1000 steps, in 50 and in 25, and a number for how good they are |
 

@@ -18,7 +18,7 @@
 # **You will learn:** in which range pictures live; how one batch carries a different amount of noise for each picture; why a
 # linear mixture loses variance on the way, and which weights would keep it; why a picture survives far more noise than any of its pixels.
 #
-# **You need:** about 25 minutes, exercises included (the computer needs less than one of them); tensors and broadcasting in PyTorch.
+# **You need:** about 40 minutes, exercises included (the computer needs less than one of them); tensors and broadcasting in PyTorch.
 #
 # ![The variance of the mixture against the amount of noise: measured dots lie on a curve that starts at 0.5, sags to one third at amount one third, and climbs to 1. A dashed straight line from 0.5 to 1 shows what square-root weights would give.](../figures/01_variance.png)
 #
@@ -44,7 +44,7 @@ else:
 import torch
 
 from course_lib import viz, widgets
-from course_lib.checks import check
+from course_lib.checks import check, progress, solution  # noqa: F401 - solution is for you to call
 from course_lib.data import CLASS_NAMES, load_fashion_mnist, to_float, to_uint8
 from course_lib.forward import corrupt
 from course_lib.runtime import make_generator
@@ -118,6 +118,59 @@ for bad in (images, images.float()):
         print(f"{type(error).__name__}: {error}\n")
 
 # %% [markdown]
+# ### Exercise 1 — Pictures from files  (difficulty 2 of 3, 5 minutes)
+#
+# Fashion-MNIST is kept as `(B, C, H, W)`. Color pictures seldom are: in files and on screens, the red, green and blue byte of a pixel stand side by side, so a batch of them
+# is `(B, H, W, C)`. Write the function that turns it into a batch of this course, axes and values.
+
+
+# %%
+def my_batch(files):
+    """files (B, H, W, C), uint8; returns the pictures, (B, C, H, W), floats in [-1, 1]."""
+    return ...  # your code
+
+
+# %%
+check("files_to_batch", my_batch)
+
+# %% [markdown]
+# <details><summary>Hint 1</summary>
+#
+# `permute` names the old axes in their new order. The old ones are 0 (B), 1 (H), 2 (W), 3 (C). Which of them becomes the second, which the third?
+#
+# </details>
+#
+# <details><summary>Hint 2</summary>
+#
+# The values are the formula above, with `.float()` first, because arithmetic on bytes wraps around.
+#
+# </details>
+#
+# <details><summary>Solution</summary>
+#
+# Run `solution("files_to_batch")` in a new cell. `course_lib.data.load_folder` does this with the files of a folder.
+#
+# </details>
+
+# %% [markdown]
+# Wrong axes raise no error as long as the shape fits. Here are six pictures in orange, taken apart in four ways of which one is right:
+
+# %%
+files = (images[:6].permute(0, 2, 3, 1) * torch.tensor([1.0, 0.6, 0.2])).to(torch.uint8)  # (6, 28, 28, 3), orange
+ways = {
+    "right": files.permute(0, 3, 1, 2),
+    "H and W swapped": files.permute(0, 3, 2, 1),
+    "channels reversed": files.permute(0, 3, 1, 2).flip(1),
+    "reshape": files.reshape(6, 3, 28, 28),
+}
+assert len({tuple(batch.shape) for batch in ways.values()}) == 1
+viz.show_rows({name: to_float(batch) for name, batch in ways.items()})
+
+# %% [markdown]
+# In the last row the bytes have kept their places in memory, and 28 pixels of three colors were read as 84 pixels of one: every channel holds a third of the picture,
+# three times side by side.
+
+# %% [markdown]
 # ## Mix picture and noise
 #
 # ![Five pictures, each in a row of eleven versions from amount 0, the picture, to amount 1, noise alone.](../figures/01_rows.png)
@@ -132,7 +185,7 @@ for bad in (images, images.float()):
 # | $n$, the noise | `noise` | `(B, C, H, W)` |
 # | $u$, the amount | `amount` | `(B,)`, one for each picture |
 #
-# ### Exercise 1 — Corrupt a batch  (difficulty 1 of 3, 5 minutes)
+# ### Exercise 2 — Corrupt a batch  (difficulty 1 of 3, 5 minutes)
 #
 # Write the line as a function. Each picture has its own amount, so think about what `amount * noise` would do with shapes `(B,)` and `(B, C, H, W)`.
 
@@ -161,7 +214,7 @@ check("corrupt", my_corrupt)
 #
 # <details><summary>Solution</summary>
 #
-# It is written out in the next cell, and `course_lib.forward.corrupt` is the same with checks: `help(corrupt)`.
+# Run `solution("corrupt")` in a new cell. The library's function is `course_lib.forward.corrupt`.
 #
 # </details>
 
@@ -218,9 +271,73 @@ viz.filmstrip(ten[:5], generator=make_generator(2))
 # %% [markdown]
 # ## Compare two kinds of noise
 #
-# ![The same picture with Gaussian and with uniform noise, and the histograms of both.](../figures/01_noise_kinds.png)
-#
 # **Uniform** noise takes every value of [−1, 1] equally often: its variance is ⅓. **Gaussian** noise, $n \sim \mathcal N(0, 1)$, has variance 1 and no bounds.
+#
+# ### Exercise 3 — Draw the noise  (difficulty 1 of 3, 4 minutes)
+#
+# A draw that nobody can repeat cannot be tested. In this course every draw therefore names its source, a `torch.Generator`: same seed, same noise.
+#
+# Draw Gaussian noise for a batch of pictures, a number for every pixel of every picture, in one call and from the generator that is given.
+
+
+# %%
+def my_noise(x, generator):
+    """x (B, C, H, W), a torch.Generator; returns Gaussian noise with the shape, dtype and device of x."""
+    return ...  # your code
+
+
+# %%
+check("draw_noise", my_noise)
+
+# %% [markdown]
+# <details><summary>Hint 1</summary>
+#
+# `torch.randn` draws from the normal distribution, `torch.rand` from the uniform one.
+#
+# </details>
+#
+# <details><summary>Hint 2</summary>
+#
+# It takes a shape, and the arguments `dtype`, `device` and `generator`.
+#
+# </details>
+#
+# <details><summary>Solution</summary>
+#
+# Run `solution("draw_noise")` in a new cell. `corrupt` draws in this way when no noise is given to it.
+#
+# </details>
+
+# %% [markdown]
+# ### Exercise 4 — Which noise hides more?  (difficulty 1 of 3, 1 minute)
+#
+# Decide before you look. All pictures get the amount 0.6. What hides them more?
+#
+# - **a** uniform noise: all values are equally likely, so it is the wilder one
+# - **b** Gaussian noise: its numbers are larger
+# - **c** neither: the amount is the same
+
+# %%
+my_stronger_noise = ...  # "a", "b" or "c"
+
+# %%
+check("stronger_noise", my_stronger_noise)
+
+# %% [markdown]
+# <details><summary>Hint</summary>
+#
+# At amount 0.6 both are multiplied by 0.6. What is the variance of 0.6 · n in the one case and in the other?
+#
+# </details>
+#
+# <details><summary>Solution</summary>
+#
+# Run `solution("stronger_noise")` in a new cell, or go on: the next pictures show it.
+#
+# </details>
+
+# %% [markdown]
+# ![The same picture with Gaussian and with uniform noise, and the histograms of both.](../figures/01_noise_kinds.png)
 
 # %%
 amounts = [0.0, 0.2, 0.4, 0.6, 0.8, 1.0]
@@ -269,7 +386,7 @@ widgets.corruption_explorer(ten, noise="uniform", amount=0.6, columns=10)
 # What size are the numbers that a network would get at amount $u$? Two rules are enough: scaling by $c$ multiplies a variance by $c^2$, and variances of
 # *independent* things add up. The noise knows nothing of the picture, so they are independent.
 #
-# ### Exercise 2 — The variance of a mixture  (difficulty 1 of 3, 4 minutes)
+# ### Exercise 5 — The variance of a mixture  (difficulty 1 of 3, 4 minutes)
 #
 # Give the variance of $x_u = (1-u)\,x + u\,n$ from the amount and the two variances.
 
@@ -292,19 +409,20 @@ check("mixture_variance", my_variance)
 #
 # <details><summary>Solution</summary>
 #
-# It is the equation below, and the one that `viz.plot_variance` draws: `help(viz.plot_variance)`.
+# Run `solution("mixture_variance")` in a new cell. The same equation is derived below, and `viz.plot_variance` draws it.
 #
 # </details>
-#
-# ### Exercise 3 — Half and half  (difficulty 1 of 3, 2 minutes)
+
+# %% [markdown]
+# ### Exercise 6 — Half and half  (difficulty 1 of 3, 2 minutes)
 #
 # Picture and noise both have variance 1. What is the variance of their mixture at amount 0.5?
 
 # %%
-answer = ...  # a number
+my_least_variance = ...  # a number
 
 # %%
-check("least_variance", answer)
+check("least_variance", my_least_variance)
 
 # %% [markdown]
 # <details><summary>Hint</summary>
@@ -315,7 +433,7 @@ check("least_variance", answer)
 #
 # <details><summary>Solution</summary>
 #
-# The equation below with $u = 0.5$ and both variances 1. The check works it out with `corrupt` itself.
+# Run `solution("least_variance")` in a new cell. The check works it out with `corrupt` itself.
 #
 # </details>
 
@@ -349,9 +467,9 @@ print(f"pictures {x.var():.2f}, noise 1, least {curve.min():.3f} at amount {fine
 assert abs(curve.min() - 1 / 3) < 0.002 and abs(fine[curve.argmin()] - 1 / 3) < 0.002
 
 # %% [markdown]
-# **What did you see?** Why does the variance sag below both of its ends?
+# **Explain it in your own words:** why does the variance sag below both of its ends?
 #
-# <details><summary>Answer</summary>
+# <details><summary>Model answer</summary>
 #
 # From 0.50 it sinks to ⅓ at amount ⅓, then climbs to 1. The weights $1-u$ and $u$ add up to 1, but variances count their *squares*, and
 # $(1-u)^2 + u^2$ is less than 1 everywhere between the ends: ½ in the middle. Independent things partly cancel when they are averaged;
@@ -413,7 +531,39 @@ viz.show_rows(rows, titles=columns, span=2.5)
 #
 # $$\operatorname{SNR}(u) = \frac{(1-u)^2 \operatorname{Var}(x)}{u^2 \operatorname{Var}(n)}$$
 #
-# Any factor cancels in it. For our pictures it falls to 1 already at $u = 0.41$, and yet you could name pieces far beyond. Your eye averages over neighbors:
+# Any factor cancels in it.
+#
+# ### Exercise 7 — Equally strong  (difficulty 2 of 3, 4 minutes)
+#
+# At which amount are picture and noise equally strong, that is, SNR = 1? Our pictures have variance 0.5, Gaussian noise has variance 1. Two digits are enough.
+
+# %%
+my_equal_shares = ...  # a number
+
+# %%
+check("equal_shares", my_equal_shares)
+
+# %% [markdown]
+# <details><summary>Hint 1</summary>
+#
+# Set both variances equal: $(1-u)^2 \cdot 0.5 = u^2$. All of it is positive, so you may take the root of both sides.
+#
+# </details>
+#
+# <details><summary>Hint 2</summary>
+#
+# $1-u = \sqrt2\,u$. Bring $u$ to one side.
+#
+# </details>
+#
+# <details><summary>Solution</summary>
+#
+# Run `solution("equal_shares")` in a new cell. The check searches the library's table of SNRs for it.
+#
+# </details>
+
+# %% [markdown]
+# At $u = 0.41$ noise is as strong as the pictures, and yet you could name pieces far beyond. Your eye averages over neighbors:
 # the noise cancels, the picture hardly. Do the same with the 5×5 pixels around each:
 
 
@@ -474,6 +624,23 @@ viz.plot_curves(
 # decide, above 0.9 little to see, and in between it decides what the picture is.
 #
 # </details>
+
+# %% [markdown]
+# **Explain it in your own words:** somebody trains on pictures in [0, 1] and adds the same Gaussian noise. No error comes. What is different at every amount?
+#
+# <details><summary>Model answer</summary>
+#
+# Half the range is a quarter of the variance: 0.125 for 0.50. The noise is as strong as before, so the SNR is a quarter at every amount, and the pictures drown earlier.
+# They also lie to one side of the noise, whose center is 0: black, half of all pixels, is now that center, and the mixture gets darker as the noise grows.
+# `corrupt` refuses bytes, but numbers in [0, 1] do lie in [−1, 1], and nothing can refuse them: look at the least and the largest number of your batch.
+#
+# </details>
+
+# %% [markdown]
+# The exercises of this notebook, by the last run of each check:
+
+# %%
+progress()
 
 # %% [markdown]
 # ## In three lines

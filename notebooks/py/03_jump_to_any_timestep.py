@@ -18,7 +18,7 @@
 # **You will learn:** how $\bar\alpha_t$ comes about, line by line; what a noise schedule is and what it decides; when $x_T$ is not yet noise, and what
 # mending that costs; where one step *back* would lead if the picture were known.
 #
-# **You need:** about 40 minutes, exercises included (the computer needs less than one of them); notebook 01; mean, variance and the normal distribution.
+# **You need:** about 60 minutes, exercises included (the computer needs less than one of them); notebook 01; mean, variance and the normal distribution.
 #
 # ![Two plots against the timestep. Left: the mean of a bright and of a black pixel over 256 walks; the dots of the simulated chain lie on the curves √ᾱ·x₀, which fall from 1 and rise from −1 to 0. Right: the variance over the walks lies on 1 − ᾱ, which rises from 0 to 1.](../figures/03_chain_vs_closed_form.png)
 
@@ -45,7 +45,7 @@ import torch
 from torch.distributions import Normal
 
 from course_lib import viz, widgets
-from course_lib.checks import check
+from course_lib.checks import check, progress, solution  # noqa: F401 - solution is for you to call
 from course_lib.data import load_fashion_mnist
 from course_lib.forward import make_target, q_posterior, q_sample, q_step, to_x0_eps
 from course_lib.runtime import make_generator
@@ -74,7 +74,41 @@ print(pictures)
 #
 # Recognize the roots? This is the *rooted* mixture of notebook 01 with amount $\beta_t$. If the variance is 1, it stays $(1-\beta_t)\cdot 1 + \beta_t = 1$.
 #
-# $\beta$ rises in a straight line from 0.0001 to 0.02 over $T = 1000$ steps: the choice of the DDPM paper.
+# ### Exercise 1 — One step  (difficulty 1 of 3, 4 minutes)
+#
+# Write the step from $x_{t-1}$ to $x_t$. Its noise is given.
+
+
+# %%
+def my_step(x, t, betas, z):
+    """x, the pictures x_(t-1), and z (B, C, H, W), t an int in 1..T, betas (T,); returns x_t, like x."""
+    return ...  # your code
+
+
+# %%
+check("q_step", my_step)
+
+# %% [markdown]
+# <details><summary>Hint 1</summary>
+#
+# Look up the one $\beta_t$ that you need. `betas` holds $\beta_1 \ldots \beta_T$, and Python counts from 0: see the table.
+#
+# </details>
+#
+# <details><summary>Hint 2</summary>
+#
+# $\beta_t$ is a variance. Pictures and noise are multiplied by roots, and the first root covers all of $1 - \beta_t$.
+#
+# </details>
+#
+# <details><summary>Solution</summary>
+#
+# Run `solution("q_step")` in a new cell. The library's `q_step` takes strides of any length.
+#
+# </details>
+
+# %% [markdown]
+# Written out. In the DDPM paper, $\beta$ rises in a straight line from 0.0001 to 0.02 over $T = 1000$ steps:
 
 
 # %%
@@ -196,7 +230,7 @@ viz.show_rows({f"copy {i + 1}": walks[i] for i in range(3)}, titles=[f"t = {t}" 
 # | $a_t$, the signal; $b_t$, the noise | `schedule.signal`, `schedule.noise` | `(T+1,)` |
 # | $\varepsilon$, the noise of the whole jump | `eps` | `(B, C, H, W)` |
 #
-# ### Exercise 1 — The product of the alphas  (difficulty 1 of 3, 4 minutes)
+# ### Exercise 2 — The product of the alphas  (difficulty 1 of 3, 4 minutes)
 #
 # Compute equation (6) for all $t$ at once. Mind the first entry.
 
@@ -219,18 +253,18 @@ check("alpha_bar", my_alpha_bar)
 #
 # <details><summary>Hint 2</summary>
 #
-# `torch.cat` glues two tensors together. The one in front holds a single 1, with the dtype of `betas`.
+# `torch.cat` glues two tensors together. The one in front holds a single 1, on the device of `betas`: `betas.new_ones(1)` is such a tensor.
 #
 # </details>
 #
 # <details><summary>Solution</summary>
 #
-# `course_lib.schedule.from_betas` does it in one line: `help(from_betas)`, or `from_betas(betas).alpha_bar`.
+# Run `solution("alpha_bar")` in a new cell. In the library it is a line of `course_lib.schedule.from_betas`.
 #
 # </details>
 
 # %% [markdown]
-# ### Exercise 2 — The jump  (difficulty 2 of 3, 6 minutes)
+# ### Exercise 3 — The jump  (difficulty 2 of 3, 6 minutes)
 #
 # Write the boxed equation. Every picture of the batch has its own $t$, so `alpha_bar[t]` has shape `(B,)`, and the pictures `(B, C, H, W)`.
 
@@ -259,7 +293,7 @@ check("q_sample", my_q_sample)
 #
 # <details><summary>Solution</summary>
 #
-# It stands in the next cell; the library's, with checks, is `course_lib.forward.q_sample`: `help(q_sample)`.
+# Run `solution("q_sample")` in a new cell. The library's function is `course_lib.forward.q_sample`.
 #
 # </details>
 
@@ -268,7 +302,7 @@ check("q_sample", my_q_sample)
 
 
 # %%
-alpha_bar = torch.cat([torch.ones(1), (1 - betas).cumprod(0)])  # (T+1,)
+alpha_bar = torch.cat([betas.new_ones(1), (1 - betas).cumprod(0)])  # (T+1,)
 torch.testing.assert_close(alpha_bar, schedule.alpha_bar)
 
 
@@ -299,8 +333,48 @@ print(f"eps, blended of 1000 draws: mean {blended.mean():.3f}, variance {blended
 assert abs(blended.mean()) < 0.06 and abs(blended.var() - 1) < 0.09  # 5 standard errors
 
 # %% [markdown]
+# **Explain it in your own words:** the steps of another chain add *uniform* noise, scaled to variance 1. Which part of equation (7) still holds, and which does not?
+#
+# <details><summary>Model answer</summary>
+#
+# Means and variances do not ask for a distribution: scaling and adding independent draws works for every kind of noise. So $x_t$ has mean $\sqrt{\bar\alpha_t}\,x_0$ and variance
+# $1-\bar\alpha_t$, as before. But the blended noise is neither uniform nor the same kind at every $t$: two uniform draws make a triangle, many make nearly a normal distribution (the central
+# limit theorem). One uniform draw in its place would be another process. Only normal noise stays what it is when it is added up.
+#
+# </details>
+
+# %% [markdown]
 # ## Measure chain against jump
 #
+# ### Exercise 4 — Average the copies  (difficulty 1 of 3, 2 minutes)
+#
+# At $t = 500$ each of the 256 copies looks like noise. Add them up, pixel by pixel, and divide by 256. Decide before you go on: what is there to see?
+#
+# - **a** noise, as strong as in a single copy
+# - **b** an even gray: the noise averages out, and the picture is gone
+# - **c** the picture, as it was
+# - **d** the picture, pale
+
+# %%
+my_mean_of_copies = ...  # "a", "b", "c" or "d"
+
+# %%
+check("mean_of_copies", my_mean_of_copies)
+
+# %% [markdown]
+# <details><summary>Hint</summary>
+#
+# The mean of $x_t$ over all copies is the mean of the right side of (7). Its first term is the same in every copy.
+#
+# </details>
+#
+# <details><summary>Solution</summary>
+#
+# Run `solution("mean_of_copies")` in a new cell, or go on: this section shows it.
+#
+# </details>
+
+# %% [markdown]
 # A proof may have a slip, and so may code. Equation (7) predicts for *every pixel*, over the 256 copies: mean $a_t\,x_0$ and variance $b_t^2 = 1 - \bar\alpha_t$.
 # The chain knows nothing of that formula. How far off may it be? With $N$ copies the standard errors are
 #
@@ -405,6 +479,57 @@ viz.plot_histogram(residuals, title="x₅₀₀ without its picture, in units of
 # | linear amount | $a_t = 1 - t/T$, $b_t = t/T$ | notebook 01 |
 #
 # The last one is our old friend: the same sentence $x_t = a_t x_0 + b_t \varepsilon$ with other tables. Its squares do not add up to 1, so it has no $\bar\alpha$.
+#
+# ### Exercise 5 — Four schedules  (difficulty 2 of 3, 8 minutes)
+#
+# The first four rules in full. The ends are $\beta_1 = 0.0001$ and $\beta_T = 0.02$ whatever $T$ is, and $u = \frac{t-1}{T-1}$ runs from 0 to 1 in equal steps:
+#
+# $$\begin{aligned}
+# \text{linear:}\quad & \beta_t = \beta_1 + u\,(\beta_T - \beta_1) \\
+# \text{quadratic:}\quad & \sqrt{\beta_t} = \sqrt{\beta_1} + u\,\big(\sqrt{\beta_T} - \sqrt{\beta_1}\big) \\
+# \text{sigmoid:}\quad & \beta_t = \beta_1 + \sigma(v)\,(\beta_T - \beta_1), \quad v \text{ from } -6 \text{ to } 6 \text{ in equal steps}, \quad \sigma(v) = \frac{1}{1 + e^{-v}} \\
+# \text{cosine:}\quad & \bar\alpha_t = \frac{f(t)}{f(0)}, \quad f(t) = \cos^2\Big(\frac{t/T + 0.008}{1.008} \cdot \frac\pi2\Big), \quad \beta_t = 1 - \frac{\bar\alpha_t}{\bar\alpha_{t-1}} \text{, but at most } 0.999
+# \end{aligned}$$
+#
+# Write them as one function. The check takes the kinds in this order and reports at the first that is missing or holds a mistake it knows, so you can run it after each.
+
+
+# %%
+def my_betas(kind, T):
+    """kind "linear", "quadratic", "sigmoid" or "cosine", T an int; returns beta_1..beta_T, (T,)."""
+    return ...  # your code
+
+
+# %%
+check("betas", my_betas)
+
+# %% [markdown]
+# <details><summary>Hint 1</summary>
+#
+# `torch.linspace(start, end, T)` is a straight line of T numbers with both ends. For *quadratic*, draw it between the roots of the ends; `torch.sigmoid` is $\sigma$.
+#
+# </details>
+#
+# <details><summary>Hint 2</summary>
+#
+# *Cosine* needs $f$ at $t = 0 \ldots T$, which is T + 1 numbers, and of them all ratios of neighbors, which is T: `f[1:] / f[:-1]`. The $f(0)$ cancels.
+#
+# </details>
+#
+# <details><summary>Hint 3</summary>
+#
+# `clamp(max=0.999)` keeps numbers from growing beyond. Without it the last $\beta$ would be 1.
+#
+# </details>
+#
+# <details><summary>Solution</summary>
+#
+# Run `solution("betas")` in a new cell. In the library they are four functions of `course_lib.schedule`.
+#
+# </details>
+
+# %% [markdown]
+# `make_schedule` gives any of the five tables by its name, here for $T = 1000$:
 
 # %%
 schedules = [make_schedule(name) for name in SCHEDULES]
@@ -556,8 +681,16 @@ print(f"brightness of the pictures: mean {brightness.mean():.2f}; {darker:.0%} a
 assert abs(brightness.mean() + 0.43) < 0.01 and darker > 0.9
 
 # %% [markdown]
-# With $T = 150$ a network learns that the mean of $x_T$ gives the brightness away. Handed pure noise, whose mean is always near 0, it would believe in pictures of brightness 0,
-# and paint nothing else, although more than nine in ten of the real ones are darker. A trace is left even by *quadratic* with its 0.027.
+# With $T = 150$ a network learns that the mean of $x_T$ gives the brightness away. A trace is left even by *quadratic* with its 0.027.
+#
+# **Explain it in your own words:** trained so, the network is handed pure noise and asked for pictures. What will be wrong with them?
+#
+# <details><summary>Model answer</summary>
+#
+# The mean of pure noise over a picture is always near 0. The network takes it for the trace of a picture of brightness 0 and paints nothing else, although more than nine in ten of the real
+# pictures are darker. It does what it learned; the mistake is in the schedule, and no amount of training mends it.
+#
+# </details>
 #
 # ### The mend, and its price
 #
@@ -650,7 +783,7 @@ assert abs(0.01 * factor - 1.57) < 0.01
 # So $q(x_{t-1} \mid x_t, x_0) = \mathcal N(\tilde\mu_t, \tilde\beta_t)$. (At $t = 1$, line (12) would divide by 0, but the result stands: variance 0, mean $x_0$. Who knows the
 # picture need not guess it.)
 #
-# ### Exercise 3 — The variance of the way back  (difficulty 2 of 3, 5 minutes)
+# ### Exercise 6 — The variance of the way back  (difficulty 2 of 3, 5 minutes)
 #
 # Compute $\tilde\beta_t$ of equation (15) from $\bar\alpha$ alone; $\beta_t$ is hidden in it.
 
@@ -679,12 +812,46 @@ check("posterior_variance", my_posterior_variance)
 #
 # <details><summary>Solution</summary>
 #
-# `schedule.posterior_variance(t - 1, t)`; it also takes strides longer than one step: `help(schedule.posterior_variance)`.
+# Run `solution("posterior_variance")` in a new cell. The library's `schedule.posterior_variance(s, t)` also takes strides longer than one step.
 #
 # </details>
 
 # %% [markdown]
-# Written out, and compared with the library's `q_posterior`:
+# ### Exercise 7 — The mean of the way back  (difficulty 3 of 3, 8 minutes)
+#
+# Compute $\tilde\mu_t$ of equation (16), again from $\bar\alpha$ alone. Every picture has its own $t$, as in the jump.
+
+
+# %%
+def my_posterior_mean(x_t, x0, t, alpha_bar):
+    """x_t and x0 (B, C, H, W), t (B,) of int64 in 1..T, alpha_bar (T+1,); returns the mean, like x_t."""
+    return ...  # your code
+
+
+# %%
+check("posterior_mean", my_posterior_mean)
+
+# %% [markdown]
+# <details><summary>Hint 1</summary>
+#
+# Look up $\bar\alpha_t$ and $\bar\alpha_{t-1}$ and give both the shape `(B, 1, 1, 1)`. All else is made of these two: $\alpha_t$ is their ratio, $\beta_t = 1 - \alpha_t$.
+#
+# </details>
+#
+# <details><summary>Hint 2</summary>
+#
+# Try $t = 1$ on paper: $\bar\alpha_0 = 1$, so $x_t$ gets the weight 0 and $x_0$ the weight 1. Which entry stands under which root?
+#
+# </details>
+#
+# <details><summary>Solution</summary>
+#
+# Run `solution("posterior_mean")` in a new cell. The library's `q_posterior` gives mean and variance together, and writes the mean in another way, which holds for all schedules.
+#
+# </details>
+
+# %% [markdown]
+# Both written out, and compared with the library's `q_posterior`:
 
 
 # %%
@@ -788,6 +955,12 @@ viz.plot_curves(curves, xlabel="timestep t", ylabel="posterior variance / beta")
 # Close to the picture it helps a lot: nothing is left to chance at $t = 1$, less than half at $t = 2$. Far out, hardly at all: next to so much noise, one small step back is as uncertain as one small step forward.
 #
 # A sampler lacks $x_0$. But it can *guess* it, and the guess goes where $x_0$ stands in (16). Notebook 04 trains the guesser, notebook 05 walks back.
+
+# %% [markdown]
+# The exercises of this notebook, by the last run of each check:
+
+# %%
+progress()
 
 # %% [markdown]
 # ## In three lines
