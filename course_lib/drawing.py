@@ -6,7 +6,9 @@ are made without pyplot: nothing is kept, and nothing is ever shown twice.
 
 from __future__ import annotations
 
+import base64
 import io
+import math
 import re
 import struct
 import zlib
@@ -21,8 +23,9 @@ import torch
 from cycler import cycler
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.collections import LineCollection
+from matplotlib.container import BarContainer
 from matplotlib.lines import Line2D
-from matplotlib.patches import Polygon, Rectangle
+from matplotlib.patches import Polygon, Rectangle, StepPatch
 from matplotlib.text import Text
 from PIL import Image
 from torch import Tensor
@@ -30,6 +33,7 @@ from torch import Tensor
 from .validate import check_number
 
 #: Colors that people with any kind of color vision can tell apart (after Okabe & Ito 2008), and a red for what fails.
+#: tests/test_accessibility.py holds every pair that one drawing uses together at a distance.
 COLORS = {
     "blue": "#0072B2",
     "orange": "#D55E00",
@@ -38,7 +42,7 @@ COLORS = {
     "yellow": "#E69F00",
     "sky": "#56B4E9",
     "black": "#222222",
-    "gray": "#8A8A8A",
+    "gray": "#5A5A5A",
     "red": "#C81E1E",
 }
 #: The colors of curves, in order; lines differ in dashes too, for print in gray.
@@ -80,7 +84,12 @@ R = TypeVar("R")
 
 
 class Png(bytes):
-    """The bytes of a PNG; Jupyter shows them as a picture."""
+    """The bytes of a PNG; Jupyter shows them as a picture.
+
+    `alt` is the picture in words, for those who do not see it; it travels as the metadata "alt" of image/png.
+    """
+
+    alt: str = ""
 
     @property
     def size(self) -> tuple[int, int]:
@@ -98,6 +107,10 @@ class Png(bytes):
     def _repr_png_(self) -> bytes:
         return bytes(self)
 
+    def _repr_mimebundle_(self, **options: Any) -> tuple[dict[str, str], dict[str, dict[str, str]]]:
+        words = self.alt or f"A picture of {self.size[0]}×{self.size[1]} pixels."
+        return {"image/png": base64.b64encode(self).decode()}, {"image/png": {"alt": words}}
+
     def __repr__(self) -> str:
         return f"Png({self.size[0]}×{self.size[1]} pixels, {len(self):,} bytes)"
 
@@ -106,6 +119,8 @@ class Png(bytes):
 
 class Figure(matplotlib.figure.Figure):
     """A matplotlib figure in the course's style that shows itself in Jupyter, sharp on any screen."""
+
+    _alt = ""
 
     def __init__(self, width: float, height: float, **options: Any) -> None:
         with style():
@@ -116,9 +131,18 @@ class Figure(matplotlib.figure.Figure):
         with style():  # ticks are made while drawing
             super().draw(renderer)
 
-    def _repr_png_(self) -> tuple[bytes, dict[str, int]]:
+    @property
+    def alt(self) -> str:
+        """The figure in words, for those who do not see it: what was set, or else what `describe` says."""
+        return self._alt or describe(self)
+
+    @alt.setter
+    def alt(self, words: str) -> None:
+        self._alt = words
+
+    def _repr_png_(self) -> tuple[bytes, dict[str, Any]]:
         width, height = (round(inches * DPI) for inches in self.get_size_inches())
-        return bytes(figure_png(self, 2)), {"width": width, "height": height}
+        return bytes(figure_png(self, 2)), {"width": width, "height": height, "alt": self.alt}
 
 
 def style() -> AbstractContextManager[None]:
@@ -167,10 +191,96 @@ def figure_png(figure: matplotlib.figure.Figure, scale: float = 1.0) -> Png:
         canvas.draw()
         width, height = canvas.get_width_height()
         pixels = torch.frombuffer(bytearray(canvas.buffer_rgba()), dtype=torch.uint8).view(height, width, 4)
-        return encode(pixels[..., :3])
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=DPI * scale, metadata={"Software": None})
-    return Png(buffer.getvalue())
+        png = encode(pixels[..., :3])
+    else:
+        buffer = io.BytesIO()
+        figure.savefig(buffer, format="png", dpi=DPI * scale, metadata={"Software": None})
+        png = Png(buffer.getvalue())
+    png.alt = figure.alt if isinstance(figure, Figure) else describe(figure)
+    return png
+
+
+# ------------------------------------------------------------------------------------------ figures in words
+
+
+def describe(figure: matplotlib.figure.Figure) -> str:
+    """A figure in words, for those who do not see it.
+
+    Args:
+        figure: any matplotlib figure.
+
+    Returns:
+        For each plot what stands on its axes, where every labelled curve begins and ends and where between it is lowest
+        or highest; for a drawing without axes the words that stand on it, in the order in which they were drawn.
+    """
+    plots = [axes for axes in figure.axes if axes.axison and axes.get_label() != "<colorbar>"]
+    if plots:
+        return " ".join(_describe_plot(axes) for axes in plots)
+    texts = [*figure.texts, *(artist for artist in figure.artists if isinstance(artist, Text))]
+    words = dict.fromkeys(" ".join(text.get_text().split()).rstrip(".") for text in texts)
+    return f"A drawing with the words: {'; '.join(filter(None, words))}." if any(words) else "A drawing without words."
+
+
+def _describe_plot(axes: Any) -> str:
+    """What one plot shows, in sentences."""
+    title = axes.get_title(loc="left") or axes.get_title()
+    x, y = axes.get_xlabel(), axes.get_ylabel()
+    if axes.images:
+        rows, columns = axes.images[0].get_array().shape[:2]
+        low, high = (f"{limit:.3g}" for limit in axes.images[0].get_clim())
+        head = f"A heat map of {rows} rows ({y or 'not named'}) and {columns} columns ({x or 'not named'}), its colors "
+        return f"{head}from {low} to {high}{f': {title}' if title else ''}."
+    what, rest = (y, f", titled {title}" if title else "") if y or not title else (title, "")
+    powers = ", in powers of ten" if axes.get_yscale() == "log" else ""
+    parts = [_describe_line(line) for line in axes.get_lines()]
+    parts += [_describe_dots(container) for container in axes.containers]
+    parts += [
+        f"a histogram{_named(patch)}" for patch in axes.patches if isinstance(patch, StepPatch) and not patch.fill
+    ]
+    found = "; ".join(dict.fromkeys(filter(None, parts))) or "nothing is drawn yet"
+    return f"A plot{f' of {what}' if what else ''}{powers}{f' against {x}' if x else ''}{rest}: {found}."
+
+
+def _named(artist: Any) -> str:
+    label = str(artist.get_label() or "")
+    return "" if not label or label.startswith("_") else f" of {label}"
+
+
+def _describe_line(line: Line2D) -> str:
+    """Where a labelled curve begins and ends, and where between it turns; where a line stands across the plot."""
+    label = str(line.get_label())
+    pairs = [(float(x), float(y)) for x, y in zip(line.get_xdata(), line.get_ydata(), strict=True)]  # type: ignore[arg-type]
+    pairs = [pair for pair in pairs if all(map(math.isfinite, pair))]
+    name = "" if label.startswith("_") else f"{label}, "
+    if len(pairs) == 2 and pairs[0][0] == pairs[1][0]:
+        return f"{name}a line from top to bottom at {pairs[0][0]:.4g}"
+    if len(pairs) == 2 and pairs[0][1] == pairs[1][1] and line.get_transform() != line.axes.transData:  # type: ignore[union-attr]
+        return f"{name}a line across at {pairs[0][1]:.3g}"
+    if not name or len(pairs) < 2:
+        return ""
+    (x0, y0), (x1, y1) = pairs[0], pairs[-1]
+    turns = []
+    for word, pick, edge in (("lowest", min, min(y0, y1)), ("highest", max, max(y0, y1))):
+        x, y = pick(pairs, key=lambda pair: pair[1])
+        if abs(y - edge) > 0.02 * (max(p[1] for p in pairs) - min(p[1] for p in pairs)):
+            turns.append(f", {word} {y:.3g} at {x:.4g}")
+    return f"{name}from {y0:.3g} at {x0:.4g} to {y1:.3g} at {x1:.4g}{''.join(turns)}"
+
+
+def _describe_dots(container: Any) -> str:
+    """Measured dots, or bars: how many, and the first and the last of them."""
+    if isinstance(container, BarContainer):
+        bars = [(bar.get_x() + bar.get_width() / 2, bar.get_height()) for bar in container]
+        noun = "bar"
+    else:
+        if container[0] is None:  # error bars on something else
+            return ""
+        bars, noun = list(zip(container[0].get_xdata(), container[0].get_ydata(), strict=True)), "dot"
+    if not bars:
+        return ""
+    (x0, y0), (x1, y1) = bars[0], bars[-1]
+    ends = f"from {y0:.3g} at {x0:.4g} to {y1:.3g} at {x1:.4g}" if len(bars) > 1 else f"{y0:.3g} at {x0:.4g}"
+    return f"{len(bars)} {noun}{'s' * (len(bars) > 1)}{_named(container)}, {ends}"
 
 
 #: Neutral colors of the style, in words of SVG that follow the page's own text color.

@@ -130,7 +130,11 @@ def to_png(x: Tensor, columns: int | None = None, scale: int = 3, pad: int = 1, 
     Raises:
         TypeError, ValueError: as `grid`.
     """
-    return encode(grid(x, columns, pad, span), scale)
+    png = encode(grid(x, columns, pad, span), scale)
+    across = min(len(x), math.ceil(math.sqrt(len(x))) if columns is None else columns)
+    rows = math.ceil(len(x) / across)
+    png.alt = f"{_count(len(x))}{f', {across} in a row' if rows > 1 else ' in a row' if across > 1 else ''}."
+    return png
 
 
 def to_gif(frames: Sequence[Tensor], scale: int = 3, seconds: float = 4, hold: float = 2) -> bytes:
@@ -216,7 +220,35 @@ def _mosaic(
         sheet.text((margin + gap + c * (wide + gap) + wide / 2) / DPI, (top - 10) / DPI, words, 9)
     if title:
         sheet.text((margin + gap) / DPI, 15 / DPI, title, 11, ha="left")
+    sheet.figure.alt = _mosaic_words(rows, labels, titles, captions, title)
     return sheet.figure
+
+
+def _count(number: int, what: str = "picture") -> str:
+    """A number with its noun."""
+    return f"{number} {what}{'s' * (number != 1)}"
+
+
+def _mosaic_words(
+    rows: Sequence[Tensor],
+    labels: Sequence[str] | None,
+    titles: Sequence[str] | None,
+    captions: Sequence[Sequence[str]] | None,
+    title: str | None,
+) -> str:
+    """Rows of pictures in words: how many, and everything that is written beside them."""
+    start = f"{title}: " if title else ""
+    if labels:
+        named = "; ".join(f"{' '.join(label.split())}, {_count(len(x))}" for label, x in zip(labels, rows, strict=True))
+        parts = [f"{start}{_count(len(rows), 'row')} of pictures, from top to bottom: {named}."]
+    else:
+        parts = [f"{start}{_count(sum(map(len, rows)))} in {_count(len(rows), 'row')}."]
+    if titles:
+        parts.append(f"The columns: {', '.join(titles)}.")
+    below = [words for row in captions or () for words in row if words]
+    if below:
+        parts.append(f"Below the pictures: {', '.join(below)}.")
+    return " ".join(parts)
 
 
 @styled
@@ -296,7 +328,12 @@ def filmstrip(
     _, used = corrupt(x, 1.0, noise, generator=generator)
     mixed = [corrupt(x, float(amount), used)[0] for amount in amounts]
     rows = [torch.stack([column[i] for column in mixed]) for i in range(len(x))]
-    return _mosaic(rows, titles=[f"{amount:.2g}" for amount in amounts])
+    figure = _mosaic(rows, titles=[f"{amount:.2g}" for amount in amounts])
+    figure.alt = (
+        f"{_count(len(x))} drowning in noise, each in a row of its own; the amount of noise in the "
+        f"{_count(len(amounts), 'column')}: {', '.join(f'{amount:.2g}' for amount in amounts)}."
+    )
+    return figure
 
 
 def show_features(h: Tensor, columns: int = 8, title: str | None = None) -> Figure:
@@ -316,7 +353,11 @@ def show_features(h: Tensor, columns: int = 8, title: str | None = None) -> Figu
         raise ValueError(f"h must hold the maps of one picture, (C, H, W) or (1, C, H, W), got {tuple(h.shape)}")
     low, high = h.amin((1, 2), keepdim=True), h.amax((1, 2), keepdim=True)
     stretched = 2 * (h - low) / (high - low).clamp(min=1e-12) - 1
-    return show_grid(stretched[:, None].float(), columns=columns, title=title)
+    figure = show_grid(stretched[:, None].float(), columns=columns, title=title)
+    start = f"{title}: " if title else ""
+    maps = _count(len(h), "feature map")
+    figure.alt = f"{start}{maps} of {h.shape[1]}×{h.shape[2]}, each stretched to its own range from black to white."
+    return figure
 
 
 # ----------------------------------------------------------------------------------------------- curves
@@ -560,6 +601,11 @@ def plot_gauge(schedule: Schedule | None = None) -> Figure:
     sheet.arrow((at(a), 0.42), (at(a), 0.72), COLORS["black"], width=3)
     sheet.text(0.3, 0.2, f"{schedule.name}, T = {schedule.T}:  a_T = {a:.4f}", 11, ha="left", weight="bold")
     word = "noise" if a < low else "careful" if a < high else "still holds the picture"
+    sheet.figure.alt = (
+        f"A gauge of a_T, what is left of the picture in x_T, from 0 to 1: noise up to {low:g}, careful up to "
+        f"{high:g}, above that it still holds the picture. For {schedule.name}, T = {schedule.T}, the needle stands "
+        f"at {a:.4f}: {word}."
+    )
     sheet.text(6.1, 0.2, word, 11, COLORS["black" if a < high else "red"], ha="right", weight="bold")
     return sheet.figure
 
@@ -718,7 +764,12 @@ def plot_trajectory(steps: Sequence[SampleStep], columns: int = 9, index: int = 
     noisy = torch.stack([step.x_t[index] for step in chosen] + [last.x_s[index]])
     clean = torch.stack([step.x0_hat[index] for step in chosen])
     titles = [f"t = {step.t}" for step in chosen] + [f"t = {last.s}"]
-    return show_rows({"x_t": noisy, "x0_hat": clean}, titles)
+    figure = show_rows({"x_t": noisy, "x0_hat": clean}, titles)
+    figure.alt = (
+        f"How one sample came about, in {_count(len(titles), 'column')}: {', '.join(titles)}. Above x_t, noise that "
+        "turns into a picture; below x0_hat, what the network takes the picture for at that timestep."
+    )
+    return figure
 
 
 def nearest(samples: Tensor, training: Tensor, k: int = 3) -> tuple[Tensor, Tensor]:
@@ -767,4 +818,10 @@ def nearest_table(samples: Tensor, training: Tensor, k: int = 3) -> Figure:
         rows.append(training[index[:, j].to(training.device)])
         labels.append("nearest" if j == 0 else f"{j + 1}. nearest")
         captions.append([f"{distance:.1f}" for distance in distances[:, j].tolist()])
-    return _mosaic(rows, labels, captions=captions)
+    figure = _mosaic(rows, labels, captions=captions)
+    found = "; ".join(", ".join(f"{d:.1f}" for d in each) for each in distances.tolist())
+    figure.alt = (
+        f"{_count(len(samples), 'sample')} in the first row; below each the {_count(k, 'training picture')} nearest to "
+        f"it, at the distances {found}."
+    )
+    return figure
