@@ -13,7 +13,7 @@ stage = @echo "== $(1)"; begin=$$(date +%s); $(2) && echo "== $(1): ok, $$(($$(d
 
 .DEFAULT_GOAL = help
 .NOTPARALLEL:
-.PHONY: help setup lab test check format notebooks run-notebooks browser html train features bench figures
+.PHONY: help setup lab test check format notebooks run-notebooks browser student solutions html train features bench figures
 
 help: ## list these commands
 	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' $(MAKEFILE_LIST) | while IFS='|' read -r name text; do printf '  make %-14s %s\n' "$$name" "$$text"; done
@@ -24,7 +24,7 @@ setup: ## make .venv with the exact versions of constraints.txt
 lab: setup ## open the course in JupyterLab
 	@$(BIN)/python tools/open_lab.py --port $(PORT)
 
-test: check run-notebooks browser ## everything that CI runs: make check, every notebook in full, every slider in a browser
+test: check student solutions run-notebooks browser ## everything that CI runs: make check, the handouts, every notebook in full, every slider in a browser
 
 check: setup ## format, lint, types, pairing of the notebooks, unit tests
 	$(call stage,format,$(BIN)/ruff format --check .)
@@ -38,6 +38,12 @@ run-notebooks: setup ## execute copies of all notebooks in build/executed, then 
 
 browser: setup ## every slider in a real browser: JupyterLab, then the pages of make html
 	$(call stage,browser,$(BIN)/python -m pytest tests/test_browser.py --durations=15)
+
+student: setup ## write the notebooks to hand out, in build/student
+	$(call stage,student,$(BIN)/python tools/handouts.py student)
+
+solutions: setup ## write the same with every exercise done, in build/solutions
+	$(call stage,solutions,$(BIN)/python tools/handouts.py solutions)
 
 html: setup ## write the course as pages that need no network and no kernel, in build/html
 	$(call stage,html,$(BIN)/python tools/html_site.py)

@@ -7,6 +7,8 @@ and is what a learner opens. The second follows from the first alone, byte for b
     python tools/notebooks.py check          fail where the two forms differ
     python tools/notebooks.py adopt NAME     the other way: take over what was edited in the .ipynb
     python tools/notebooks.py run [NAME ..]  execute copies in build/executed/ with pytest, then scan them
+    python tools/notebooks.py run --solutions [NAME ..]
+                                             the same with every exercise done, in build/executed-solutions/
     python tools/notebooks.py scan FOLDER    fail on errors in executed notebooks, also inside widgets
 """
 
@@ -30,9 +32,11 @@ from nbformat import NotebookNode
 ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOKS = ROOT / "notebooks"
 EXECUTED = ROOT / "build" / "executed"
+SOLVED = ROOT / "build" / "executed-solutions"
 LONGEST_CELL = 25
 MEND = "make notebooks"
 TAKE_OVER = "python tools/notebooks.py adopt"
+CHECK = re.compile(r'^check\("(\w+)", \w+\)', re.MULTILINE)
 WIDGET_STATE = "application/vnd.jupyter.widget-state+json"
 KERNEL = {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"}
 HEADER = """# ---
@@ -216,25 +220,64 @@ def scan(paths: list[Path]) -> list[str]:
     return problems
 
 
-def run(names: list[str], folder: Path = NOTEBOOKS, executed: Path = EXECUTED) -> list[str]:
-    """Execute copies of the notebooks one after the other, in full, then scan the copies.
+def verdicts(paths: list[Path], wanted: str) -> list[str]:
+    """The checks of executed notebooks whose printed result is another than it should be.
+
+    Args:
+        paths: of the executed notebooks.
+        wanted: "correct" or "not done yet".
+    """
+    problems = []
+    for path in paths:
+        for number, cell in enumerate(read(path).cells, start=1):
+            if cell.cell_type != "code" or cell.execution_count is None:  # what was not executed, scan tells
+                continue
+            said = " ".join(str(output.get("data", {}).get("text/plain", "")) for output in cell.outputs)
+            for name in CHECK.findall(cell.source):
+                if f" {name}: {wanted}." not in said:
+                    problems.append(
+                        f"{name_of(path)}, cell {number}: the check of {name} says {said or 'nothing'!r}, "
+                        f"where it should say {wanted!r}."
+                    )
+    return problems
+
+
+def run(names: list[str], folder: Path = NOTEBOOKS, executed: Path | None = None, *, solved: bool = False) -> list[str]:
+    """Execute copies of the notebooks one after the other, in full, then scan the copies and what their checks said.
 
     Sliders that ask a network keep some of its pictures in the copies, so that pages can be made of them.
+
+    Args:
+        names: how the names of the notebooks begin; none for all.
+        folder: where the notebooks are.
+        executed: where their copies go; what it holds is deleted.
+        solved: execute copies with every exercise done, for which nobody makes pages.
     """
     prefixes = tuple(Path(name).stem for name in names) or ("",)
     chosen = [path for _, path in pairs(folder) if path.stem.startswith(prefixes)]
     missing = [name_of(path) for path in chosen if not path.exists()]
     if missing or not chosen:
         return [f"no notebook to run: {', '.join(missing) or 'no name starts with ' + ' or '.join(prefixes)}."]
+    contents = {path.name: path.read_bytes() for path in chosen}
+    if solved:
+        import handouts  # imports this file, and with course_lib.checks all of torch
+
+        try:
+            contents = handouts.contents_of(chosen, solved=True)
+        except handouts.HandoutError as error:
+            return str(error).splitlines()
+    executed = executed or (SOLVED if solved else EXECUTED)
     shutil.rmtree(executed, ignore_errors=True)
     executed.mkdir(parents=True)
-    copies = [Path(shutil.copy(path, executed)) for path in chosen]
+    for name, content in contents.items():
+        (executed / name).write_bytes(content)
+    copies = [executed / name for name in contents]
     command = [sys.executable, "-m", "pytest", "--nbmake", "--overwrite", "--nbmake-timeout=1200", "--durations=0"]
     command += ["-v", "-p", "no:cacheprovider", f"--rootdir={executed}", "-c", os.devnull]
-    frames = {**os.environ, "COURSE_STORE_FRAMES": "1"}
-    status = subprocess.run([*command, *map(str, copies)], cwd=executed, env=frames).returncode
+    frames = {} if solved else {"COURSE_STORE_FRAMES": "1"}
+    status = subprocess.run([*command, *map(str, copies)], cwd=executed, env={**os.environ, **frames}).returncode
     failed = [f"pytest ended with status {status}: see its report above."] if status else []
-    return failed + scan(copies)
+    return failed + scan(copies) + verdicts(copies, "correct" if solved else "not done yet")
 
 
 def main() -> int:
@@ -244,7 +287,9 @@ def main() -> int:
     commands.add_parser("sync").add_argument("--force", action="store_true", help="drop edits made in the .ipynb")
     commands.add_parser("check")
     commands.add_parser("adopt").add_argument("name")
-    commands.add_parser("run").add_argument("names", nargs="*")
+    runs = commands.add_parser("run")
+    runs.add_argument("names", nargs="*")
+    runs.add_argument("--solutions", action="store_true", help="with the solution in every exercise")
     commands.add_parser("scan").add_argument("folder", type=Path)
     options = parser.parse_args()
     if options.command == "sync":
@@ -254,7 +299,7 @@ def main() -> int:
     elif options.command == "adopt":
         problems = adopt(options.name)
     elif options.command == "run":
-        problems = run(options.names)
+        problems = run(options.names, solved=options.solutions)
     else:
         found = sorted(options.folder.glob("*.ipynb"))
         problems = scan(found) if found else [f"{options.folder} holds no notebook."]
