@@ -5,19 +5,22 @@
     python figures/make_figures.py --list           their names
 
 Same seeds, same pictures, on one kind of machine. Those of samples use the shipped weights; `02_one_step`,
-`04_loss` and `04_ema` train a network first, which takes minutes. Only the pictures that come with the package are
-used, so that nothing depends on what else is on the machine.
+`04_loss` and `04_ema` train a network first, which takes minutes; `06_symptoms` runs notebook 06. Only the pictures
+that come with the package are used, so that nothing depends on what else is on the machine.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import copy
 import io
+import runpy
 import time
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import torch
 from PIL import Image
@@ -535,6 +538,86 @@ def interpolation() -> Picture:
 @figure("05_nearest")
 def nearest() -> Picture:
     return viz.nearest_table(samples(noise(64, 12), seed=13)[:8], pictures()[:])
+
+
+# -------------------------------------------------------------------------------------------- notebook 06
+
+
+@cache
+def clinic() -> dict[str, Any]:
+    """What notebook 06 leaves behind after all its cells have run: its symptoms are named seen_1, seen_2 and so on."""
+    threads = torch.get_num_threads()
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):
+            return runpy.run_path(str(HERE.parent / "notebooks" / "py" / "06_find_the_bug.py"))
+    finally:
+        torch.set_num_threads(threads)
+
+
+@figure("06_symptoms")
+@styled
+def symptoms() -> Picture:
+    """Every symptom of the bug clinic, and healthy samples."""
+    titles = {
+        1: "The film runs backwards",
+        2: "White shapes on gray",
+        3: "The last picture is no noise",
+        4: "Everything turns to flat gray",
+        5: "The loss is low from the start",
+        6: "The loss begins far above 1",
+        7: "More parameters, same curve",
+        8: "One boot, five answers",
+        9: "Fine loss, gray noise",
+        10: "The pictures fade to black",
+        11: "Grain on finished pictures",
+    }
+    seen: dict[str, Any] = {f"{number}  {title}": clinic()[f"seen_{number}"] for number, title in titles.items()}
+    seen["For comparison: healthy"] = samples(noise(8, 3), steps=25, order=2)
+    drawn, axes = viz.new_figure(8.8, 7.0, 4, 3)
+    for ax, (title, what) in zip(axes, seen.items(), strict=True):
+        ax.set_title(title, fontsize=10)
+        if isinstance(what, Tensor):
+            ax.imshow(viz.grid(what, columns=(len(what) + 1) // 2).numpy(), cmap="gray", vmin=0, vmax=255)
+            ax.set_axis_off()
+            continue
+        curves = what if isinstance(what, dict) else {"loss": what}
+        for i, losses in enumerate(curves.values()):
+            ax.plot(range(1, len(losses) + 1), losses, linestyle=("-", "--")[i])
+        if not isinstance(what, dict):
+            ax.axhline(1, color=COLORS["black"], linestyle=":", linewidth=1.2)
+        if max(max(losses) for losses in curves.values()) > 5:
+            ax.set_yscale("log")
+        else:
+            ax.set_ylim(bottom=0)
+    return drawn
+
+
+@figure("06_pipeline")
+def pipeline() -> Picture:
+    """Where in a program the cases of the bug clinic were, and what to ask there."""
+    sheet = Sheet(9.2, 3.5)
+    boxes = {
+        "pictures": (0.15, 0.2, "-1 to 1?", "case 2"),
+        "tables": (2.0, 0.2, "1 first, 0 last?", "cases 1, 3"),
+        "mixture": (3.85, 0.2, "a² + b² = 1?", "case 4"),
+        "network": (5.7, 0.2, "inputs? layers?", "cases 6, 7"),
+        "loss": (7.55, 0.2, "1 at first?", "case 5"),
+        "x_T": (0.15, 2.15, "spread 1?", ""),
+        "network ": (2.0, 2.15, "which t? which mode?", "cases 8, 9"),
+        "step": (3.85, 2.15, "lands on x_s?", "cases 4, 10"),
+        "last step": (5.7, 2.15, "adds nothing?", "case 11"),
+        "samples": (7.55, 2.15, "-1 to 1?", ""),
+    }
+    for name, (x, y, question, cases) in boxes.items():
+        sheet.box(x, y, 1.5, 1.05, "#D8E6F0" if y < 1 else "#EFEDE7", COLORS["black"], linewidth=1)
+        sheet.text(x + 0.75, y + 0.22, name.strip(), 11, weight="bold")
+        sheet.text(x + 0.75, y + 0.54, question, 9)
+        sheet.text(x + 0.75, y + 0.83, cases, 9, color=COLORS["red"])
+        if x < 7:
+            sheet.arrow((x + 1.53, y + 0.52), (x + 1.82, y + 0.52), COLORS["black"])
+    sheet.text(0.15, 1.48, "training, from left to right", 9, ha="left")
+    sheet.text(0.15, 1.98, "sampling; network and step take turns", 9, ha="left")
+    return sheet.figure
 
 
 # ---------------------------------------------------------------------------------------------- the files
