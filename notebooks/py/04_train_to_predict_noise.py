@@ -19,7 +19,7 @@
 # **You will learn:** why the network is asked for the noise and not for the picture; which loss a healthy network starts with; what an
 # optimizer can make of a gradient; where in time the task is hard; what an average of the weights is good for.
 #
-# **You need:** about 40 minutes, exercises included (the computer needs about four of them); notebooks 02 (the U-Net) and 03 (x_t, a_t, b_t).
+# **You need:** about 60 minutes, exercises included (the computer needs about four of them); notebooks 02 (the U-Net) and 03 (x_t, a_t, b_t).
 #
 # ![Eight garments that the network has never seen; below each the same with noise, from t = 20 to t = 980; and below that the picture that the network believes to be in it: sharp at small t, smoothed in the middle, a shadow and then specks at the end.](../figures/04_x0_hat.png)
 #
@@ -53,7 +53,7 @@ from safetensors import safe_open
 from course_lib import viz, widgets
 from course_lib.blocks import ResBlock, sinusoidal_embedding
 from course_lib.checkpoint import load_checkpoint, load_shipped, save_checkpoint
-from course_lib.checks import check
+from course_lib.checks import check, progress, solution  # noqa: F401 - solution is for you to call
 from course_lib.data import load_fashion_mnist
 from course_lib.forward import TARGETS, q_sample, to_x0_eps
 from course_lib.objective import denoising_loss
@@ -98,20 +98,48 @@ assert snr[2] < snr[1] / 2
 # clocks, fast ones for the fine differences and slow ones for the coarse. With `dim` = d entries and $i = 0, \dots, d/2-1$:
 #
 # $$e_i(t) = \cos(\omega_i t), \qquad e_{d/2+i}(t) = \sin(\omega_i t), \qquad \omega_i = 10000^{-2i/d}$$
+#
+# ### Exercise 1 — The clocks  (difficulty 2 of 3, 8 minutes)
+#
+# Write the embedding of a batch of timesteps: first all cosines, then all sines. Make whatever tensors you need on the device of `t`.
 
 
 # %%
 def my_embedding(t, dim):
-    """t (B,) to (B, dim)."""
-    i = torch.arange(dim // 2)
-    omega = 10000.0 ** (-2 * i / dim)
-    angle = t[:, None] * omega  # (B, dim / 2)
-    return torch.cat([angle.cos(), angle.sin()], dim=1)
+    """t (B,) timesteps, dim an even int; returns the embedding, (B, dim)."""
+    return ...  # your code
 
 
-t_all = torch.arange(1, schedule.T + 1)
-torch.testing.assert_close(my_embedding(t_all, 32), sinusoidal_embedding(t_all, 32), atol=1e-3, rtol=0)
-viz.plot_time_embedding(sinusoidal_embedding(t_all, 32), t_all)
+# %%
+check("embedding", my_embedding)
+
+# %% [markdown]
+# <details><summary>Hint 1</summary>
+#
+# Three steps: the frequencies `omega`, (dim/2,), from `torch.arange(dim // 2, ...)`; the angles, (B, dim/2); their cosines and sines, joined by `torch.cat`.
+#
+# </details>
+# <details><summary>Hint 2</summary>
+#
+# `t[:, None]` has shape (B, 1), so that times `omega` it gives (B, dim/2). A tensor is made on the CPU unless you say `device=t.device`.
+#
+# </details>
+# <details><summary>Solution</summary>
+#
+# Run `solution("embedding")` in a new cell. The library's function is `course_lib.blocks.sinusoidal_embedding`.
+#
+# </details>
+
+# %% [markdown]
+# Written out for all timesteps at once, and compared with the library's:
+
+# %%
+t_all = torch.arange(1, schedule.T + 1)  # (1000,)
+omega = 10000.0 ** (-2 * torch.arange(16) / 32)  # (16,)
+hands = t_all[:, None] * omega  # (1000, 16): where each hand stands
+written_out = torch.cat([hands.cos(), hands.sin()], dim=1)
+torch.testing.assert_close(written_out, sinusoidal_embedding(t_all, 32), atol=1e-3, rtol=0)
+viz.plot_time_embedding(written_out, t_all)
 
 # %% [markdown]
 # Because $\cos\cos + \sin\sin$ is the cosine of the difference, the distance of two embeddings depends on the distance of their
@@ -195,7 +223,7 @@ viz.plot_unet(rows)
 #
 # Picture and noise are tied together by $x_t$: who knows one knows the other. DDPM asks for the noise, $\hat\varepsilon$ = `eps_hat`.
 #
-# ### Exercise 1 — The picture behind the noise  (difficulty 1 of 3, 5 minutes)
+# ### Exercise 2 — The picture behind the noise  (difficulty 1 of 3, 5 minutes)
 #
 # Solve $x_t = \sqrt{\bar\alpha_t}\,x_0 + \sqrt{1-\bar\alpha_t}\,\varepsilon$ for $x_0$, with the guess `eps_hat` in place of $\varepsilon$.
 # Each picture has its own t: make `alpha_bar[t]`, of shape (B,), fit (B, C, H, W).
@@ -223,7 +251,7 @@ check("x0_hat", my_x0_hat)
 # </details>
 # <details><summary>Solution</summary>
 #
-# `from course_lib.forward import to_x0_eps; help(to_x0_eps)`: with kind `"eps"` the first of the two results. Its source is in course_lib/forward.py.
+# Run `solution("x0_hat")` in a new cell. In the library it is `to_x0_eps` with kind `"eps"`, the first of the two results.
 #
 # </details>
 #
@@ -249,7 +277,7 @@ viz.plot_curves({"w_t": (t_all[1:], w)}, xlabel="t", ylabel="weight in the bound
 #
 # $$L_\text{simple} = \mathbb{E}_{x_0,\,t,\,\varepsilon}\ \lVert \varepsilon - \hat\varepsilon(a_t x_0 + b_t \varepsilon,\ t) \rVert^2 \quad\text{(mean over pixels)}$$
 #
-# ### Exercise 2 — The loss  (difficulty 2 of 3, 5 minutes)
+# ### Exercise 3 — The loss  (difficulty 2 of 3, 5 minutes)
 #
 # Write it: mix $x_t$ as in notebook 03, ask `model(x_t, t)`, compare with `eps`. Return one number, the mean over batch and pixels.
 
@@ -271,14 +299,39 @@ check("loss", my_loss)
 # </details>
 # <details><summary>Solution</summary>
 #
-# `from course_lib.objective import denoising_loss; help(denoising_loss)`: it keeps one number per picture; `.mean()` makes it one. The next cell uses it.
+# Run `solution("loss")` in a new cell. The library's `denoising_loss` keeps one number per picture; `.mean()` makes it one.
 #
 # </details>
 #
-# ### The loss at the start is 1
+# ### The loss at the start
 #
-# The last convolution of `UNet` starts at zero, so a new network answers 0 everywhere. Its loss is then the mean of $\varepsilon^2$,
-# and that is the variance of standard normal noise: 1. Over n numbers such a mean scatters by $\sqrt{2/n}$.
+# A good loss curve begins with a number that you know. The last convolution of `UNet` starts at zero, so a new network answers 0
+# everywhere, whatever it is shown.
+#
+# ### Exercise 4 — Predict the first loss  (difficulty 1 of 3, 2 minutes)
+#
+# What is the loss of a network that answers 0, averaged over many pictures, timesteps and draws of noise? Predict it; below it is measured.
+
+# %%
+my_first_loss = ...  # a number
+
+# %%
+check("first_loss", my_first_loss)
+
+# %% [markdown]
+# <details><summary>Hint</summary>
+#
+# With `eps_hat` = 0 the loss is the mean of $\varepsilon^2$. Each $\varepsilon$ is a draw from N(0, 1).
+#
+# </details>
+# <details><summary>Solution</summary>
+#
+# Run `solution("first_loss")` in a new cell, or go on: the next code cell measures it.
+#
+# </details>
+
+# %% [markdown]
+# Over n numbers the mean of $\varepsilon^2$ scatters by $\sqrt{2/n}$:
 
 # %%
 g = make_generator(0, device)
@@ -310,7 +363,7 @@ assert eps_hat.abs().max() == 0 and abs(loss - 1) < 5 * scatter
 # | `velocity` | $\varepsilon - x_0$ | flow matching (arXiv:2210.02747) |
 #
 # Each gives back the pair ($\hat x_0$, $\hat\varepsilon$), with one exception. If no picture is left in x_T, $a_T = 0$, its noise says
-# nothing about the picture: Exercise 1 divides by zero. The library refuses:
+# nothing about the picture: Exercise 2 divides by zero. The library refuses:
 
 # %%
 print("targets:", TARGETS)
@@ -328,7 +381,44 @@ except ValueError as error:
 # each update. It has far more parameters than there are numbers to remember, so the loss must go towards 0. If it does not, something
 # is broken, such as a gradient that does not arrive or a wrong target, and no amount of data will mend it.
 #
-# Here is one training step. `make_optimizers` returns what updates the weights: a list of two, of which the next section speaks.
+# An **optimizer** holds the weights and changes them. PyTorch splits an update into three calls: `optimizer.zero_grad()` forgets the old gradient of every
+# weight, `loss.backward()` *adds* the new one to what is there, `optimizer.step()` moves the weights by it.
+#
+# ### Exercise 5 — The training step  (difficulty 2 of 3, 8 minutes)
+#
+# One update of `model`: the loss of Exercise 3, its gradient, the step. The network may come with an old gradient. Call `my_loss`, or write
+# the loss out again. Return the loss as it was before the step.
+
+
+# %%
+def my_training_step(model, optimizer, x0, t, eps, alpha_bar):
+    """x0 and eps (B, C, H, W), t (B,), alpha_bar (T+1,); updates model, returns the loss, a scalar."""
+    return ...  # your code
+
+
+# %%
+check("training_step", my_training_step)
+
+# %% [markdown]
+# <details><summary>Hint 1</summary>
+#
+# The loss first; then the three calls above, in the order in which they are named; then `return`.
+#
+# </details>
+# <details><summary>Hint 2</summary>
+#
+# All that is random is handed in: the noise that is mixed into x_t is the target too. Draw nothing.
+#
+# </details>
+# <details><summary>Solution</summary>
+#
+# Run `solution("training_step")` in a new cell. In the library the step stands in the loop of course_lib/train.py, between learning rates, parts of a batch and averages.
+#
+# </details>
+
+# %% [markdown]
+# The step that this notebook goes on with has two additions. The gradient is cut to length 1 where it is longer, so that one odd batch cannot
+# throw the weights far off. And `make_optimizers` returns two optimizers, of which the next section speaks.
 
 
 # %%
@@ -369,6 +459,16 @@ assert renewed > 5 * losses[-1]
 #
 # It has learned this noise by heart. That is what was asked: the test is about the code, not about the network. In real training each update
 # draws new pictures, new timesteps and new noise, so there is nothing to learn by heart.
+#
+# </details>
+#
+# **Explain it in your own words:** Here a loss near 0 is good news. In real training, on new noise each time, it would be an alarm. Why?
+#
+# <details><summary>Model answer</summary>
+#
+# In $x_t$ picture and noise are mixed, and nobody can tell them apart without error: many pairs of both give the same $x_t$. The best possible
+# network still has a loss well above 0. One near 0 therefore knows what it cannot know: the target has leaked into the input, or the target is
+# something that is easy to read off $x_t$, or the "new" noise is always the same.
 #
 # </details>
 #
@@ -470,7 +570,9 @@ viz.plot_curves(curves, xlabel="direction", ylabel="singular value / the first",
 #
 # $$\text{average} \leftarrow d \cdot \text{average} + (1 - d) \cdot \text{weights}$$
 #
-# ### Exercise 3 — The running average  (difficulty 1 of 3, 3 minutes)
+# ### Exercise 6 — The running average  (difficulty 1 of 3, 3 minutes)
+#
+# Write one update of it, for one tensor of weights.
 
 
 # %%
@@ -490,7 +592,7 @@ check("ema", my_ema)
 # </details>
 # <details><summary>Solution</summary>
 #
-# `from course_lib.train import EMA; help(EMA.update)`; in course_lib/train.py, where one fused call does it for all parameters.
+# Run `solution("ema")` in a new cell. In the library one fused call does it for all parameters.
 #
 # </details>
 
@@ -573,6 +675,33 @@ viz.show_grid(draw(count=32), columns=8, title="32 samples of the averaged weigh
 #
 # ## See what it learned
 #
+# ### Exercise 7 — Predict where it is hard  (difficulty 2 of 3, 2 minutes)
+#
+# The loss of single pictures depends on their t. Before you look: where is it highest?
+#
+# - **a** at small t, where $x_t$ is nearly the picture
+# - **b** in the middle, where both are mixed
+# - **c** at large t, where $x_t$ is nearly noise
+# - **d** nowhere: the noise has variance 1 at every t
+
+# %%
+my_hard_times = ...  # a, b, c or d, in quotation marks
+
+# %%
+check("hard_times", my_hard_times)
+
+# %% [markdown]
+# <details><summary>Hint</summary>
+#
+# The network is asked for the noise, not for the picture. Imagine to be shown $x_t$ at t = 1, and to be asked which noise is in it.
+#
+# </details>
+# <details><summary>Solution</summary>
+#
+# Run `solution("hard_times")` in a new cell, or go on: the next code cell measures it.
+#
+# </details>
+#
 # ### Loss by timestep
 #
 # ![Mean loss against the timestep: high bars at small t, falling steadily to almost nothing at large t.](../figures/04_loss_by_timestep.png)
@@ -592,9 +721,9 @@ assert early > 1.5 * late  # loose again, for slow machines
 viz.plot_loss_by_timestep(t, by_time, schedule.T)
 
 # %% [markdown]
-# **Which timesteps are hard, and why?**
+# **Explain it in your own words:** Which timesteps are hard, and why?
 #
-# <details><summary>Answer</summary>
+# <details><summary>Model answer</summary>
 #
 # Small t. There the input is almost all picture, and the noise to be found is a whisper in it: at t = 1 it is weighted with less than a hundredth.
 # Whatever the network cannot tell from texture, it cannot report, so the loss goes towards 1. At large t the input is almost all noise, and
@@ -603,7 +732,7 @@ viz.plot_loss_by_timestep(t, by_time, schedule.T)
 # </details>
 
 # %% [markdown]
-# Careful: an easy timestep is not one where the network knows the picture. From Exercise 1,
+# Careful: an easy timestep is not one where the network knows the picture. From Exercise 2,
 #
 # $$\lVert x_0 - \hat x_0 \rVert^2 = \frac{b_t^2}{a_t^2}\, \lVert \varepsilon - \hat\varepsilon \rVert^2$$
 #
@@ -624,6 +753,16 @@ assert picture_error[800:900].mean() > 3 * picture_error[:100].mean()
 assert schedule.noise[1] < 0.01 and 1 / schedule.signal[-1] > 20_000
 
 # %% [markdown]
+# **Explain it in your own words:** Picture and noise are tied together by $x_t$. So does it matter at all which of the two a network is asked for?
+#
+# <details><summary>Model answer</summary>
+#
+# Its answer can be turned into the other, but training weighs errors differently. By the equation above the loss on the noise is the loss
+# on the picture times $a_t^2/b_t^2$, the signal-to-noise ratio: asked for the noise, a network is taken to task for small faults of the picture
+# at small t; asked for the picture, for the rough guesses at large t, beside which the fine faults at small t count for next to nothing.
+#
+# </details>
+#
 # ### x0_hat at every timestep
 #
 # ![Eight garments that the network has never seen; below each the same with noise, from t = 20 to t = 980; and below that the picture that the network believes to be in it: sharp at small t, smoothed in the middle, a shadow and then specks at the end.](../figures/04_x0_hat.png)
@@ -710,7 +849,14 @@ print(f"same output, bit for bit; trained with the {loaded.schedule.name} schedu
 # %% [markdown]
 # Bit for bit needs the same machine and the same memory order, hence `channels_last` again: another order adds the same numbers in
 # another sequence and rounds differently in the last digits. Notebook 05 samples from `my_unet.safetensors`, if it finds it.
-#
+
+# %% [markdown]
+# The exercises of this notebook, by the last run of each check:
+
+# %%
+progress()
+
+# %% [markdown]
 # ## In three lines
 #
 # - The network sees $x_t$ and, through a scale and a shift in each block, the time; it answers with the noise.

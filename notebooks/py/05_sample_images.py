@@ -17,7 +17,7 @@
 #
 # **You will learn:** why one step is a mixture, what DDPM and DDIM share and where they part, why the last step adds no noise, how to tell a new picture from a copy, and what a number for quality is worth.
 #
-# **You need:** about 40 minutes, exercises included (the computer needs about three of them); notebooks 03 (the posterior) and 04 (the network that predicts noise).
+# **You need:** about 55 minutes, exercises included (the computer needs about three of them); notebooks 03 (the posterior) and 04 (the network that predicts noise).
 #
 # ![Two rows of pictures. Above, pure noise turns into a piece of clothing from left to right; below, what the network believes the picture will be: specks first, soon an outline, then details.](../figures/05_trajectory.png)
 #
@@ -49,7 +49,7 @@ from IPython.display import display
 
 from course_lib import viz, widgets
 from course_lib.checkpoint import load_checkpoint, load_shipped
-from course_lib.checks import check
+from course_lib.checks import check, progress, solution  # noqa: F401 - solution is for you to call
 from course_lib.data import CLASS_NAMES, load_fashion_mnist
 from course_lib.forward import q_sample
 from course_lib.interop import to_diffusers
@@ -144,7 +144,7 @@ check("ddim_step", my_ddim_step)
 #
 # <details><summary>Solution</summary>
 #
-# `course_lib.sample.reverse_step` with `eta=0`, and `course_lib.forward.to_x0_eps` for the first line. Look at them with `reverse_step??`.
+# Run `solution("ddim_step")` in a new cell. The library's function is `course_lib.sample.reverse_step`, here with `eta=0`.
 #
 # </details>
 
@@ -203,7 +203,7 @@ check("ddpm_step", my_ddpm_step)
 #
 # <details><summary>Solution</summary>
 #
-# `course_lib.sample.reverse_step` with `eta=1`; `schedule.posterior_variance(t - 1, t)` for the variance.
+# Run `solution("ddpm_step")` in a new cell. In the library it is `reverse_step` with `eta=1`, and `schedule.posterior_variance(t - 1, t)` is the variance.
 #
 # </details>
 
@@ -231,7 +231,43 @@ for eta in (0.0, 0.5, 1.0):
 # %% [markdown]
 # ## The loop
 #
-# Ask, step, ask again: that is all of sampling. `times` falls from T to 0. One line is new, the `clamp`: pictures lie in [−1, 1], so the guess is kept there, and `eps_hat` follows so that the two still mix to x_t.
+# Ask, step, ask again: that is all of sampling. `times` falls from T to 0, for instance 1000, 950, 900, …, 50, 0, and each step goes from one of them to the next.
+#
+# ### Exercise 3 — The sampling loop  (difficulty 2 of 3, 10 minutes)
+#
+# Write it with the DDIM step of exercise 1, along any falling list of times. `model(x, t)` wants one timestep per picture: an int64 tensor of shape (B,), on the device of `x`. The model may come straight from a training, in train mode, and nobody will ask for a gradient.
+
+
+# %%
+def my_sample(model, x_T, times, alpha_bar):
+    """x_T (B, C, H, W); times a list of ints that ends with 0; alpha_bar (T+1,); returns x_0."""
+    return ...  # your code
+
+
+# %%
+check("sample", my_sample)
+
+# %% [markdown]
+# <details><summary>Hint 1</summary>
+#
+# `for t, s in pairwise(times):` gives (1000, 950), (950, 900), …, (50, 0). In the loop: ask at t, work out `x0_hat`, mix at s, and go on with that.
+#
+# </details>
+#
+# <details><summary>Hint 2</summary>
+#
+# `model.eval()` before the loop, and the loop under `with torch.no_grad():`. The timesteps are `torch.full((len(x),), t, device=x.device)`.
+#
+# </details>
+#
+# <details><summary>Solution</summary>
+#
+# Run `solution("sample")` in a new cell. The library's `sample` keeps the last picture of the loop in `course_lib.sample._walk`, which also clamps, draws fresh noise and looks back.
+#
+# </details>
+
+# %% [markdown]
+# Written out for any η. One line is new, the `clamp`: pictures lie in [−1, 1], so the guess is kept there, and `eps_hat` follows so that the two still mix to x_t. (Our model is in eval mode: `load_shipped` hands it out so.)
 
 
 # %%
@@ -320,15 +356,15 @@ viz.plot_curves({"distance": (t_of, far)}, xlabel="t (sampling goes from right t
 #
 # The loop has no special case for its last step, from t = 1 to s = 0. Does it need one?
 #
-# ### Exercise 3 — Count the draws  (difficulty 1 of 3, 2 minutes)
+# ### Exercise 4 — Count the draws  (difficulty 1 of 3, 2 minutes)
 #
 # `x_T` has been drawn. How often does DDPM (η = 1) draw noise after that, over all T = 1000 steps?
 
 # %%
-answer = ...  # your number
+my_draws = ...  # a number
 
 # %%
-check("noise_draws", answer)
+check("noise_draws", my_draws)
 
 # %% [markdown]
 # <details><summary>Hint 1</summary>
@@ -339,7 +375,7 @@ check("noise_draws", answer)
 #
 # <details><summary>Solution</summary>
 #
-# `(schedule.posterior_variance(torch.arange(T), torch.arange(1, T + 1)) > 0).sum()` counts it.
+# Run `solution("noise_draws")` in a new cell. `(schedule.posterior_variance(torch.arange(T), torch.arange(1, T + 1)) > 0).sum()` counts it.
 #
 # </details>
 
@@ -385,9 +421,36 @@ assert abs(grain - 0.006) < 0.0005 and abs(byte - 0.008) < 0.0005 and grain < by
 # %% [markdown]
 # ## Fifty steps instead of a thousand
 #
-# ![The same eight starting points sampled with eta 0, one half and 1: most of them become other pictures as eta grows.](../figures/05_eta.png)
+# Nothing in the step asks that s = t − 1. `sampling_times` picks 50 timesteps of the 1000, evenly, and the same network serves. Below it gets the same 16 tensors x_T, in 50 steps, for five values of η from 0 to 1.
 #
-# Nothing in the step asks that s = t − 1. `sampling_times` picks 50 timesteps of the 1000, evenly, and the same network serves. Below, the same 16 tensors x_T, in 50 steps, for five values of η.
+# ### Exercise 5 — Predict what η does  (difficulty 2 of 3, 2 minutes)
+#
+# Same x_T, same network, more and more fresh noise on the way. What becomes of the pictures as η grows?
+#
+# - **a** They stay the same pictures, and get grainier.
+# - **b** They stay the same pictures, and get sharper.
+# - **c** They become other pictures, with no more grain than before.
+
+# %%
+my_fresh_noise = ...  # a, b or c, in quotation marks
+
+# %%
+check("fresh_noise", my_fresh_noise)
+
+# %% [markdown]
+# <details><summary>Hint</summary>
+#
+# Square and add the two roots in the step: how much noise is there at s for η = 0, and how much for η = 1? And at s = 0?
+#
+# </details>
+#
+# <details><summary>Solution</summary>
+#
+# Run `solution("fresh_noise")` in a new cell, or go on: the next pictures show it.
+#
+# </details>
+#
+# ![The same eight starting points sampled with eta 0, one half and 1: most of them become other pictures as eta grows.](../figures/05_eta.png)
 #
 # *Below is a slider. Where it does not run (on GitHub, in print), the picture above is a still of it; `make lab` opens the live one.*
 
@@ -507,7 +570,33 @@ assert ends_at[2] < ends_at[1]
 #
 # ![Nine pictures in a row: the first and the last are samples, those between blend from one into the other.](../figures/05_interpolation.png)
 #
-# With η = 0 every x_T has one picture. So blend two tensors of noise, $z_1$ and $z_2$, and look at what lies between. The straight line is a bad road: halfway, the variance of $\tfrac12 z_1 + \tfrac12 z_2$ is ¼ + ¼ = ½. It is the sag of notebook 01, and the network has never seen such pale noise at t = T. The arc on the sphere keeps the length (θ is the angle between the two):
+# With η = 0 every x_T has one picture. So blend two tensors of noise, $z_1$ and $z_2$, and look at what lies between. Is the straight line a good road?
+#
+# ### Exercise 6 — Halfway  (difficulty 1 of 3, 2 minutes)
+#
+# $z_1$ and $z_2$ are independent, both from N(0, I). What is the variance of $\tfrac12 z_1 + \tfrac12 z_2$?
+
+# %%
+my_halfway = ...  # a number
+
+# %%
+check("halfway", my_halfway)
+
+# %% [markdown]
+# <details><summary>Hint</summary>
+#
+# It is the variance of a mixture, from notebook 01, at amount 0.5: the weights come squared.
+#
+# </details>
+#
+# <details><summary>Solution</summary>
+#
+# Run `solution("halfway")` in a new cell, or go on: the next code cell measures its root, the standard deviation.
+#
+# </details>
+
+# %% [markdown]
+# The network was trained on noise of variance 1 at t = T and has never seen other. On the straight line the variance sags, as in notebook 01, so it is a bad road. The arc on the sphere keeps the length (θ is the angle between the two):
 #
 # $$z(w) = \frac{\sin((1-w)\,\theta)}{\sin\theta}\,z_1 + \frac{\sin(w\,\theta)}{\sin\theta}\,z_2$$
 
@@ -590,6 +679,7 @@ for name, d in distances.items():
     print(f"{name}: nearest {d.min():.1f}, median {d.median():.1f}")
 assert distances["a training picture"].max() < 0.2  # a copy is found, at distance 0 up to rounding
 assert distances["samples"].min() > 1  # no sample is one
+assert viz.nearest(noise(64, 18).cpu(), training, k=1)[0].min() > distances["samples"].max()  # nor is pure noise
 
 # %%
 curves = {}
@@ -604,6 +694,14 @@ viz.plot_curves(curves, xlabel="distance to the nearest training picture", ylabe
 # <details><summary>Answer</summary>
 #
 # Copies would be at 0; no sample comes near it. If the curve of the samples lies left of that of the test pictures, don't call it memory yet: samples are smoother and more ordinary than real pictures, and the ordinary has near neighbors. The nearest pictures in the table show it: the same kind of thing, another thing.
+#
+# </details>
+#
+# **Explain it in your own words:** Somebody's samples are all farther from every training picture than yours. Is their network better?
+#
+# <details><summary>Model answer</summary>
+#
+# Not for that. Pure noise is farther from every training picture than any of these samples, and it is no clothes at all. The distance answers one question, whether something was copied. How good the samples are is another question, and needs another number.
 #
 # </details>
 
@@ -646,6 +744,14 @@ assert CLASS_NAMES[unsure] == "Shirt"
 # The samples are much nearer to the real pictures than to noise, and the floor is still below them. The lower table says where to look: it sorts all pictures by what the classifier takes them for, and gives the share of which it is at least 90 % sure. Of shirts it is seldom sure, but that is so for real shirts as well, which differ from pullovers and coats by small things. Judge a class by the distance of its two shares.
 #
 # </details>
+#
+# **Explain it in your own words:** The floor compares real pictures with real pictures. Why is it not 0?
+#
+# <details><summary>Model answer</summary>
+#
+# They are *other* real pictures, and few. The mean and the covariance of 500 pictures differ by chance from those of the whole set, in 64 directions, and every difference adds to the distance: none can take away. So even perfect samples would get about the floor, and a distance below it would be no merit but luck, or a copy.
+#
+# </details>
 
 # %% [markdown]
 # Now the question from above: what is fresh noise good for? The same network, the same x_T, the same number of calls, with η = 1 and η = 0; your network, if you have trained it:
@@ -660,6 +766,12 @@ for eta in (1.0, 0.0):
 
 # %% [markdown]
 # For networks as briefly trained as ours, the one with fresh noise is usually the better. Without it, an error that is made early is carried to the end; with it, each step covers some of what went wrong before, and the network gets another try. The better the network, the less there is to cover.
+
+# %% [markdown]
+# The exercises of this notebook, by the last run of each check:
+
+# %%
+progress()
 
 # %% [markdown]
 # ## In three lines
