@@ -169,9 +169,9 @@ def test_only_stubs_are_filled(number: str) -> None:
             head = '"""'.join(one.source.split('"""')[:2]) if '"""' in one.source else one.source.split("...")[0]
             assert other.source.startswith(head)
             assert not handouts.is_unwritten(ast.parse(other.source))
+            assert len(other.source.splitlines()) <= notebooks.LONGEST_CELL
             assert all(words not in other.source for words in ("# your code", ": Tensor", "-> Tensor"))
     assert before.metadata == after.metadata
-    assert list(notebooks.long_cells(after, PATHS[number])) == []
     nbformat.validate(after)
 
 
