@@ -206,6 +206,7 @@ MIXTURE_VARIANCE = Exercise(
     answer=my_variance,
     library=[corrupt],
     equation=r"\operatorname{Var}(x_u) = (1-u)^2 \operatorname{Var}(x) + u^2 \operatorname{Var}(n)",
+    praise="The same numbers as the library's weights give, for random amounts and variances.",
 )
 
 LEAST_VARIANCE = Question(

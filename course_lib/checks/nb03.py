@@ -257,18 +257,21 @@ _WRONG_BETAS: dict[str, dict[str, _Betas]] = {
 }
 
 
+def _close(left: Tensor, right: Tensor) -> bool:
+    return torch.allclose(left.double(), right, rtol=1e-5, atol=1e-6)
+
+
 def _kind_by_kind(answer: Any) -> Callable[..., Any]:
-    """The answer itself, which stops at the first kind that is not there or a known mistake: the others can wait."""
+    """The answer itself, which stops at the first kind that is wrong or not there: the others can wait."""
 
     def betas(kind: str, T: int) -> Any:
         got = answer(kind, T)
-        if got is None or got is ...:
-            if kind != "linear":
-                raise Wrong(f"'{kind}' returns nothing yet.")
-        elif isinstance(got, Tensor) and got.shape == (T,):
-            for sentence, wrong in _WRONG_BETAS[kind].items():
-                if torch.allclose(got.double(), wrong(T), rtol=1e-5, atol=1e-6):
-                    raise Wrong(sentence)
+        if (got is None or got is ...) and kind != "linear":
+            raise Wrong(f"{kind}: nothing is returned yet. What comes before it is right.")
+        if isinstance(got, Tensor) and got.shape == (T,) and not _close(got, _RIGHT_BETAS[kind](T)):
+            known = [sentence for sentence, wrong in _WRONG_BETAS[kind].items() if _close(got, wrong(T))]
+            difference = (got - _RIGHT_BETAS[kind](T)).abs().max()
+            raise Wrong([*known, f"{kind}: the numbers differ by up to {difference:.3g} (for T = {T})."][0])
         return got
 
     return betas
@@ -300,9 +303,9 @@ BETAS = Exercise(
     answer=my_betas,
     library=[linear_betas, quadratic_betas, sigmoid_betas, cosine_betas],
     equation=r"""\begin{aligned}
-\text{linear}\quad & \beta_t = \beta_1 + u\,(\beta_T - \beta_1), \qquad u = \tfrac{t-1}{T-1} \\
-\text{quadratic}\quad & \sqrt{\beta_t} = \sqrt{\beta_1} + u\,\big(\sqrt{\beta_T} - \sqrt{\beta_1}\big) \\
-\text{sigmoid}\quad & \beta_t = \beta_1 + \sigma(12u - 6)\,(\beta_T - \beta_1) \\
+\text{linear}\quad & \beta_t = \beta_{\min} + u\,(\beta_{\max} - \beta_{\min}), \qquad u = \tfrac{t-1}{T-1} \\
+\text{quadratic}\quad & \sqrt{\beta_t} = \sqrt{\beta_{\min}} + u\,\big(\sqrt{\beta_{\max}} - \sqrt{\beta_{\min}}\big) \\
+\text{sigmoid}\quad & \beta_t = \beta_{\min} + \sigma(12u - 6)\,(\beta_{\max} - \beta_{\min}) \\
 \text{cosine}\quad & \beta_t = \min\Big(1 - \frac{f(t)}{f(t-1)},\ 0.999\Big),
 \qquad f(t) = \cos^2\Big(\frac{t/T + 0.008}{1.008} \cdot \frac{\pi}{2}\Big)
 \end{aligned}""",
@@ -402,6 +405,12 @@ POSTERIOR_MEAN = Exercise(
         ),
         "That is what the picture alone says, the mean of q(x_(t-1) | x_0). x_t is a witness, too.": _weighing(
             lambda al, b, n: (torch.zeros_like(b), b.sqrt())
+        ),
+        "alpha_bar[t] met the wrong axis: shape (B,) lines up with the columns, W. Give it shape (B, 1, 1, 1) first.": (
+            lambda x_t, x0, t, a: (
+                (a[t] / a[t - 1]).sqrt() * (1 - a[t - 1]) / (1 - a[t]) * x_t
+                + a[t - 1].sqrt() * _beta_of(t, a) / (1 - a[t]) * x0
+            )
         ),
         "t is one too high: the later entry is alpha_bar[t], the earlier alpha_bar[t - 1].": (
             lambda x_t, x0, t, a: my_posterior_mean(x_t, x0, t + 1, a)

@@ -15,7 +15,7 @@
 #
 # **You will do:** mix real pictures with noise, from none of it to nothing else, and measure what the mixing does to them.
 #
-# **You will learn:** in which range pictures live; how one batch carries a different amount of noise for each picture; why a
+# **You will learn:** in which order and range pictures are kept; how one batch carries a different amount of noise for each picture; why a
 # linear mixture loses variance on the way, and which weights would keep it; why a picture survives far more noise than any of its pixels.
 #
 # **You need:** about 40 minutes, exercises included (the computer needs less than one of them); tensors and broadcasting in PyTorch.
@@ -167,8 +167,8 @@ assert len({tuple(batch.shape) for batch in ways.values()}) == 1
 viz.show_rows({name: to_float(batch) for name, batch in ways.items()})
 
 # %% [markdown]
-# In the last row the bytes have kept their places in memory, and 28 pixels of three colors were read as 84 pixels of one: every channel holds a third of the picture,
-# three times side by side.
+# In the last row every byte has kept its place in memory, and only the lengths of the axes were renamed: the first third of the bytes now counts as red, whatever color
+# they were.
 
 # %% [markdown]
 # ## Mix picture and noise
@@ -409,7 +409,7 @@ check("mixture_variance", my_variance)
 #
 # <details><summary>Solution</summary>
 #
-# Run `solution("mixture_variance")` in a new cell. The same equation is derived below, and `viz.plot_variance` draws it.
+# Run `solution("mixture_variance")` in a new cell. The same equation stands below, and `viz.plot_variance` draws it.
 #
 # </details>
 

@@ -482,16 +482,16 @@ viz.plot_histogram(residuals, title="x₅₀₀ without its picture, in units of
 #
 # ### Exercise 5 — Four schedules  (difficulty 2 of 3, 8 minutes)
 #
-# The first four rules in full. The ends are $\beta_1 = 0.0001$ and $\beta_T = 0.02$ whatever $T$ is, and $u = \frac{t-1}{T-1}$ runs from 0 to 1 in equal steps:
+# The first four rules in full. The ends are $\beta_{\min} = 0.0001$ and $\beta_{\max} = 0.02$ whatever $T$ is, and $u = \frac{t-1}{T-1}$ runs from 0 to 1 in equal steps:
 #
 # $$\begin{aligned}
-# \text{linear:}\quad & \beta_t = \beta_1 + u\,(\beta_T - \beta_1) \\
-# \text{quadratic:}\quad & \sqrt{\beta_t} = \sqrt{\beta_1} + u\,\big(\sqrt{\beta_T} - \sqrt{\beta_1}\big) \\
-# \text{sigmoid:}\quad & \beta_t = \beta_1 + \sigma(v)\,(\beta_T - \beta_1), \quad v \text{ from } -6 \text{ to } 6 \text{ in equal steps}, \quad \sigma(v) = \frac{1}{1 + e^{-v}} \\
+# \text{linear:}\quad & \beta_t = \beta_{\min} + u\,(\beta_{\max} - \beta_{\min}) \\
+# \text{quadratic:}\quad & \sqrt{\beta_t} = \sqrt{\beta_{\min}} + u\,\big(\sqrt{\beta_{\max}} - \sqrt{\beta_{\min}}\big) \\
+# \text{sigmoid:}\quad & \beta_t = \beta_{\min} + \sigma(v)\,(\beta_{\max} - \beta_{\min}), \quad v \text{ from } -6 \text{ to } 6 \text{ in equal steps}, \quad \sigma(v) = \frac{1}{1 + e^{-v}} \\
 # \text{cosine:}\quad & \bar\alpha_t = \frac{f(t)}{f(0)}, \quad f(t) = \cos^2\Big(\frac{t/T + 0.008}{1.008} \cdot \frac\pi2\Big), \quad \beta_t = 1 - \frac{\bar\alpha_t}{\bar\alpha_{t-1}} \text{, but at most } 0.999
 # \end{aligned}$$
 #
-# Write them as one function. The check takes the kinds in this order and reports at the first that is missing or holds a mistake it knows, so you can run it after each.
+# Write them as one function. The check takes the kinds in this order and stops at the first that is wrong or missing, so you can run it after each.
 
 
 # %%
