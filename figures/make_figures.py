@@ -592,6 +592,15 @@ def symptoms() -> Picture:
     return drawn
 
 
+@figure("06_fade")
+def fade() -> Picture:
+    """The slider of case 10 at some of its steps."""
+    at = {step.t: step.x_t for step in clinic()["steps_10"]}
+    times = (1000, 975, 950, 925, 900, 800, 500, 25)
+    seen = torch.stack([at[t] for t in times], 1)
+    return viz.show_rows({f"picture {i + 1}": seen[i] for i in range(len(seen))}, titles=[f"t = {t}" for t in times])
+
+
 @figure("06_pipeline")
 def pipeline() -> Picture:
     """Where in a program the cases of the bug clinic were, and what to ask there."""

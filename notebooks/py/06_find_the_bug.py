@@ -45,14 +45,14 @@ from itertools import pairwise
 import torch
 from torch import nn
 
-from course_lib import viz
+from course_lib import viz, widgets
 from course_lib.checkpoint import load_shipped
 from course_lib.checks import check, progress
 from course_lib.data import load_fashion_mnist, to_float
 from course_lib.forward import q_sample
 from course_lib.objective import denoising_loss
 from course_lib.runtime import make_generator
-from course_lib.sample import predict, reverse_step, sample
+from course_lib.sample import SampleStep, predict, reverse_step, sample
 from course_lib.schedule import from_betas, make_schedule, sampling_times, zero_terminal_snr
 from course_lib.shapes import count_parameters
 from course_lib.unet import BottleneckUNet, DoubleConvUNet, UNet
@@ -67,7 +67,7 @@ T, alpha_bar = schedule.T, schedule.alpha_bar.float()  # alpha_bar (T+1,), 1 at 
 # %% [markdown]
 # ## The rules
 #
-# What is imported from `course_lib` is right, and so are the two cells below. The mistake is in the code of the case itself: always one, in one line, of a kind that people really make, and the program always runs.
+# What is imported from `course_lib` is right, and so are the three cells below. The mistake is in the code of the case itself: always one, in one line, of a kind that people really make, and the program always runs.
 #
 # For each case: **run** it and look. **Diagnose**: choose what is wrong; the check says why the symptom speaks against a wrong choice. **Mend**: write the broken function as it should be. You may copy it and change what must be changed. The check compares with the library's own.
 # Then run **the smallest test**, on the broken program and on the library's. It says red or green and stops nothing. Tests come last here because they give the answer away. In your own programs they come first.
@@ -113,6 +113,22 @@ def train_for(updates, network, loss_of, lr):
 def library_loss(network, x0, t, eps, alpha_bar):
     """The loss of notebook 04, one number."""
     return denoising_loss(network, schedule, x0, t, eps).mean()
+
+
+# %%
+def train_16(updates, net, forward):
+    """Train to find the picture in any mixture of it with noise, as in notebook 02; returns the losses."""
+    optimizer, generator, losses = torch.optim.Adam(net.parameters(), lr=3e-3), make_generator(0), []
+    for _ in range(updates):
+        x0 = small[torch.randint(len(small), (32,), generator=generator)]
+        amount = torch.rand(32, 1, 1, 1, generator=generator)
+        mixed = (1 - amount) * x0 + amount * torch.randn(x0.shape, generator=generator)
+        loss = (forward(net, mixed) - x0).square().mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    return losses
 
 
 # %% [markdown]
@@ -719,21 +735,6 @@ def forward(net, x):
     return net.out(x)
 
 
-def train_16(updates, net, forward):
-    """Train to find the picture in any mixture of it with noise, as in notebook 02; returns the losses."""
-    optimizer, generator, losses = torch.optim.Adam(net.parameters(), lr=3e-3), make_generator(0), []
-    for _ in range(updates):
-        x0 = small[torch.randint(len(small), (32,), generator=generator)]
-        amount = torch.rand(32, 1, 1, 1, generator=generator)
-        mixed = (1 - amount) * x0 + amount * torch.randn(x0.shape, generator=generator)
-        loss = (forward(net, mixed) - x0).square().mean()
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        losses.append(loss.item())
-    return losses
-
-
 # %%
 torch.manual_seed(0)
 nets = {width: BottleneckUNet(features=(8, 16, 32), dense=width) for width in (8, 256)}
@@ -1043,6 +1044,8 @@ verdict(test_9, broken=draw, library=library_draw)
 # %% [markdown]
 # ## Case 10: The pictures fade to black
 #
+# ![Four pictures on their way from t = 1000 to 0. At 975 all are specks of pure black and white; at 950 clouds; by 900 two are wholly black, one is a white slab and one a white bar, and so they stay.](../figures/06_fade.png)
+#
 # The same weights and the same noise, in 40 steps. `predict` gives the network's view of the noise; `step` goes from t to s.
 
 
@@ -1053,19 +1056,27 @@ def step(x_t, eps_hat, t, s, alpha_bar):
     return (x_t - b * eps_hat) / a
 
 
-x, stages, times = x_T, {}, sampling_times(T, 40)
+x, times, steps_10 = x_T, sampling_times(T, 40), []
 for t, s in pairwise(times):
-    if t in (1000, 975, 950, 900, 500):
-        stages[f"x_t, t = {t}"] = x
-    x = step(x, predict(model, schedule, x, t)[1], t, s, alpha_bar)
-stages["sample"] = seen_10 = x
+    x0_hat, eps_hat = predict(model, schedule, x, t)
+    x_s = step(x, eps_hat, t, s, alpha_bar)
+    steps_10.append(SampleStep(t, s, *(part[2:6] for part in (x, x0_hat, eps_hat, x_s))))
+    x = x_s
+seen_10 = x
 
 # %%
 black = [(one < -0.9).float().mean().item() > 0.97 for one in seen_10]
 print(f"{sum(black)} of 8 samples are black")
 assert sum(black) >= 4
-stages["the library's"] = sample(model, schedule, x_T, times=times, eta=0.0)
-viz.show_rows(stages)
+viz.show_rows({"samples": seen_10, "the library's": sample(model, schedule, x_T, times=times, eta=0.0)})
+
+# %% [markdown]
+# Watch four of them go: at which t is it decided?
+#
+# *Below is a slider. Where it does not run (on GitHub, in print), the picture above is a still of it; `make lab` opens the live one.*
+
+# %%
+widgets.trajectory_player(steps_10, columns=2)
 
 # %% [markdown]
 # ### Exercise 19 — Diagnose case 10  (difficulty 2 of 3, 3 minutes)
