@@ -13,13 +13,13 @@
 # %% [markdown]
 # # Build a U-Net
 #
-# **You will do:** work out what size comes out of every layer of a U-Net, trace three famous shapes of it, break one, and train the smallest to
-# take noise away.
+# **You will do:** work out what size comes out of every layer of a U-Net, trace three famous shapes of it, write its blocks, break one, and train
+# the smallest to take noise away.
 #
 # **You will learn:** the arithmetic of convolution, pooling and transposed convolution; why a skip doubles the channels; how to count parameters
-# by hand; why 28×28 pictures break a network that halves four times; why a network that cleans half-noisy pictures well makes nothing but fog from pure noise.
+# by hand; which pictures suit a network that halves four times; why a network that cleans half-noisy pictures well makes nothing but fog from pure noise.
 #
-# **You need:** about 40 minutes, exercises included (the computer needs about two of them); notebook 01 for `corrupt`; convolutions in PyTorch, roughly.
+# **You need:** about 60 minutes, exercises included (the computer needs about two of them); notebook 01 for `corrupt`; convolutions in PyTorch, roughly.
 #
 # ![Five rows of pictures. Half-noisy clothes come out of one step of the network as clothes. Pure noise comes out as nearly the same grey blob every time, and the last row, the mean of all training pictures, is that blob.](../figures/02_one_step.png)
 
@@ -48,7 +48,7 @@ from IPython.display import display
 from torch import nn
 
 from course_lib import viz, widgets
-from course_lib.checks import check
+from course_lib.checks import check, progress, solution  # noqa: F401 - solution is for you to call
 from course_lib.data import batches, load_fashion_mnist
 from course_lib.forward import corrupt
 from course_lib.runtime import make_generator
@@ -98,7 +98,7 @@ check("conv_out", my_conv_out)
 #
 # <details><summary>Solution</summary>
 #
-# `course_lib.shapes.conv_out`, which also knows dilation and refuses kernels that do not fit: `help(conv_out)`.
+# Run `solution("conv_out")` in a new cell. The library's function also knows dilation and refuses kernels that do not fit.
 #
 # </details>
 
@@ -139,7 +139,7 @@ check("conv_transpose_out", my_conv_transpose_out)
 #
 # <details><summary>Solution</summary>
 #
-# The third row of the table below, with dilation 1; in the library `course_lib.shapes.conv_transpose_out`: `help(conv_transpose_out)`.
+# Run `solution("conv_transpose_out")` in a new cell. It is the third row of the table below, with dilation 1.
 #
 # </details>
 
@@ -236,27 +236,38 @@ torch.testing.assert_close(layer(both), apart, atol=1e-5, rtol=1e-5)
 # %% [markdown]
 # Adding is the special case in which both sets of weights are equal. Concatenation lets training decide how much to trust the sharp map and how much the wise one.
 #
-# ### Exercise 3 — Channels of a merge  (difficulty 1 of 3, 2 minutes)
+# ### Exercise 3 — Channels of every merge  (difficulty 1 of 3, 3 minutes)
 #
-# A `DoubleConvUNet` has 64, 128, 256 and 512 channels on its four levels (top first) and 1024 in the bottleneck. Each transposed convolution
-# halves the channels. How many channels enter the *topmost* double convolution on the way up?
+# A U-Net has `features` channels on its levels, top first: 64, 128, 256 and 512, say. From a bottleneck with 1024 a transposed convolution leads up
+# to 512, the next one to 256, and so on: on each level it makes as many channels as the skip has that waits there. Skip and upsampled map are concatenated,
+# and a double convolution brings them back to the channels of the level. How many channels *enter* each of these double convolutions, on the way from the deepest level up?
+
 
 # %%
-answer = ...  # a number
+def my_merge_channels(features):
+    """A sequence of ints, top level first; returns a list of ints, the deepest merge first."""
+    return ...  # your code
+
 
 # %%
-check("merge_channels", answer)
+check("merge_channels", my_merge_channels)
 
 # %% [markdown]
-# <details><summary>Hint</summary>
+# <details><summary>Hint 1</summary>
 #
-# The top skip has 64 channels. The map from below had 128 before its transposed convolution.
+# Do one level by hand. The top skip has 64 channels; what meets it had 128 before its transposed convolution, and has 64 after it.
+#
+# </details>
+#
+# <details><summary>Hint 2</summary>
+#
+# `reversed(features)` goes from the deepest level to the top. The list is as long as `features`: one merge for each skip.
 #
 # </details>
 #
 # <details><summary>Solution</summary>
 #
-# Read it off the drawing of the padded U-Net in the next section: the striped bar on the top right.
+# Run `solution("merge_channels")` in a new cell; or read it off the drawing of the padded U-Net in the next section, at the striped bars on the right.
 #
 # </details>
 
@@ -327,7 +338,7 @@ check("double_conv_parameters", my_parameters)
 #
 # <details><summary>Solution</summary>
 #
-# `count_parameters(DoubleConv(in_channels, out_channels))`, with `from course_lib.blocks import DoubleConv`. By hand it is done below, for a whole network.
+# Run `solution("double_conv_parameters")` in a new cell. By hand it is done below, for a whole network.
 #
 # </details>
 
@@ -390,8 +401,112 @@ viz.plot_unet(rows)
 #
 # ![The small U-Net: 1×16×16 down to 64×4×4, through a vector of 32 numbers, and up to 1×16×16.](../figures/02_unet_16.png)
 #
-# `BottleneckUNet` halves twice and then squeezes the deepest map, 64 · 4 · 4 = 1024 numbers, through a vector of 32. On the way up the skip is concatenated *before* the
-# transposed convolution (3×3, stride 2, padding 1, output padding 1).
+# `BottleneckUNet` halves twice and then squeezes the deepest map, 64 · 4 · 4 = 1024 numbers, through a vector of 32. All that changes the size of a map in it
+# is made of two blocks, and you write both:
+#
+# | block | from | to | what happens |
+# |---|---|---|---|
+# | down | $(B, C_\text{in}, H, W)$ | $(B, C_\text{out}, H/2, W/2)$ | twice: 3×3 convolution, BatchNorm, ReLU; at the end a 2×2 max-pool |
+# | up | $x$ and skip, $(B, C_\text{in}, H, W)$ each | $(B, C_\text{out}, 2H, 2W)$ | concatenate; 3×3 transposed convolution, BatchNorm, ReLU; 3×3 convolution, BatchNorm, ReLU |
+#
+# Only the pool and the transposed convolution change the size. In `TinyUNet` the map from below was doubled first and concatenated then; here the skip
+# comes from behind the pool, so the two have the same size *before* they are doubled together.
+#
+# ### Exercise 5 — A down block  (difficulty 2 of 3, 6 minutes)
+#
+# A block is a class like `TinyUNet` above: `__init__` makes the layers, `forward` calls them. A BatchNorm for maps with C channels is `nn.BatchNorm2d(C)`.
+# Let the convolutions have their biases, as they do unless told otherwise.
+#
+# Name the layers and group them as you like. The check puts the same weights into your block and the library's, in the order in which each calls its layers,
+# and compares what comes out, in training mode, where BatchNorm uses the mean and variance of the batch, and in evaluation, where it uses those that it has kept.
+
+
+# %%
+class MyDownBlock(nn.Module):
+    """x (B, in_channels, H, W) to (B, out_channels, H/2, W/2)."""
+
+    def __init__(self, in_channels, out_channels):
+        super().__init__()
+        ...  # your layers
+
+    def forward(self, x):
+        return ...  # your code
+
+
+# %%
+check("down_block", MyDownBlock)
+
+# %% [markdown]
+# <details><summary>Hint 1</summary>
+#
+# Which padding lets a 3×3 convolution keep the size? You found it with the slider. What goes into the second convolution is what came out of the first.
+#
+# </details>
+#
+# <details><summary>Hint 2</summary>
+#
+# Seven layers in a row: `self.layers = nn.Sequential(nn.Conv2d(in_channels, out_channels, 3, padding=1), nn.BatchNorm2d(out_channels), nn.ReLU(), …)`.
+# Then `forward` is one line.
+#
+# </details>
+#
+# <details><summary>Solution</summary>
+#
+# Run `solution("down_block")` in a new cell.
+#
+# </details>
+#
+# ### Exercise 6 — An up block  (difficulty 3 of 3, 8 minutes)
+#
+# The way back. `in_channels` is what `x` and the skip have *each*. Concatenate `x` first, then the skip. The transposed convolution has a 3×3 kernel and padding 1;
+# which stride and which output padding make the size exactly double? The formula of exercise 2 tells.
+
+
+# %%
+class MyUpBlock(nn.Module):
+    """x and skip (B, in_channels, H, W) each to (B, out_channels, 2H, 2W)."""
+
+    def __init__(self, in_channels, out_channels):
+        super().__init__()
+        ...  # your layers
+
+    def forward(self, x, skip):
+        return ...  # your code
+
+
+# %%
+check("up_block", MyUpBlock)
+
+# %% [markdown]
+# <details><summary>Hint 1</summary>
+#
+# How many channels has the concatenation? So many must the transposed convolution take, and `out_channels` it makes.
+#
+# </details>
+#
+# <details><summary>Hint 2</summary>
+#
+# With stride 2 the formula gives $(n - 1) \cdot 2 - 2 + 3 + o = 2n - 1 + o$.
+#
+# </details>
+#
+# <details><summary>Hint 3</summary>
+#
+# `forward` begins with `torch.cat([x, skip], dim=1)`. The layers behind it are as in the down block, but the first is
+# `nn.ConvTranspose2d(…, …, 3, stride=2, padding=1, output_padding=…)`, and there is no pool.
+#
+# </details>
+#
+# <details><summary>Solution</summary>
+#
+# Run `solution("up_block")` in a new cell.
+#
+# </details>
+
+# %% [markdown]
+# ### The whole of it
+#
+# Two down blocks; dense layers, with a convolution behind them; two up blocks. One convolution comes before all that, and two after:
 
 # %%
 rows = trace(BottleneckUNet(), torch.zeros(1, 1, 16, 16))
@@ -428,11 +543,79 @@ print(f"{stem:,} + {down:,} + {bottleneck:,} + {up:,} + {out:,} = {total:,}")
 assert total == count_parameters(BottleneckUNet()) == 234_977
 
 # %% [markdown]
+# **Explain it** (2 minutes). `DoubleConvUNet` leaves out the bias of each convolution before a BatchNorm; `BottleneckUNet` keeps it. What would change in training if
+# it were left out here, too, and how many of the 234,977 parameters would that save?
+#
+# <details><summary>Model answer</summary>
+#
+# In training BatchNorm subtracts from each channel its mean over batch and pixels. A bias adds the same number to the whole channel, so it is in that mean and is
+# subtracted again: nothing would change. BatchNorm has a shift of its own, which comes after the subtraction and does the bias's work.
+# One bias for each channel of each BatchNorm is in vain, 16 + (32 + 32 + 64 + 64) + 64 + (32 + 32 + 16 + 16) + 16 = 384 of them, 0.2 % of all. The last convolution, from 16
+# channels to 1, has no BatchNorm behind it and needs its bias.
+#
+# </details>
+
+# %% [markdown]
 # ## Send 28 through four poolings
 #
-# ![28 halved four times gives 14, 7, 3 and 1; on the way up 3 doubles to 6, which is not 7, marked in red.](../figures/02_halvings.png)
+# Our pictures are 28×28. The padded U-Net halves four times with 2×2 max-pools and doubles four times with 2×2 transposed convolutions of stride 2. Its other
+# convolutions keep every size.
 #
-# Our pictures are 28×28. The padded U-Net halves four times and doubles four times. On paper:
+# ### Exercise 7 — Predict, then run  (difficulty 1 of 3, 2 minutes)
+#
+# Somebody wrote such a network with PyTorch's layers alone, and hands it a 28×28 picture. What happens?
+#
+# - (a) It gives 28×28, as large as its input.
+# - (b) It gives 16×16, since the deepest map is 1×1 and doubles four times.
+# - (c) It stops with an error at the first `torch.cat` on the way up.
+# - (d) It stops with an error at the pool that is handed 7×7, which cannot be halved.
+
+# %%
+my_guess_for_28 = ...  # "a", "b", "c" or "d"
+
+# %%
+check("four_poolings", my_guess_for_28)
+
+# %% [markdown]
+# <details><summary>Hint 1</summary>
+#
+# Write the five sizes of the way down in a row, with $\lfloor n/2 \rfloor$ from one to the next.
+#
+# </details>
+#
+# <details><summary>Hint 2</summary>
+#
+# Now up. The deepest map doubles; which size has the skip that it must lie beside?
+#
+# </details>
+#
+# <details><summary>Solution</summary>
+#
+# Run `solution("four_poolings")` in a new cell, or go on: the next code cell does it.
+#
+# </details>
+
+# %% [markdown]
+# Run it. What is left of such a network without the convolutions that keep the size:
+
+# %%
+pool, double = nn.MaxPool2d(2), nn.ConvTranspose2d(1, 1, 2, stride=2)
+maps = [torch.zeros(1, 1, 28, 28)]
+for _ in range(4):
+    maps.append(pool(maps[-1]))
+print("down:", " → ".join(str(one.shape[-1]) for one in maps))
+x = maps.pop()
+try:
+    while maps:
+        x = torch.cat([maps.pop(), double(x[:, :1])], dim=1)  # one channel will do: only sizes matter
+except RuntimeError as error:
+    print(f"up, with {len(maps)} skips left: {error}")
+assert len(maps) == 3
+
+# %% [markdown]
+# ![28 halved four times gives 14, 7, 3 and 1; on the way up 1 doubles to 2, which is not 3, and 3 to 6, which is not 7, both marked in red.](../figures/02_halvings.png)
+#
+# Would the other skips fit? On paper:
 
 # %%
 sizes = [28]
@@ -446,21 +629,16 @@ for size in sizes[1:]:
 assert sizes == [28, 14, 7, 3, 1] and conv_transpose_out(3, kernel=2, stride=2) == 6
 
 # %% [markdown]
-# 7 → 3 → 6 ≠ 7: halving rounds down, doubling does not round up. You will meet this as PyTorch's error, deep inside somebody's network,
-# or as a sentence at its door:
+# 3 → 1 → 2 ≠ 3, and 7 → 3 → 6 ≠ 7: halving rounds down, doubling does not round up. Deep inside somebody's network you meet this as the error above. The library
+# says it at the door:
 
 # %%
-try:
-    torch.cat([torch.zeros(1, 256, 7, 7), torch.zeros(1, 256, 6, 6)], dim=1)
-except RuntimeError as error:
-    print("PyTorch:   ", error)
-
 small = {"in_channels": 1, "features": (8, 16, 32, 64), "bottleneck": 128}  # narrow: here only sizes matter
 picture = torch.zeros(1, 1, 28, 28)
 try:
     DoubleConvUNet(**small)(picture)
 except ValueError as error:
-    print("course_lib:", error)
+    print(error)
 
 # %% [markdown]
 # Which sizes get through?
@@ -538,10 +716,10 @@ plot = widgets.LossPlot(reference={"always the mean picture": mean_loss}, every=
 display(plot)
 start = time.perf_counter()
 for index in batches(len(x0), 64, generator):
-    progress = min((time.perf_counter() - start) / SECONDS, len(plot.losses) / 150)
-    if progress >= 1:
+    done = min((time.perf_counter() - start) / SECONDS, len(plot.losses) / 150)
+    if done >= 1:
         break
-    optimizer.param_groups[0]["lr"] = 3e-3 * (1 - progress)
+    optimizer.param_groups[0]["lr"] = 3e-3 * (1 - done)
     x = x0[index]
     amount = torch.rand(len(x), generator=generator)
     x_u, _ = corrupt(x, amount, generator=generator)
@@ -673,6 +851,17 @@ viz.plot_curves(curves, xlabel="amount of noise u", ylabel="mean squared error")
 #
 # </details>
 #
+# **Explain it** (2 minutes). A friend wants sharp clothes out of pure noise in one step, and plans to train a network ten times as large for ten times as long, with the same loss.
+# What do you say?
+#
+# <details><summary>Model answer</summary>
+#
+# The better the network and the longer it trains, the nearer its answer comes to the conditional mean, since that is what has the least squared error. For pure noise this is the mean of all
+# pictures. More training makes the fog *purer*: the answers to different noises become more alike, not sharper. Another answer needs another question: another loss, or many
+# small steps, as below.
+#
+# </details>
+#
 # ### Take a small step instead
 #
 # One step is not enough, but the answer points somewhere: towards all the pictures it could be. So go only a little of the way, and *ask again*. With $k$ steps left, go $1/k$ of the way:
@@ -701,6 +890,12 @@ viz.show_rows({**rows, "20 steps": twenty[:10]})
 # - how far each step may go, and which mixture of picture and noise belongs to each moment: a *schedule* (notebook 03);
 # - a network that is *told the time*, instead of guessing how noisy its input is (notebook 04);
 # - steps that provably end at pictures distributed like the real ones, with or without fresh noise (notebook 05).
+
+# %% [markdown]
+# How far did you come? What this kernel knows of your exercises:
+
+# %%
+progress()
 
 # %% [markdown]
 # ## In three lines
