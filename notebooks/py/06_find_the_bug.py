@@ -1044,7 +1044,7 @@ verdict(test_9, broken=draw, library=library_draw)
 # %% [markdown]
 # ## Case 10: The pictures fade to black
 #
-# ![Four pictures on their way from t = 1000 to 0. At 975 all are specks of pure black and white; at 950 clouds; by 900 two are wholly black, one is a white slab and one a white bar, and so they stay.](../figures/06_fade.png)
+# ![Four pictures on their way from t = 1000 to 0. At 975 all are specks of pure black and white; at 950 one is black and three are clouds; by 900 two are black, one is a white slab and one a white bar, and so they stay.](../figures/06_fade.png)
 #
 # The same weights and the same noise, in 40 steps. `predict` gives the network's view of the noise; `step` goes from t to s.
 
