@@ -150,7 +150,7 @@ def no_loss(*case):
         (one_loss_each, "take the mean over everything"),
         (lambda *case: zero_first(*case) * float("nan"), "NaN"),
         (lambda *case: zero_first(*case) + 0.1, "differ by up to"),
-        (lambda *case: nb04.my_loss(case[0], *case[2:]).item().backward(), "raises AttributeError"),
+        (lambda *case: nb04.my_loss(case[0], *case[2:]).item().backward(), "raises AttributeError"),  # type: ignore[union-attr]
         (lambda *case: zero_first(*case[:2], *(x.float() for x in case[2:])), "raises IndexError"),
     ],
 )

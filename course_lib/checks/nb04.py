@@ -335,7 +335,11 @@ def _in_order(*calls: str) -> Callable[..., Tensor]:
 
     def step(model: nn.Module, optimizer: torch.optim.Optimizer, *case: Tensor) -> Tensor:
         loss = my_loss(model, *case)
-        known = {"zero": optimizer.zero_grad, "backward": loss.backward, "step": optimizer.step}
+        known: dict[str, Callable[..., Any]] = {
+            "zero": optimizer.zero_grad,
+            "backward": loss.backward,
+            "step": optimizer.step,
+        }
         for call in calls:
             known[call]()
         return loss

@@ -462,12 +462,12 @@ assert renewed > 5 * losses[-1]
 #
 # </details>
 #
-# **Explain it in your own words:** Here a loss near 0 is good news. In real training, on new noise each time, it would be an alarm. Why?
+# **Explain it in your own words:** here a loss near 0 is good news. In real training, on new noise each time, it would be an alarm. Why?
 #
 # <details><summary>Model answer</summary>
 #
 # In $x_t$ picture and noise are mixed, and nobody can tell them apart without error: many pairs of both give the same $x_t$. The best possible
-# network still has a loss well above 0. One near 0 therefore knows what it cannot know: the target has leaked into the input, or the target is
+# network still has a loss clearly above 0. One near 0 therefore knows what it cannot know: the target has leaked into the input, or the target is
 # something that is easy to read off $x_t$, or the "new" noise is always the same.
 #
 # </details>
@@ -721,7 +721,7 @@ assert early > 1.5 * late  # loose again, for slow machines
 viz.plot_loss_by_timestep(t, by_time, schedule.T)
 
 # %% [markdown]
-# **Explain it in your own words:** Which timesteps are hard, and why?
+# **Explain it in your own words:** which timesteps are hard, and why?
 #
 # <details><summary>Model answer</summary>
 #
@@ -753,7 +753,7 @@ assert picture_error[800:900].mean() > 3 * picture_error[:100].mean()
 assert schedule.noise[1] < 0.01 and 1 / schedule.signal[-1] > 20_000
 
 # %% [markdown]
-# **Explain it in your own words:** Picture and noise are tied together by $x_t$. So does it matter at all which of the two a network is asked for?
+# **Explain it in your own words:** picture and noise are tied together by $x_t$. So does it matter at all which of the two a network is asked for?
 #
 # <details><summary>Model answer</summary>
 #

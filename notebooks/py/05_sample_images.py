@@ -51,7 +51,7 @@ from course_lib import viz, widgets
 from course_lib.checkpoint import load_checkpoint, load_shipped
 from course_lib.checks import check, progress, solution  # noqa: F401 - solution is for you to call
 from course_lib.data import CLASS_NAMES, load_fashion_mnist
-from course_lib.forward import q_sample
+from course_lib.forward import q_sample, to_x0_eps
 from course_lib.interop import to_diffusers
 from course_lib.metrics import embed, frechet_distance, measure
 from course_lib.runtime import describe_machine, make_generator, pick_device
@@ -93,7 +93,7 @@ x_t, eps = q_sample(schedule, x0, t, generator=make_generator(0, device))
 with torch.no_grad():
     eps_hat = model(x_t, torch.full((len(x_t),), t, device=device))
 a_t, b_t = schedule.signal[t].item(), schedule.noise[t].item()
-x0_hat = (x_t - b_t * eps_hat) / a_t
+x0_hat, _ = to_x0_eps("eps", schedule, eps_hat, x_t, t)  # what you wrote by hand in notebook 04
 print(f"a = {a_t:.2f}, b = {b_t:.2f}, shape {tuple(x_t.shape)}")
 assert a_t < b_t  # more noise than picture
 viz.show_rows({"x_t": x_t, "eps_hat": eps_hat, "x0_hat": x0_hat, "x_0 (hidden)": x0})
@@ -697,7 +697,7 @@ viz.plot_curves(curves, xlabel="distance to the nearest training picture", ylabe
 #
 # </details>
 #
-# **Explain it in your own words:** Somebody's samples are all farther from every training picture than yours. Is their network better?
+# **Explain it in your own words:** somebody's samples are all farther from every training picture than yours. Is their network better?
 #
 # <details><summary>Model answer</summary>
 #
@@ -745,7 +745,7 @@ assert CLASS_NAMES[unsure] == "Shirt"
 #
 # </details>
 #
-# **Explain it in your own words:** The floor compares real pictures with real pictures. Why is it not 0?
+# **Explain it in your own words:** the floor compares real pictures with real pictures. Why is it not 0?
 #
 # <details><summary>Model answer</summary>
 #
