@@ -621,7 +621,6 @@ assert len(maps) == 3
 sizes = [28]
 for _ in range(4):
     sizes.append(pool_out(sizes[-1], kernel=2))
-print("down:", " → ".join(map(str, sizes)))
 for size in sizes[1:]:
     doubled = conv_transpose_out(size, kernel=2, stride=2)
     skip_size = sizes[sizes.index(size) - 1]
