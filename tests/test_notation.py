@@ -293,7 +293,7 @@ def our_direction() -> None:
     first, second = theirs.sigmas[:2].tolist()
     moved = theirs.step(velocity.float(), theirs.timesteps[0], eps.float()).prev_sample
     close(moved, eps + (second - first) * velocity)
-    apart(moved, eps - (second - first) * velocity)
+    close(moved, (1 - second) * x0 + second * eps)  # back along the straight line
 
 
 def four_sigmas() -> None:
