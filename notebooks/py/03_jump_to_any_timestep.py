@@ -683,7 +683,7 @@ assert abs(brightness.mean() + 0.43) < 0.01 and darker > 0.9
 # %% [markdown]
 # With $T = 150$ a network learns that the mean of $x_T$ gives the brightness away. A trace is left even by *quadratic* with its 0.027.
 #
-# **Explain it in your own words:** trained so, the network is handed pure noise and asked for pictures. What will be wrong with them?
+# **Explain it in your own words:** a network trained with $T = 150$ is handed pure noise and asked for pictures. What will be wrong with them?
 #
 # <details><summary>Model answer</summary>
 #
