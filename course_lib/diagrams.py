@@ -125,6 +125,13 @@ def plot_kernel(
         _taps(sheet, *square, (place - 1) * stride, kernel, dilation, place)
     sheet.arrow((3.0, _TOP + _SIDE / 2), (3.4, _TOP + _SIDE / 2), COLORS["black"])
     sheet.text(3.2, 3.14, " ".join(notes), 9)
+    numbers = {"stride": stride, "padding": padding, "output padding": output_padding, "dilation": dilation}
+    plain = {"stride": 1, "padding": 0, "output padding": 0, "dilation": 1}
+    said = [f"{name} {number}" for name, number in numbers.items() if number != plain[name]]
+    sheet.figure.alt = (
+        f"The first {count} places of a {kernel}×{kernel} kernel, {', '.join([kind, *said])}: input {size}×{size}, "
+        f"output {out}×{out}.{' ' if notes else ''}{' '.join(notes)}"
+    )
     return sheet.figure
 
 
@@ -205,6 +212,12 @@ def plot_halvings(size: int, halvings: int = 4, levels: int | None = None) -> Fi
     times = "once" if halvings == 1 else f"{halvings} times"
     words = problem or f"{size} can be halved {times}: every skip fits."
     sheet.text(3.2, y(room) + 0.5, words, 10, COLORS["red" if problem else "black"])
+    way = " → ".join(f"{side}×{side}" for side in down)
+    back = ", ".join(
+        f"{doubled}×{doubled} {'fits' if doubled == skip else 'does not fit'} the skip of {skip}×{skip}"
+        for doubled, skip in up
+    )
+    sheet.figure.alt = f"Down {way}.{f' Up: {back}.' if back else ''} {' '.join(words.split())}"
     return sheet.figure
 
 
@@ -340,7 +353,17 @@ def plot_unet(rows: Sequence[LayerShape], title: str | None = None, width: float
     if title:
         sheet.text(0.15, 0.2, title, 11, ha="left")
     _unet_legend(sheet, {bar.kind for bar in bars}, top + room * (deepest + 0.5) + 0.42)
+    way = " → ".join(_bar_in_words(bar) for bar in bars)
+    sheet.figure.alt = f"{f'{title}: a' if title else 'A'} network as a U, channels×height×width: {way}."
     return sheet.figure
+
+
+def _bar_in_words(bar: _Bar) -> str:
+    """Such as 64×4×4, a vector of 32, or 32+32×8×8 where a skip is concatenated."""
+    if not bar.side:
+        return f"a vector of {bar.channels}"
+    channels = f"{bar.skip}+{bar.channels - bar.skip}" if bar.kind == "concat" else f"{bar.channels}"
+    return f"{channels}×{bar.side}×{bar.side}"
 
 
 def _unet_legend(sheet: Sheet, kinds: set[str], y: float) -> None:

@@ -15,6 +15,7 @@ Four promises, of which each has a test that shows what a breach of it looks lik
 # mypy: allow-untyped-defs
 from __future__ import annotations
 
+import base64
 import inspect
 import itertools
 import json
@@ -34,6 +35,7 @@ from matplotlib.colors import to_hex
 from matplotlib.image import AxesImage
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
+from test_html_site import Course, Elements, executed
 from test_viz import FIGURES, pictures
 from test_widgets import DIAGRAMS, EXPLORERS
 
@@ -135,9 +137,9 @@ SAID: dict[str, Sequence[str]] = {
     "plot_loss of nothing": ("loss against update",),
     "plot_loss_by_timestep": ("mean loss against timestep t", "2 bars, from 1 at 0.25 to 2 at 8.25"),
     "plot_time_embedding": ("heat map of 8 rows (timestep t) and 6 columns", "from -1 to 1", "entry 1"),
-    "plot_kernel": ("input 7×7", "output 4×4"),
-    "plot_halvings": ("28×28", "6 ≠ 7", "The nearest good sizes are 16 and 32"),
-    "plot_unet": ("title", "1024", "vector", "concatenated"),
+    "plot_kernel": ("3×3 kernel, conv, stride 2, padding 1: input 7×7, output 4×4", "Hatched: padding"),
+    "plot_halvings": ("28×28 → 14×14", "6×6 does not fit the skip of 7×7", "The nearest good sizes are 16 and 32"),
+    "plot_unet": ("title: a network as a U", "1×16×16 → 16×16×16", "a vector of 1024", "64+64×4×4"),
     "plot_trajectory": ("6 columns", "t = 5", "t = 0", "x0_hat"),
     "nearest_table": ("2 samples", "3 training pictures"),
 }
@@ -197,6 +199,21 @@ def test_drawings_without_axes_say_their_words() -> None:
     for words in ("in\nput", "output", "output"):
         sheet.text(1, 0.5, words)
     assert describe(sheet.figure) == "A drawing with the words: in put; output."
+
+
+def test_the_pages_of_make_html_keep_the_words(tmp_path: Path) -> None:
+    """JupyterLab's and nbconvert's lab templates drop them; the course's own does not."""
+    course = Course(tmp_path)
+    data, metadata = DisplayFormatter().format(FIGURES["plot_loss"]())
+    picture = base64.b64encode(data["image/png"]).decode()
+    notebook = executed("# First\n\n**You will do:** look.\n\n**You need:** nothing.", [{"image/png": picture}] * 2, {})
+    words = metadata["image/png"]["alt"] = metadata["image/png"]["alt"] + ' "<b>'
+    notebook.cells[1].outputs[0].metadata = metadata
+    course.write("00_first", notebook)
+    course.build()
+    images = [attrs for tag, attrs in Elements(course.out / "00_first.html").tags if tag == "img"]
+    assert [image["alt"] for image in images] == [words, "A picture that the code above made."]
+    assert images[0]["width"] == "640"
 
 
 def test_sliders_name_what_they_show() -> None:

@@ -28,8 +28,10 @@ import pytest
 from test_notebooks import BROKEN, HEALTHY, START
 
 import browser as tools
+import handouts
 import notebooks
 from browser import Explorer, Lab, Notebook, State
+from course_lib.checks import BY_NOTEBOOK, CORRECT
 
 ROOT = Path(__file__).resolve().parent.parent
 NAMES = [path.stem for path, _ in notebooks.pairs()]
@@ -78,11 +80,9 @@ def chromium() -> Iterator[Any]:
 
 @pytest.fixture(scope="module")
 def lab(chromium: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
-    """JupyterLab on copies, so that nothing in the checkout is written to."""
+    """JupyterLab on copies with every exercise done; tools/notebooks.py runs them with nothing done."""
     folder = tmp_path_factory.mktemp("course")
-    (folder / "notebooks").mkdir()
-    for _, path in notebooks.pairs():
-        shutil.copy(path, folder / "notebooks")
+    handouts.write(folder, solved=True)
     shutil.copytree(ROOT / "figures", folder / "figures", ignore=shutil.ignore_patterns("*.py", "__pycache__"))
     with tools.jupyterlab(folder) as server:
         yield server
@@ -476,6 +476,10 @@ class TestNotebook:
         assert opened.problems == []
         assert opened.notebook.kernel.ask("waits_passively()"), "OpenMP's threads spin, which can stall a slider"
 
+    def test_every_exercise_is_done(self, opened: Opened) -> None:
+        wanted = {name: CORRECT for name in BY_NOTEBOOK[opened.name[:2]]}
+        assert wanted and opened.notebook.kernel.ask("results()") == wanted
+
     def test_first_picture_comes_at_once(self, opened: Opened) -> None:
         for maker, call in CALLS[opened.name]:
             took: list[float] = []
@@ -537,7 +541,9 @@ class TestNotebook:
             assert 1_000 < size <= 400_000, f"{maker} takes {size:,} bytes in a saved notebook"
 
     def test_memory_is_flat(self, opened: Opened) -> None:
-        explorers = [explorer for _, explorer in opened.explorers()]
+        """Each kind of explorer in the notebook that shows it first."""
+        before = [maker for name in NAMES[: NAMES.index(opened.name)] for maker in SHOWN[name]]
+        explorers = list({maker: explorer for maker, explorer in opened.explorers() if maker not in before}.values())
         if explorers:
             explorers[0].show()
             assert memory_problems(explorers) == []

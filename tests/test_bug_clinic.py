@@ -29,7 +29,7 @@ def notebook():
     """The notebook's imports, ingredients and functions, without what it runs."""
     wanted = (ast.Import, ast.ImportFrom, ast.FunctionDef, ast.ClassDef)
     ingredients = [node.lineno for node in TREE.body if isinstance(node, ast.Assign) and "alpha_bar" in ast.dump(node)]
-    body = [
+    body: list[ast.stmt] = [
         node
         for node in TREE.body
         if isinstance(node, wanted) or (isinstance(node, ast.Assign) and node.lineno <= ingredients[0])
@@ -66,7 +66,9 @@ def test_the_smallest_test_is_green_on_the_librarys(notebook, case):
 
 @pytest.mark.parametrize("case", CASES)
 def test_the_smallest_test_is_green_on_the_mended_program(notebook, case):
-    answer = EXERCISES[f"mend_{case}"].answer
+    mend = EXERCISES[f"mend_{case}"]
+    assert isinstance(mend, Exercise)
+    answer = mend.answer
     from_table = {3: lambda T: answer(make_schedule("linear", T).alpha_bar)}  # its mend takes a table, whatever made it
     notebook[f"test_{case}"](from_table.get(case, answer))
 

@@ -123,7 +123,7 @@ def plain(source: str) -> str:
 
 
 def bound_names(source: str) -> set[str]:
-    """The names that a cell's code gives a value: by =, def, class, import, for, with. None if it cannot be read."""
+    """The names that a cell's code gives a value: by =, def, class, import, for, with. Empty if it cannot be read."""
     try:
         symbols = symtable.symtable(plain(source), "cell", "exec").get_symbols()
     except SyntaxError:

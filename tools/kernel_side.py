@@ -79,6 +79,13 @@ def _controls(explorer: Any) -> list[dict[str, Any]]:
     return found
 
 
+def results() -> dict[str, str]:
+    """What the last run of each check in this kernel found, of all exercises of the notebook."""
+    from course_lib.checks import progress
+
+    return {result.exercise: result.status for result in progress().results}
+
+
 def values(explorer: str) -> dict[str, Any]:
     """What Python believes the controls of an explorer to be."""
     return dict(alive()[explorer].values())

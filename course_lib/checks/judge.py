@@ -10,7 +10,6 @@ import html
 import inspect
 import math
 import traceback
-import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from numbers import Real
@@ -18,7 +17,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch._subclasses.fake_tensor import FakeTensorMode  # docs.pytorch.org, "Fake tensor"
+from torch.overrides import TorchFunctionMode
 
 NOT_DONE, CORRECT, WRONG = "not done yet", "correct", "wrong"
 MARK = {NOT_DONE: ("○", "#6b6b6b"), CORRECT: ("✓", "#1b7f4b"), WRONG: ("✗", "#b83a09")}
@@ -86,7 +85,7 @@ class Exercise:
     library: Sequence[Callable[..., Any]]
     equation: str
     adapt: Callable[[Any], Callable[..., Any]] = as_it_is
-    praise: str = "The same numbers as the library's function, on random inputs of several shapes."
+    praise: str = "The same numbers as the library's own, on random inputs."
 
 
 @dataclass(frozen=True)
@@ -161,7 +160,7 @@ def _judge_letter(choice: Choice, answer: Any) -> tuple[str, str]:
 
 
 def _judge_function(exercise: Exercise, answer: Any) -> tuple[str, str]:
-    todo = (NOT_DONE, "Write the function above, then run this cell again.")
+    todo = (NOT_DONE, "Write the code above, then run this cell again.")
     if answer is None or answer is ...:
         return todo
     if not callable(answer):
@@ -182,7 +181,7 @@ def _judge_function(exercise: Exercise, answer: Any) -> tuple[str, str]:
             answers.append(error if isinstance(error, Exception) else RuntimeError(f"exit({error})"))
             break
         if got is None or got is ...:
-            return NOT_DONE, "The function returns nothing yet: write it, then run this cell again."
+            return NOT_DONE, "Nothing is returned yet: write the code above, then run this cell again."
         problem = _form(got, truth, case)
         if problem:
             return WRONG, problem
@@ -191,7 +190,7 @@ def _judge_function(exercise: Exercise, answer: Any) -> tuple[str, str]:
     if _agree(answers, [_numbers(truth) for truth in truths]):
         if in_place:
             return WRONG, "It changes its input in place (+=, mul_ and the like); make a new tensor instead."
-        if exercise.adapt is as_it_is and _stays_on_the_cpu(answer, cases[0]):
+        if exercise.adapt is as_it_is and stays_on_the_cpu(answer, cases[0]):
             return WRONG, ON_THE_CPU
         return CORRECT, exercise.praise
     for sentence, wrong in exercise.mistakes.items():
@@ -237,17 +236,57 @@ def _agree(left: Sequence[list[Tensor] | Exception], right: Sequence[list[Tensor
     return all(same(a, b) for a, b in zip(left, right, strict=True))
 
 
-def _stays_on_the_cpu(answer: Callable[..., Any], case: Case) -> bool:
-    """Whether a right answer makes tensors on the CPU whatever its input's device.
+class _Mixed(Exception):
+    """Raised where a tensor of the input meets one that was made without naming a device."""
 
-    PyTorch's fake tensors have a device and no numbers; they refuse to be mixed as on a GPU, and need none.
+
+class _TwoDevices(TorchFunctionMode):
+    """Follows tensors as if the input were on a GPU, and what is made without naming a device on the CPU.
+
+    As on a GPU, single numbers may come from anywhere, and the GPU's tensors take indices from the CPU.
     """
-    with warnings.catch_warnings(action="ignore"), FakeTensorMode(allow_non_fake_inputs=True):
-        away = tuple(torch.empty_like(a, device="cuda") if isinstance(a, Tensor) and a.ndim else a for a in case)
-        try:
-            _call(answer, away)
-        except Exception as error:  # of which most only say that fake tensors have no numbers
-            return any(words in str(error) for words in ("same device", "different devices"))
+
+    def __init__(self, case: Case) -> None:
+        super().__init__()
+        self.away = {id(tensor): True for tensor in _leaves(case)}
+        self.kept: list[Tensor] = []  # a tensor that lives keeps its id
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        name, kwargs = getattr(func, "__name__", ""), kwargs or {}
+        given = [tensor for tensor in _leaves([args, kwargs]) if id(tensor) in self.away]
+        meet = {self.away[id(tensor)] for tensor in given if tensor.ndim}
+        indexed = name in ("__getitem__", "__setitem__") and self.away.get(id(args[0]), False)
+        if len(meet) == 2 and not indexed and name not in ("to", "type_as", "copy_"):
+            raise _Mixed
+        result = func(*args, **kwargs)
+        named = [a for a in (*args[1:], *kwargs.values()) if isinstance(a, Tensor | torch.device | str)]
+        away = any(self.away[id(tensor)] for tensor in given)
+        if name == "cpu" or (name == "to" and named):
+            away = name == "to" and named[0] != "cpu"
+        elif not away:
+            away = kwargs.get("device") not in (None, "cpu")
+        if given or not _leaves([args, kwargs]):  # of what comes from elsewhere, such as weights, nothing is known
+            fresh = _leaves(result)
+            self.kept += fresh
+            self.away |= {id(tensor): away for tensor in fresh}
+        return result
+
+
+def _leaves(value: Any) -> list[Tensor]:
+    if isinstance(value, Tensor):
+        return [value]
+    parts = value.values() if isinstance(value, dict) else value if isinstance(value, tuple | list) else ()
+    return [leaf for part in parts for leaf in _leaves(part)]
+
+
+def stays_on_the_cpu(answer: Callable[..., Any], case: Case) -> bool:
+    """Whether a right answer makes tensors on the CPU whatever its input's device; needs no GPU to find out."""
+    case = _copy(case)
+    try:
+        with _TwoDevices(case):
+            _call(answer, case)
+    except _Mixed:
+        return True
     return False
 
 
@@ -273,8 +312,9 @@ def _difference(
 
 def _line(answer: Callable[..., Any], error: Exception) -> str:
     """The learner's line in which an error arose, if its text is at hand."""
-    code = getattr(inspect.unwrap(answer), "__code__", None)
-    frames = [f for f in traceback.extract_tb(error.__traceback__) if code and f.filename == code.co_filename]
+    functions = vars(answer).values() if isinstance(answer, type) else [inspect.unwrap(answer)]
+    files = {f.__code__.co_filename for f in functions if hasattr(f, "__code__")}
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename in files]
     return f', in "{frames[-1].line}"' if frames and frames[-1].line else ""
 
 
@@ -332,7 +372,9 @@ def _describe(case: Case) -> str:
             return "a generator"
         if isinstance(a, float):
             return f"{a:.4g}"
-        return str(a) if isinstance(a, int | tuple | list) else "a model"
+        if isinstance(a, int | tuple | list):
+            return str(a)
+        return repr(a) if isinstance(a, str) else "a model"
 
     return ", ".join(one(a) for a in case) if case else "no input"
 

@@ -13,7 +13,7 @@ from ..forward import to_x0_eps
 from ..sample import _walk, reverse_step, sample
 from ..schedule import Schedule, from_betas, linear_betas, make_schedule, sampling_times
 from .inputs import SHAPES, noise, random_alpha_bar, schedule_of
-from .judge import ON_THE_CPU, Choice, Exercise, Question, Wrong, _stays_on_the_cpu
+from .judge import ON_THE_CPU, Choice, Exercise, Question, Wrong, stays_on_the_cpu
 
 
 def _step_cases(g: torch.Generator) -> list[tuple[Any, ...]]:
@@ -87,7 +87,7 @@ def _ddpm(x: Tensor, e: Tensor, z: Tensor, t: int, a: Tensor) -> Tensor:
     schedule = schedule_of(a)
     x0_hat, eps_hat = to_x0_eps("eps", schedule, e, x, t)
     seed = 0
-    drawn = torch.randn(x.shape, dtype=x.dtype, generator=torch.Generator().manual_seed(seed))
+    drawn = torch.randn(x.shape, dtype=x.dtype, device=x.device, generator=torch.Generator().manual_seed(seed))
     step = reverse_step(schedule, x0_hat, eps_hat, t, t - 1, generator=torch.Generator().manual_seed(seed))
     return step + schedule.posterior_variance(t - 1, t).sqrt() * (z - drawn)
 
@@ -180,7 +180,7 @@ def _walk_of(answer: Callable[..., Any]) -> Callable[..., Any]:
             if result.requires_grad:
                 raise Wrong(GRADIENTS)
             case = (_Neighborly(), x_T, list(times), alpha_bar)
-            if len(times) == 3 and _stays_on_the_cpu(answer, case):  # the shortest walk tells
+            if len(times) == 3 and stays_on_the_cpu(answer, case):  # the shortest walk tells
                 raise Wrong(ON_THE_CPU)
         return result
 

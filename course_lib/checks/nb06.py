@@ -222,7 +222,7 @@ def _library_input(x_t: Tensor, t: Tensor, T: int) -> Tensor:
     """What reaches the first convolution of the library's network with a time plane."""
     channels = x_t.shape[1]
     seen: list[Tensor] = []
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[]), x_t.device:
         net = DoubleConvUNet(channels, channels, features=(1,), bottleneck=1, batch_norm=False, time_plane=T).double()
     net.down[0][0].register_forward_hook(lambda _, inputs, __: seen.append(inputs[0]))  # type: ignore[index]
     net(x_t, t)
