@@ -49,7 +49,7 @@ class Result:
         mark, color = MARK[self.status]
         return (
             f'<div style="border-left: 4px solid {color}; padding: 0.4em 0.8em; margin: 0.2em 0">'
-            f'<span style="color: {color}; font-weight: bold">{mark} {self.status}</span> '
+            f'<b><span style="color: {color}">{mark}</span> {self.status}</b> '
             f"&nbsp;{html.escape(self.message)}</div>"
         )
 
@@ -376,7 +376,8 @@ def _describe(case: Case) -> str:
             return str(a)
         return repr(a) if isinstance(a, str) else "a model"
 
-    return ", ".join(one(a) for a in case) if case else "no input"
+    told = [one(a) for a in case if not isinstance(a, bool)]  # such as whether a module is in train mode
+    return ", ".join(told) if told else "no input"
 
 
 def _name(answer: Any) -> str:
