@@ -543,7 +543,7 @@ print(f"{stem:,} + {down:,} + {bottleneck:,} + {up:,} + {out:,} = {total:,}")
 assert total == count_parameters(BottleneckUNet()) == 234_977
 
 # %% [markdown]
-# **Explain it** (2 minutes). `DoubleConvUNet` leaves out the bias of each convolution before a BatchNorm; `BottleneckUNet` keeps it. What would change in training if
+# **Explain it in your own words:** `DoubleConvUNet` leaves out the bias of each convolution before a BatchNorm; `BottleneckUNet` keeps it. What would change in training if
 # it were left out here, too, and how many of the 234,977 parameters would that save?
 #
 # <details><summary>Model answer</summary>
@@ -565,10 +565,10 @@ assert total == count_parameters(BottleneckUNet()) == 234_977
 #
 # Somebody wrote such a network with PyTorch's layers alone, and hands it a 28×28 picture. What happens?
 #
-# - (a) It gives 28×28, as large as its input.
-# - (b) It gives 16×16, since the deepest map is 1×1 and doubles four times.
-# - (c) It stops with an error at the first `torch.cat` on the way up.
-# - (d) It stops with an error at the pool that is handed 7×7, which cannot be halved.
+# - **a** It gives 28×28, as large as its input.
+# - **b** It gives 16×16, since the deepest map is 1×1 and doubles four times.
+# - **c** It stops with an error at the first `torch.cat` on the way up.
+# - **d** It stops with an error at the pool that is handed 7×7, which cannot be halved.
 
 # %%
 my_guess_for_28 = ...  # "a", "b", "c" or "d"
@@ -850,7 +850,7 @@ viz.plot_curves(curves, xlabel="amount of noise u", ylabel="mean squared error")
 #
 # </details>
 #
-# **Explain it** (2 minutes). A friend wants sharp clothes out of pure noise in one step, and plans to train a network ten times as large for ten times as long, with the same loss.
+# **Explain it in your own words:** a friend wants sharp clothes out of pure noise in one step, and plans to train a network ten times as large for ten times as long, with the same loss.
 # What do you say?
 #
 # <details><summary>Model answer</summary>
@@ -891,7 +891,7 @@ viz.show_rows({**rows, "20 steps": twenty[:10]})
 # - steps that provably end at pictures distributed like the real ones, with or without fresh noise (notebook 05).
 
 # %% [markdown]
-# How far did you come? What this kernel knows of your exercises:
+# The exercises of this notebook, by the last run of each check:
 
 # %%
 progress()

@@ -685,7 +685,7 @@ viz.show_grid(draw(count=32), columns=8, title="32 samples of the averaged weigh
 # - **d** nowhere: the noise has variance 1 at every t
 
 # %%
-my_hard_times = ...  # a, b, c or d, in quotation marks
+my_hard_times = ...  # "a", "b", "c" or "d"
 
 # %%
 check("hard_times", my_hard_times)

@@ -432,7 +432,7 @@ assert abs(grain - 0.006) < 0.0005 and abs(byte - 0.008) < 0.0005 and grain < by
 # - **c** They become other pictures, with no more grain than before.
 
 # %%
-my_fresh_noise = ...  # a, b or c, in quotation marks
+my_fresh_noise = ...  # "a", "b" or "c"
 
 # %%
 check("fresh_noise", my_fresh_noise)

@@ -162,13 +162,13 @@ viz.show_rows({"x_t": seen_1}, titles=[f"t = {t}" for t in stops_1.tolist()])
 #
 # Which mistake would show itself like this?
 #
-# - **a.** `betas` falls from 0.02 to 0.0001 instead of rising.
-# - **b.** The noise is too strong: its variance is not 1.
-# - **c.** `mix_1` takes the table for what is left of the picture, and it holds what has been added of the noise.
-# - **d.** The timesteps are handed to `mix_1` in falling order.
+# - **a** `betas` falls from 0.02 to 0.0001 instead of rising.
+# - **b** The noise is too strong: its variance is not 1.
+# - **c** `mix_1` takes the table for what is left of the picture, and it holds what has been added of the noise.
+# - **d** The timesteps are handed to `mix_1` in falling order.
 
 # %%
-diagnosis_1 = ...  # a, b, c or d
+diagnosis_1 = ...  # "a", "b", "c" or "d"
 
 # %%
 check("diagnosis_1", diagnosis_1)
@@ -249,13 +249,13 @@ viz.show_rows({"x_t": seen_2}, titles=[f"t = {t}" for t in stops_2.tolist()])
 # %% [markdown]
 # ### Exercise 3 — Diagnose case 2  (difficulty 1 of 3, 2 minutes)
 #
-# - **a.** The schedule has too few steps.
-# - **b.** The noise is too weak.
-# - **c.** Black and white are swapped.
-# - **d.** The pixels are still the numbers of bytes, 0 to 255.
+# - **a** The schedule has too few steps.
+# - **b** The noise is too weak.
+# - **c** Black and white are swapped.
+# - **d** The pixels are still the numbers of bytes, 0 to 255.
 
 # %%
-diagnosis_2 = ...  # a, b, c or d
+diagnosis_2 = ...  # "a", "b", "c" or "d"
 
 # %%
 check("diagnosis_2", diagnosis_2)
@@ -333,13 +333,13 @@ viz.show_rows({"x_t": seen_3}, titles=[f"t = {t}" for t in stops_3.tolist()])
 # %% [markdown]
 # ### Exercise 5 — Diagnose case 3  (difficulty 1 of 3, 2 minutes)
 #
-# - **a.** The noise is too weak.
-# - **b.** These betas are too small for so few steps.
-# - **c.** `t` is off by one.
-# - **d.** The weight of the picture is $\sqrt{\alpha_t}$, of one step, instead of $\sqrt{\bar\alpha_t}$.
+# - **a** The noise is too weak.
+# - **b** These betas are too small for so few steps.
+# - **c** `t` is off by one.
+# - **d** The weight of the picture is $\sqrt{\alpha_t}$, of one step, instead of $\sqrt{\bar\alpha_t}$.
 
 # %%
-diagnosis_3 = ...  # a, b, c or d
+diagnosis_3 = ...  # "a", "b", "c" or "d"
 
 # %%
 check("diagnosis_3", diagnosis_3)
@@ -440,13 +440,13 @@ viz.show_rows({"samples": seen_4})
 # %% [markdown]
 # ### Exercise 7 — Diagnose case 4  (difficulty 2 of 3, 3 minutes)
 #
-# - **a.** In `mix_4` the weight of the picture lacks its root.
-# - **b.** In `mix_4` the weight of the noise lacks its root.
-# - **c.** The network has not been trained long enough.
-# - **d.** The network is told the wrong timestep.
+# - **a** In `mix_4` the weight of the picture lacks its root.
+# - **b** In `mix_4` the weight of the noise lacks its root.
+# - **c** The network has not been trained long enough.
+# - **d** The network is told the wrong timestep.
 
 # %%
-diagnosis_4 = ...  # a, b, c or d
+diagnosis_4 = ...  # "a", "b", "c" or "d"
 
 # %%
 check("diagnosis_4", diagnosis_4)
@@ -537,13 +537,13 @@ viz.plot_loss(seen_5, smooth=0.8, reference={"predicting 0": 1.0})
 #
 # A loss below that of a healthy run, from the first update on. What happened?
 #
-# - **a.** The network is shown `eps` itself.
-# - **b.** The learning rate is too high.
-# - **c.** The last layer of the network does not start at zero.
-# - **d.** The network is asked for the noise as it was mixed in, times its weight.
+# - **a** The network is shown `eps` itself.
+# - **b** The learning rate is too high.
+# - **c** The last layer of the network does not start at zero.
+# - **d** The network is asked for the noise as it was mixed in, times its weight.
 
 # %%
-diagnosis_5 = ...  # a, b, c or d
+diagnosis_5 = ...  # "a", "b", "c" or "d"
 
 # %%
 check("diagnosis_5", diagnosis_5)
@@ -642,13 +642,13 @@ viz.plot_curves({"loss": (updates, seen_6), "predicting 0": (updates, [1] * 60)}
 # %% [markdown]
 # ### Exercise 11 — Diagnose case 6  (difficulty 2 of 3, 3 minutes)
 #
-# - **a.** The learning rate is too high.
-# - **b.** The added channel holds the timestep itself.
-# - **c.** The weights of the network start too large.
-# - **d.** The loss is a sum over the pixels instead of a mean.
+# - **a** The learning rate is too high.
+# - **b** The added channel holds the timestep itself.
+# - **c** The weights of the network start too large.
+# - **d** The loss is a sum over the pixels instead of a mean.
 
 # %%
-diagnosis_6 = ...  # a, b, c or d
+diagnosis_6 = ...  # "a", "b", "c" or "d"
 
 # %%
 check("diagnosis_6", diagnosis_6)
@@ -752,13 +752,13 @@ viz.plot_loss(seen_7, smooth=0.8)
 # %% [markdown]
 # ### Exercise 13 — Diagnose case 7  (difficulty 2 of 3, 3 minutes)
 #
-# - **a.** The dense layers have no part in the answer.
-# - **b.** Both runs have the same seed.
-# - **c.** The learning rate is too low for the dense layers to matter.
-# - **d.** The optimizer does not know the parameters of the dense layers.
+# - **a** The dense layers have no part in the answer.
+# - **b** Both runs have the same seed.
+# - **c** The learning rate is too low for the dense layers to matter.
+# - **d** The optimizer does not know the parameters of the dense layers.
 
 # %%
-diagnosis_7 = ...  # a, b, c or d
+diagnosis_7 = ...  # "a", "b", "c" or "d"
 
 # %%
 check("diagnosis_7", diagnosis_7)
@@ -862,13 +862,13 @@ viz.show_grid(torch.cat(list(answers.values())), titles=list(answers), columns=7
 # %% [markdown]
 # ### Exercise 15 — Diagnose case 8  (difficulty 2 of 3, 3 minutes)
 #
-# - **a.** Dropout is still on.
-# - **b.** Fresh noise is added in each call.
-# - **c.** The answer for one picture uses statistics of the whole batch.
-# - **d.** A reshape mixes up pictures and pixels.
+# - **a** Dropout is still on.
+# - **b** Fresh noise is added in each call.
+# - **c** The answer for one picture uses statistics of the whole batch.
+# - **d** A reshape mixes up pictures and pixels.
 
 # %%
-diagnosis_8 = ...  # a, b, c or d
+diagnosis_8 = ...  # "a", "b", "c" or "d"
 
 # %%
 check("diagnosis_8", diagnosis_8)
@@ -967,13 +967,13 @@ viz.show_rows({"samples": seen_9})
 # %% [markdown]
 # ### Exercise 17 — Diagnose case 9  (difficulty 3 of 3, 4 minutes)
 #
-# - **a.** The network has not been trained long enough.
-# - **b.** The network is told the wrong time.
-# - **c.** Fresh noise is added in every step.
-# - **d.** `x_T` is not noise of variance 1.
+# - **a** The network has not been trained long enough.
+# - **b** The network is told the wrong time.
+# - **c** Fresh noise is added in every step.
+# - **d** `x_T` is not noise of variance 1.
 
 # %%
-diagnosis_9 = ...  # a, b, c or d
+diagnosis_9 = ...  # "a", "b", "c" or "d"
 
 # %%
 check("diagnosis_9", diagnosis_9)
@@ -1083,13 +1083,13 @@ widgets.trajectory_player(steps_10, columns=2)
 #
 # Most pictures go out, the others burn to a white blotch.
 #
-# - **a.** 40 steps are too few.
-# - **b.** The guess is not divided by $a_t$.
-# - **c.** The guess is not kept between -1 and 1.
-# - **d.** What `step` returns lacks the noise of timestep s.
+# - **a** 40 steps are too few.
+# - **b** The guess is not divided by $a_t$.
+# - **c** The guess is not kept between -1 and 1.
+# - **d** What `step` returns lacks the noise of timestep s.
 
 # %%
-diagnosis_10 = ...  # a, b, c or d
+diagnosis_10 = ...  # "a", "b", "c" or "d"
 
 # %%
 check("diagnosis_10", diagnosis_10)
@@ -1186,13 +1186,13 @@ viz.show_rows({"x0_hat": last_guess, "sample": seen_11})
 # %% [markdown]
 # ### Exercise 21 — Diagnose case 11  (difficulty 2 of 3, 3 minutes)
 #
-# - **a.** 15 steps are too few.
-# - **b.** The network's guess is grainy.
-# - **c.** The last step adds noise.
-# - **d.** The pictures were rounded to bytes.
+# - **a** 15 steps are too few.
+# - **b** The network's guess is grainy.
+# - **c** The last step adds noise.
+# - **d** The pictures were rounded to bytes.
 
 # %%
-diagnosis_11 = ...  # a, b, c or d
+diagnosis_11 = ...  # "a", "b", "c" or "d"
 
 # %%
 check("diagnosis_11", diagnosis_11)
