@@ -50,6 +50,8 @@ from course_lib.viz import grid, to_png
 
 NAME = "pictures_per_minute"
 RECIPES = ("own", "ours")
+#: The two samplers whose pictures are judged.
+WAYS = {"unclipped": "SDE-DPM-Solver++(2M)", "clipped": "DDPM, clipped"}
 #: Samples of each row that the repository keeps to look at.
 SHOWN = 16
 #: Seconds of its own time after which a training is saved.
@@ -188,7 +190,7 @@ class Bench:
             "parameters": count_parameters(run.training.model),
             "data": self.source,
             "samples": self.count,
-            "sampler": f"SDE-DPM-Solver++(2M), {self.evaluations} evaluations",
+            "evaluations": self.evaluations,
             "seed": self.seed,
         }
 
@@ -217,10 +219,10 @@ class Bench:
         if not stored.is_file():
             return False
         with safetensors.safe_open(stored, "pt") as file:
-            row, images = json.loads(file.metadata()["row"]), file.get_tensor("images")
-        if not has(row, facts):
-            return False
-        self.add_row(row, images)
+            row = json.loads(file.metadata()["row"])
+            if not has(row, facts):
+                return False
+            self.add_row(row, {way: file.get_tensor(way) for way in WAYS})
         return True
 
     def samples_path(self, facts: Row) -> Path:
@@ -239,35 +241,42 @@ class Bench:
             **circumstances(self.device),
         }
         began = time.perf_counter()
-        drawn = draw_samples(
-            training.to_sample_from(),
-            training.schedule,
-            training.target,
-            self.count,
-            evaluations=self.evaluations,
-            seed=self.seed,
-        )
+        drawn = {
+            way: to_uint8(
+                draw_samples(
+                    training.to_sample_from(),
+                    training.schedule,
+                    training.target,
+                    self.count,
+                    evaluations=self.evaluations,
+                    clipped=way == "clipped",
+                    seed=self.seed,
+                )
+            )
+            for way in WAYS
+        }
         row["sampling_seconds"] = round(time.perf_counter() - began, 1)
-        images, path = to_uint8(drawn), self.samples_path(facts)
+        path = self.samples_path(facts)
         path.parent.mkdir(parents=True, exist_ok=True)
-        safetensors.torch.save_file({"images": images}, path.with_suffix(".part"), metadata={"row": json.dumps(row)})
+        safetensors.torch.save_file(drawn, path.with_suffix(".part"), metadata={"row": json.dumps(row)})
         path.with_suffix(".part").replace(path)
-        self.add_row(row, images)
+        self.add_row(row, drawn)
         if not run.minutes:
             run.state.unlink(missing_ok=True)
 
-    def add_row(self, row: Row, images: torch.Tensor) -> None:
-        """Judge samples, (N, 1, 28, 28) bytes, and write their row and the first few of them."""
-        report = judge(Pictures(images), self.train, self.heldout)
+    def add_row(self, row: Row, drawn: dict[str, torch.Tensor]) -> None:
+        """Judge samples of both samplers, (N, 1, 28, 28) bytes; write their row and the first few of the better."""
+        reports = {way: judge(Pictures(images), self.train, self.heldout).as_dict() for way, images in drawn.items()}
+        row = {**row, "features": FEATURES_ID, "reports": reports}
         self.strips.mkdir(parents=True, exist_ok=True)
         name = slug(row["model"], row["recipe"], row["minutes"])
-        strip = to_png(to_float(images[:SHOWN]), columns=SHOWN, scale=1, pad=0)
+        strip = to_png(to_float(drawn[better(row)][:SHOWN]), columns=SHOWN, scale=1, pad=0)
         (self.strips / f"{name}.png").write_bytes(strip)
-        append_row(self.rows_path, {**row, "features": FEATURES_ID, "report": report.as_dict()})
-        d = report.frechet
+        append_row(self.rows_path, row)
+        distances = "; ".join(f"{WAYS[way]} {interval(each['frechet'])}" for way, each in reports.items())
         print(
-            f"{row['model']}, recipe {row['recipe']}, {row['minutes']:g} minutes: distance {d.value:.2f} "
-            f"({d.low:.2f} to {d.high:.2f}; floor {d.floor:.2f}), {row['pictures']:,} pictures",
+            f"{row['model']}, recipe {row['recipe']}, {row['minutes']:g} minutes, {row['pictures']:,} pictures: "
+            + distances.replace("*", ""),
             flush=True,
         )
 
@@ -302,6 +311,17 @@ def newest(rows: Sequence[Row]) -> dict[tuple[str, str, float], Row]:
     )
 
 
+def better(row: Row) -> str:
+    """The one of the `WAYS` whose pictures are nearer to real ones."""
+    return min(row["reports"], key=lambda way: row["reports"][way]["frechet"]["value"])
+
+
+def nearest(row: Row) -> Row:
+    """The Fréchet distance of the better of the two samplers."""
+    distance: Row = row["reports"][better(row)]["frechet"]
+    return distance
+
+
 def recipe_label(model: str, recipe: str) -> str:
     """The recipe in words; the course's model has no other than ours."""
     return CONTESTANTS[model].own_label if recipe == "own" else "this course's"
@@ -319,7 +339,7 @@ def short_table(rows: dict[tuple[str, str, float], Row]) -> str:
     for model, recipe in dict.fromkeys((model, recipe) for model, recipe, _ in rows):
         found = [rows.get((model, recipe, each)) for each in budgets]
         speed = [row["pictures_per_second"] for row in found if row]
-        cells = [interval(row["report"]["frechet"]) if row else "" for row in found]
+        cells = [interval(nearest(row)) if row else "" for row in found]
         lines.append([CONTESTANTS[model].label, recipe_label(model, recipe), f"{speed[-1]:.0f}", *cells])
     lines.append(["*real pictures, held out*", "", "", *floors(rows, budgets)])
     return table(["model", "recipe", "pictures/s", *(f"{each:g} min" for each in budgets)], lines)
@@ -327,7 +347,7 @@ def short_table(rows: dict[tuple[str, str, float], Row]) -> str:
 
 def floors(rows: dict[tuple[str, str, float], Row], budgets: Sequence[float]) -> list[str]:
     """The distance of as many real pictures, for each budget."""
-    by_budget = {key[2]: row["report"]["frechet"]["floor"] for key, row in rows.items()}
+    by_budget = {key[2]: nearest(row)["floor"] for key, row in rows.items()}
     return [f"*{by_budget[each]:.2f}*" for each in budgets]
 
 
@@ -335,36 +355,26 @@ def long_table(rows: dict[tuple[str, str, float], Row]) -> str:
     """Every measure of every row."""
     lines = []
     for (model, recipe, minutes), row in rows.items():
-        r = row["report"]
-        k = r["kernel"]
-        lines.append(
-            [
-                CONTESTANTS[model].label,
-                recipe_label(model, recipe),
-                f"{minutes:g}",
-                f"{row['pictures']:,}",
-                f"{row['updates']:,}",
-                interval(r["frechet"]),
-                f"{1000 * k['value']:.1f} ({1000 * k['low']:.1f}–{1000 * k['high']:.1f})",
-                *(f"{r[name]['value']:.0%}" for name in ("precision", "recall", "sure")),
-            ]
-        )
-    real = [row["report"] for row in rows.values()][-1]
+        about = [f"{minutes:g}", f"{row['pictures']:,}", f"{row['updates']:,}"]
+        for way, r in row["reports"].items():
+            k = r["kernel"]
+            lines.append(
+                [
+                    CONTESTANTS[model].label,
+                    recipe_label(model, recipe),
+                    WAYS[way],
+                    *about,
+                    interval(r["frechet"]),
+                    f"{1000 * k['value']:.1f} ({1000 * k['low']:.1f}–{1000 * k['high']:.1f})",
+                    *(f"{r[name]['value']:.0%}" for name in ("precision", "recall", "sure")),
+                ]
+            )
+    real = [row["reports"]["unclipped"] for row in rows.values()][-1]
     last = (f"{real[name]['real']:.0%}" for name in ("precision", "recall", "sure"))
-    lines.append(
-        [
-            "*real, held out*",
-            "",
-            "",
-            "",
-            "",
-            f"{real['frechet']['floor']:.2f}",
-            f"{1000 * real['kernel']['floor']:.1f}",
-            *last,
-        ]
-    )
-    head = ["model", "recipe", "minutes", "pictures seen", "updates", "distance (95 %)", "kernel × 1000 (95 %)"]
-    return table([*head, "precision", "recall", "sure"], lines)
+    floors = (f"{real['frechet']['floor']:.2f}", f"{1000 * real['kernel']['floor']:.1f}")
+    lines.append(["*real, held out*", *[""] * 5, *floors, *last])
+    head = ["model", "recipe", "sampler", "minutes", "pictures seen", "updates"]
+    return table([*head, "distance (95 %)", "kernel × 1000 (95 %)", "precision", "recall", "sure"], lines, words=3)
 
 
 def ratio_table(rows: dict[tuple[str, str, float], Row]) -> str:
@@ -376,11 +386,8 @@ def ratio_table(rows: dict[tuple[str, str, float], Row]) -> str:
     lines = []
     for (model, recipe), found in by_recipe(rows).items():
         if model != "unet":
-            best = (found.get(each) for each in budgets)
-            cells = [
-                f"{row['report']['frechet']['value'] / ours['report']['frechet']['value']:.1f}×" if row else ""
-                for row in best
-            ]
+            judged = (found.get(each) for each in budgets)
+            cells = [f"{nearest(row)['value'] / nearest(ours)['value']:.1f}×" if row else "" for row in judged]
             lines.append([CONTESTANTS[model].label, recipe_label(model, recipe), *cells])
     return table(["model", "recipe", *(f"after {each:g} min" for each in budgets)], lines) if lines else ""
 
@@ -401,7 +408,7 @@ def plot(rows: dict[tuple[str, str, float], Row]) -> Figure:
     budgets = sorted({minutes for _, _, minutes in rows})
     for number, ((model, recipe), found) in enumerate(by_recipe(rows).items()):
         shift = 1 + 0.012 * (number - 3)  # so that intervals do not cover each other
-        distances = [row["report"]["frechet"] for row in found.values()]
+        distances = [nearest(row) for row in found.values()]
         values = [d["value"] for d in distances]
         axes.errorbar(
             [minutes * shift for minutes in found],
@@ -415,7 +422,7 @@ def plot(rows: dict[tuple[str, str, float], Row]) -> Figure:
             linewidth=2.4 if model == "unet" else 1.4,
             label=f"{CONTESTANTS[model].label}, {recipe_of(recipe)}",
         )
-    floor = [row["report"]["frechet"]["floor"] for row in rows.values()][-1]
+    floor = [nearest(row)["floor"] for row in rows.values()][-1]
     axes.axhline(floor, color=COLORS["gray"], linestyle=":", label=f"as many real pictures ({floor:.2f})")
     axes.set_xscale("log")
     axes.set_yscale("log")
@@ -454,7 +461,7 @@ def sample_cells(rows: dict[tuple[str, str, float], Row], strips: Path) -> Figur
             axes = figure.add_axes((left / width, 1 - (y + gap + high) / height, wide / width, high / height))
             axes.imshow(grid(to_float(cells), columns=4), cmap="gray", vmin=0, vmax=255, interpolation="nearest")
             axes.set_axis_off()
-            distance = found[minutes]["report"]["frechet"]["value"]
+            distance = nearest(found[minutes])["value"]
             figure.text(left / width, 1 - (y + gap - 7) / height, f"distance {distance:.1f}", fontsize=8.5, va="center")
     return figure
 
@@ -485,7 +492,8 @@ def report(bench_rows: Path, strips: Path, readmes: Sequence[Path]) -> str:
     how = (
         f"{last['machine']}, {last['threads']} threads; {versions}; {dates[0]}"
         + (f" to {dates[-1]}" if dates[0] != dates[-1] else "")
-        + f". {last['samples']:,} samples a row, {last['sampler']}; data: Fashion-MNIST, {last['data']}."
+        + f". {last['samples']:,} samples a row, {last['evaluations']} evaluations each, by the better of two "
+        + f"samplers; data: Fashion-MNIST, {last['data']}."
     )
     short = f"{short_table(rows)}\n\n{how}"
     ratios = ratio_table(rows)

@@ -115,10 +115,14 @@ def draw_samples(
     count: int,
     *,
     evaluations: int,
+    clipped: bool = False,
     seed: int = 0,
     batch: int = 250,
 ) -> Tensor:
-    """Samples by the stochastic DPM-Solver++(2M), from noise that is the same for every model, without clipping.
+    """Samples by the stochastic DPM-Solver++(2M), or by DDPM, from noise that is the same for every model.
+
+    DPM-Solver++ looks back at the predictions of the picture, so these are not clipped, and it begins at `start_time`.
+    DDPM begins at T and keeps them in [-1, 1], as the other libraries' own samplers do by default.
 
     Args:
         model: called as model(x_t, t, y), in eval mode.
@@ -126,6 +130,7 @@ def draw_samples(
         target: what it predicts.
         count: number of samples.
         evaluations: of the network, for each sample.
+        clipped: DDPM.
         seed: of all noise.
         batch: samples at a time.
 
@@ -138,11 +143,11 @@ def draw_samples(
         model,
         schedule,
         torch.randn(count, 1, 28, 28, generator=generator, device=device),
-        times=sampling_times(schedule.T, evaluations, start=start_time(schedule, target)),
+        times=sampling_times(schedule.T, evaluations, start=None if clipped else start_time(schedule, target)),
         eta=1.0,
-        order=2,
+        order=1 if clipped else 2,
         target=target,
-        clip=False,
+        clip=clipped,
         batch_size=batch,
         generator=generator,
     ).cpu()

@@ -371,8 +371,11 @@ def test_a_stopped_benchmark_goes_on(
     ]
     for row in found:
         assert row["seconds"] >= 60 * row["minutes"] and row["pictures"] > 0
-        assert row["report"]["frechet"]["low"] <= row["report"]["frechet"]["value"] <= row["report"]["frechet"]["high"]
-        assert row["report"]["n"] == 20 and row["versions"]["torch"]
+        assert row["reports"].keys() == {"unclipped", "clipped"} and row["versions"]["torch"]
+        for report in row["reports"].values():
+            assert report["n"] == 20
+            assert report["frechet"]["low"] <= report["frechet"]["value"] <= report["frechet"]["high"]
+        assert row["reports"]["unclipped"] != row["reports"]["clipped"]
     assert pictures_per_minute.main(call) == 0
     assert "0 rows to make" in capsys.readouterr().out
 
@@ -384,17 +387,46 @@ def test_a_stopped_benchmark_goes_on(
     assert pictures_per_minute.main([*call, "--report"]) == 0
     table = capsys.readouterr().out
     for row in found:
-        assert f"{row['report']['frechet']['value']:.2f}" in table
+        for report in row["reports"].values():
+            assert f"{report['frechet']['value']:.2f}" in table
     assert {path.suffix for path in (tmp_path / "r").iterdir() if path.is_file()} == {".jsonl", ".md", ".png"}
     assert len([*(tmp_path / "r" / "pictures_per_minute_cpu").glob("*.png")]) == 6
+
+
+def test_a_bad_network_is_held_in_range_where_its_guesses_are_clipped() -> None:
+    class NoNoise(nn.Module):
+        """Takes everything for picture, which makes guesses of x_t / a."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight = nn.Parameter(torch.zeros(()))
+            self.first = 0
+
+        def forward(self, x: Tensor, t: Tensor, y: None = None) -> Tensor:
+            self.first = max(self.first, int(t.max()))
+            return self.weight * x
+
+    schedule, reached, first = make_schedule("cosine"), {}, {}
+    for clipped in (False, True):
+        model = NoNoise()
+        drawn = records.draw_samples(model, schedule, "eps", 4, evaluations=5, clipped=clipped, batch=2)
+        reached[clipped], first[clipped] = drawn.abs().max(), model.first
+    assert reached[True] <= 1 < 10 < reached[False]
+    assert first == {True: schedule.T, False: start_time(schedule, "eps")}
 
 
 # -------------------------------------------------------------------------------------- rows and reports
 
 
-def row(model: str, recipe: str, minutes: float, value: float, features: str = records.FEATURES_ID) -> records.Row:
+def judged_at(value: float) -> records.Row:
     distance = dict(value=value, low=0.9 * value, high=1.1 * value, n=1000, floor=0.18)
     score = dict(value=0.5, real=0.9)
+    return {"frechet": distance, "kernel": distance, "precision": score, "recall": score, "sure": score}
+
+
+def row(
+    model: str, recipe: str, minutes: float, value: float, features: str = records.FEATURES_ID, **other: float
+) -> records.Row:
     return {
         "model": model,
         "recipe": recipe,
@@ -403,14 +435,14 @@ def row(model: str, recipe: str, minutes: float, value: float, features: str = r
         "updates": 67,
         "pictures_per_second": 89.0,
         "samples": 1000,
-        "sampler": "S",
+        "evaluations": 25,
         "data": "full",
         "machine": "M",
         "threads": 2,
         "versions": {"torch": "2"},
         "date": "2025-01-02T00:00:00+00:00",
         "features": features,
-        "report": {"frechet": distance, "kernel": distance, "precision": score, "recall": score, "sure": score},
+        "reports": {"unclipped": judged_at(value)} | {way: judged_at(each) for way, each in other.items()},
     }
 
 
@@ -421,7 +453,7 @@ def test_tables_are_made_from_the_newest_rows(tmp_path: Path) -> None:
         row("unet", "ours", 3, 4.0),  # the newer of two
         row("unet", "ours", 30, 2.0),
         row("diffusers", "own", 3, 60.0),
-        row("diffusers", "own", 30, 30.0),
+        row("diffusers", "own", 30, 44.0, clipped=30.0),  # the better of two samplers counts
         row("diffusers", "ours", 30, 1.0, features="of another network"),
     ):
         records.append_row(path, each)
@@ -431,9 +463,12 @@ def test_tables_are_made_from_the_newest_rows(tmp_path: Path) -> None:
     text = pictures_per_minute.report(path, tmp_path, [readme, tmp_path / "none.md"])
     assert "| UNet of this course | this course's | 89 | **4.00** (3.60–4.40) | **2.00** (1.80–2.20) |" in text
     assert "99.00" not in text and "**1.00**" not in text
+    assert "| **60.00** (54.00–66.00) | **30.00** (27.00–33.00) |" in text
     assert "| AdamW 4e-4, batch 64, cosine, no EMA | 15.0× | 7.5× |" in text
     assert "| *real pictures, held out* |  |  | *0.18* | *0.18* |" in text
     assert "| 3 | 12,345 | 67 | **4.00** (3.60–4.40) | 4000.0 (3600.0–4400.0) | 50% | 50% | 50% |" in text
+    for sampler, distance in ("SDE-DPM-Solver++(2M)", "44.00"), ("DDPM, clipped", "30.00"):
+        assert f"no EMA | {sampler} | 30 | 12,345 | 67 | **{distance}**" in text
     filled = readme.read_text(encoding="utf-8")
     assert filled.startswith("a\n<!-- ") and filled.endswith(" -->\nb\n") and "old" not in filled
     assert "**4.00**" in filled and "15.0×" not in filled  # the short table alone

@@ -398,6 +398,13 @@ def test_distances_tell_real_from_blurred_from_noise(train: Pictures, test: Pict
     assert all(precision_recall(f, known[:1000])[1] < 0.2 for f in bad)
 
 
+def test_the_distance_sees_a_shade_that_people_do_not(train: Pictures, test: Pictures) -> None:
+    known = embed(train).features  # benchmarks/README.md warns of it
+    lighter = Pictures((test.images[:1000].int() + 4).clamp(max=255).to(torch.uint8))
+    floor, shifted = (frechet_distance(embed(x).features, known) for x in (Pictures(test.images[1000:]), lighter))
+    assert shifted > 5 * floor, (shifted, floor)
+
+
 def test_the_report_holds_every_measure(train: Pictures, test: Pictures) -> None:
     samples = blur(test[:300])
     report = measure(samples, train, test, generator=gen(3))
