@@ -130,7 +130,7 @@ def draw_samples(
         target: what it predicts.
         count: number of samples.
         evaluations: of the network, for each sample.
-        clipped: DDPM.
+        clipped: by DDPM, its predictions clipped.
         seed: of all noise.
         batch: samples at a time.
 

@@ -467,6 +467,7 @@ def test_tables_are_made_from_the_newest_rows(tmp_path: Path) -> None:
     assert "| AdamW 4e-4, batch 64, cosine, no EMA | 15.0× | 7.5× |" in text
     assert "| *real pictures, held out* |  |  | *0.18* | *0.18* |" in text
     assert "| 3 | 12,345 | 67 | **4.00** (3.60–4.40) | 4000.0 (3600.0–4400.0) | 50% | 50% | 50% |" in text
+    assert "by the better of two samplers (3 of 4 rows so far by SDE-DPM-Solver++(2M) alone)" in text
     for sampler, distance in ("SDE-DPM-Solver++(2M)", "44.00"), ("DDPM, clipped", "30.00"):
         assert f"no EMA | {sampler} | 30 | 12,345 | 67 | **{distance}**" in text
     filled = readme.read_text(encoding="utf-8")
