@@ -315,7 +315,7 @@ def check_time(t: Tensor | None, x_t: Tensor) -> Tensor:
 
 
 class Stage(nn.Module):
-    """A residual block and, where maps are small, attention: (B, in, H, W) and (B, emb) to (B, out, H, W)."""
+    """A residual block and, where it is asked for, attention: (B, in, H, W) and (B, emb) to (B, out, H, W)."""
 
     def __init__(self, in_channels: int, out_channels: int, emb: int, attention: bool) -> None:
         super().__init__()
@@ -327,7 +327,7 @@ class Stage(nn.Module):
 
 
 class UNet(nn.Module):
-    """The U-Net that the course trains: residual blocks that know the time, attention where maps are small.
+    """The U-Net that the course trains: residual blocks that know the time, and attention where it is asked for.
 
     A picture is cut into blocks of patch × patch pixels that become channels, so that the widest maps are not the
     most expensive; at the end the blocks are put together again. Design after DDPM and Dhariwal & Nichol 2021
@@ -341,7 +341,8 @@ class UNet(nn.Module):
         blocks: residual blocks of each level on the way down (one more on the way up).
         patch: side of the pixel blocks; 1 works on single pixels.
         attention: levels, counted from 0, with attention after each residual block; the deepest point between
-            the ways down and up has attention wherever the last level is named.
+            the ways down and up has attention wherever the last level is named. None by default: in pictures of
+            28×28 the convolutions at the bottom see everything, and learn more in the time that attention takes.
         num_classes: None, or the number of class labels that y can name.
 
     Raises:
@@ -357,7 +358,7 @@ class UNet(nn.Module):
         channels: Sequence[int] = (32, 64),
         blocks: int = 1,
         patch: int = 2,
-        attention: Sequence[int] = (1,),
+        attention: Sequence[int] = (),
         num_classes: int | None = None,
     ) -> None:
         super().__init__()
