@@ -92,7 +92,7 @@ VARIANTS = {
     "slow": Variant("learning rate halved", {"lr": 2e-3}),
     "fast": Variant("learning rate doubled", {"lr": 8e-3}),
     "batch-64": Variant("batches of 64", {"batch_size": 64}),
-    "attention": Variant("attention where maps are 7×7", unet={"attention": (1,)}),
+    "attention": Variant("attention after every block at 7×7", unet={"attention": (1,)}),
     "wide": Variant("half as many channels again, 48 and 96", unet={"channels": (48, 96)}),
 }
 

@@ -315,7 +315,7 @@ def check_time(t: Tensor | None, x_t: Tensor) -> Tensor:
 
 
 class Stage(nn.Module):
-    """A residual block and, where it is asked for, attention: (B, in, H, W) and (B, emb) to (B, out, H, W)."""
+    """A residual block and, where asked for, attention: (B, in, H, W) and (B, emb) to (B, out, H, W)."""
 
     def __init__(self, in_channels: int, out_channels: int, emb: int, attention: bool) -> None:
         super().__init__()
@@ -327,7 +327,7 @@ class Stage(nn.Module):
 
 
 class UNet(nn.Module):
-    """The U-Net that the course trains: residual blocks that know the time, and attention where it is asked for.
+    """The U-Net that the course trains: residual blocks that know the time, and attention at the deepest point.
 
     A picture is cut into blocks of patch × patch pixels that become channels, so that the widest maps are not the
     most expensive; at the end the blocks are put together again. Design after DDPM and Dhariwal & Nichol 2021
@@ -340,9 +340,8 @@ class UNet(nn.Module):
         channels: channels of the levels, the full-size one first; multiples of 8.
         blocks: residual blocks of each level on the way down (one more on the way up).
         patch: side of the pixel blocks; 1 works on single pixels.
-        attention: levels, counted from 0, with attention after each residual block; the deepest point between
-            the ways down and up has attention wherever the last level is named. None by default: in pictures of
-            28×28 the convolutions at the bottom see everything, and learn more in the time that attention takes.
+        attention: levels, counted from 0, with attention after each residual block too; the deepest point between
+            the ways down and up always has it.
         num_classes: None, or the number of class labels that y can name.
 
     Raises:
@@ -405,7 +404,7 @@ class UNet(nn.Module):
                 skips.append(wide)
                 width = wide
         self.middle = nn.ModuleList(
-            [Stage(width, width, emb, levels - 1 in attention), Stage(width, width, emb, False)]
+            [Stage(width, width, emb, attention=True), Stage(width, width, emb, attention=False)]
         )
         self.up = nn.ModuleList()
         for level, wide in reversed(list(enumerate(channels))):

@@ -314,11 +314,12 @@ def test_each_skip_meets_the_way_up_in_reverse_order() -> None:
 
 
 @pytest.mark.parametrize("levels", [(), (0,), (1,), (2,), (0, 2), (0, 1, 2)])
-def test_attention_sits_at_the_levels_that_were_named(levels: tuple[int, ...]) -> None:
+def test_attention_sits_at_the_deepest_point_and_where_named(levels: tuple[int, ...]) -> None:
     model = UNet(size=32, channels=(8, 16, 24), patch=1, attention=levels)
     rows = trace(model, torch.zeros(1, 1, 32, 32), torch.tensor([1]), depth=3)
     sizes = {row.out_shape[2] for row in rows if row.kind == "SelfAttention"}
-    assert sizes == {(32, 16, 8)[level] for level in levels}
+    assert sizes == {8, *((32, 16, 8)[level] for level in levels)}
+    assert sum(row.kind == "SelfAttention" for row in rows) == 1 + 3 * len(levels)
 
 
 def test_patches_become_channels_and_pixels_again() -> None:

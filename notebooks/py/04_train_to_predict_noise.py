@@ -202,18 +202,16 @@ viz.plot_curves({f"channel {c}": (t_all, gain[:, c]) for c in most.tolist()}, xl
 #
 # ![The U-Net as a U: 28×28 pixels become 14×14, then 7×7 at the bottom, and come back up; arrows carry the skips across.](../figures/04_unet.png)
 #
-# `UNet()` is notebook 02's U with two changes. Residual blocks that know the time replace the double convolutions. And the picture is first
-# cut into **patches** of 2×2 pixels, which become 4 channels, (B, 1, 28, 28) to (B, 4, 14, 14): the widest maps have a quarter of the
-# pixels, which is what makes three minutes enough. U-Nets for larger pictures add attention where maps are small, so that each place can
-# look at all others: `UNet(attention=(1,))`. Here six convolutions at 7×7 reach from edge to edge, and the network has ten of them there;
-# attention learned no more per update and took a fifth of the time (benchmarks/README.md).
+# `UNet()` is notebook 02's U with three changes. Residual blocks that know the time replace the double convolutions. At the deepest point,
+# where maps are 7×7, attention lets each place look at all others. And the picture is first cut into **patches** of 2×2 pixels, which become
+# 4 channels, (B, 1, 28, 28) to (B, 4, 14, 14): the widest maps have a quarter of the pixels, which is what makes three minutes enough.
 
 # %%
 torch.manual_seed(0)  # the initial weights
 model = UNet()
 rows = trace(model, torch.zeros(1, 1, 28, 28), torch.tensor([1]), depth=2)
 print(format_trace(rows))
-assert count_parameters(model) == 727_972
+assert count_parameters(model) == 677_668
 viz.plot_unet(rows)
 
 # %% [markdown]
