@@ -222,7 +222,8 @@ class Bench:
             row = json.loads(file.metadata()["row"])
             if not has(row, facts):
                 return False
-            self.add_row(row, {way: file.get_tensor(way) for way in WAYS})
+            stored_ways = file.keys()
+            self.add_row(row, {way: file.get_tensor(way) for way in WAYS if way in stored_ways})
         return True
 
     def samples_path(self, facts: Row) -> Path:
