@@ -189,14 +189,14 @@ def draw_in_turns(
 
 
 def overhead(checkpoint: Checkpoint, samplers: Sequence[Sampler], batch: int, evaluations: int, rounds: int) -> Row:
-    """Time of sampling loops over that of as many bare forward passes, the median of several rounds.
+    """Time of sampling loops over that of as many bare forward passes before and after, the median of several rounds.
 
     Args:
         checkpoint: whose model.
         samplers: the loops.
         batch: pictures at a time.
         evaluations: of each loop.
-        rounds: how often; within a round they take turns.
+        rounds: how often; within a round they take turns, with bare passes in between.
 
     Returns:
         Milliseconds of a bare pass, and for each loop the ratio of its time to that of as many passes.
@@ -209,16 +209,15 @@ def overhead(checkpoint: Checkpoint, samplers: Sequence[Sampler], batch: int, ev
     ratios: dict[str, list[float]] = {one.name: [] for one in samplers}
     for number in range(rounds + 1):
         before = _bare(model, x, times)
-        took = {}
         for one in samplers:
             began = time.perf_counter()
             one.draw(checkpoint, x, evaluations, 0).sum().item()
-            took[one.name] = (time.perf_counter() - began) / evaluations
-        each = (before + _bare(model, x, times)) / 2
-        if number:  # the first round warms up
-            bare.append(each)
-            for name, one_took in took.items():
-                ratios[name].append(one_took / each)
+            took = (time.perf_counter() - began) / evaluations
+            after = _bare(model, x, times)
+            if number:  # the first round warms up
+                bare.append(after)
+                ratios[one.name].append(2 * took / (before + after))
+            before = after
     return {
         "batch": batch,
         "bare_ms": round(1000 * statistics.median(bare), 3),

@@ -49,7 +49,9 @@ def main(arguments: list[str] | None = None) -> int:
     one.add_argument("--channels", type=int, nargs="+", help="channels of each level of the UNet")
     one.add_argument("--blocks", type=int, help="residual blocks of each level")
     one.add_argument("--patch", type=int, help="side of the pixel blocks")
-    one.add_argument("--attention", type=int, nargs="*", help="levels with attention beside the deepest point, counted from 0")
+    one.add_argument(
+        "--attention", type=int, nargs="*", help="levels with attention beside the deepest point, counted from 0"
+    )
     one.add_argument("--batch-size", type=int, help=f"over all processes; {TrainConfig.batch_size} by default")
     one.add_argument("--accumulate", type=int, help="parts in which a batch is worked through, to save memory")
     one.add_argument("--lr", type=float, help=f"highest learning rate; {TrainConfig.lr} by default")

@@ -495,6 +495,18 @@ def test_the_readmes_have_their_blocks() -> None:
             assert text.count(f"<!-- {name}: begin -->") == text.count(f"<!-- {name}: end -->") == 1
 
 
+def test_the_readme_says_how_far_the_others_are_after_thirty_minutes() -> None:
+    path = records.RESULTS / "pictures_per_minute_cpu.jsonl"
+    distances = {
+        key: pictures_per_minute.nearest(row)["value"]
+        for key, row in pictures_per_minute.newest(records.read_rows(path)).items()
+    }
+    ours = distances["unet", "ours", 3]
+    ratios = [distances[model, "own", 30] / ours for model in CONTESTANTS if model != "unet"]
+    readme = (records.ROOT / "README.md").read_text(encoding="utf-8")
+    assert f"still {min(ratios):.1f} to {max(ratios):.0f} times as far from real pictures" in readme
+
+
 # ----------------------------------------------------------------------------------------------- sampling
 
 

@@ -1044,9 +1044,9 @@ verdict(test_9, broken=draw, library=library_draw)
 # %% [markdown]
 # ## Case 10: The pictures fade to black
 #
-# ![Four pictures on their way from t = 1000 to 0. At 975 all are specks of pure black and white; at 950 one is black and three are clouds; by 900 two are black, one is a white slab and one a white bar, and so they stay.](../figures/06_fade.png)
+# ![Four pictures on their way from t = 1000 to 0. At 975 all are specks of pure black and white; at 950 three are faint clouds and one is a white shape; by 900 three are black and one is a white slab, and so they stay.](../figures/06_fade.png)
 #
-# The same weights and the same noise, in 40 steps. `predict` gives the network's view of the noise; `step` goes from t to s.
+# The same weights, other noise, in 40 steps. `predict` gives the network's view of the noise; `step` goes from t to s.
 
 
 # %%
@@ -1056,11 +1056,12 @@ def step(x_t, eps_hat, t, s, alpha_bar):
     return (x_t - b * eps_hat) / a
 
 
-x, times, steps_10 = x_T, sampling_times(T, 40), []
+x_10, times, steps_10 = noise(8, seed=0), sampling_times(T, 40), []
+x = x_10
 for t, s in pairwise(times):
     x0_hat, eps_hat = predict(model, schedule, x, t)
     x_s = step(x, eps_hat, t, s, alpha_bar)
-    steps_10.append(SampleStep(t, s, *(part[2:6] for part in (x, x0_hat, eps_hat, x_s))))
+    steps_10.append(SampleStep(t, s, *(part[4:] for part in (x, x0_hat, eps_hat, x_s))))
     x = x_s
 seen_10 = x
 
@@ -1068,7 +1069,7 @@ seen_10 = x
 black = [(one < -0.9).float().mean().item() > 0.97 for one in seen_10]
 print(f"{sum(black)} of 8 samples are black")
 assert sum(black) >= 4
-viz.show_rows({"samples": seen_10, "the library's": sample(model, schedule, x_T, times=times, eta=0.0)})
+viz.show_rows({"samples": seen_10, "the library's": sample(model, schedule, x_10, times=times, eta=0.0)})
 
 # %% [markdown]
 # Watch four of them go: at which t is it decided?
