@@ -14,7 +14,6 @@ from __future__ import annotations
 import argparse
 import hashlib
 import inspect
-import math
 import statistics
 import time
 from collections.abc import Callable, Sequence
@@ -190,9 +189,7 @@ def draw_in_turns(
 
 
 def overhead(checkpoint: Checkpoint, samplers: Sequence[Sampler], batch: int, evaluations: int, rounds: int) -> Row:
-    """Time of sampling loops over that of as many bare forward passes: the fastest of several rounds of each.
-
-    What else a machine does makes a round slower, never faster.
+    """Time of sampling loops over that of as many bare forward passes before and after, the median of several rounds.
 
     Args:
         checkpoint: whose model.
@@ -208,18 +205,23 @@ def overhead(checkpoint: Checkpoint, samplers: Sequence[Sampler], batch: int, ev
     device = next(model.parameters()).device
     x = torch.randn(batch, 1, 28, 28, generator=make_generator(0)).to(device)
     times = sampling_times(checkpoint.schedule.T, evaluations)[:-1]
-    bare = math.inf
-    fastest = dict.fromkeys((one.name for one in samplers), math.inf)
-    for _ in range(rounds):
+    bare: list[float] = []
+    ratios: dict[str, list[float]] = {one.name: [] for one in samplers}
+    for number in range(rounds + 1):
+        before = _bare(model, x, times)
         for one in samplers:
-            bare = min(bare, _bare(model, x, times))
             began = time.perf_counter()
             one.draw(checkpoint, x, evaluations, 0).sum().item()
-            fastest[one.name] = min(fastest[one.name], (time.perf_counter() - began) / evaluations)
+            took = (time.perf_counter() - began) / evaluations
+            after = _bare(model, x, times)
+            if number:  # the first round warms up
+                bare.append(after)
+                ratios[one.name].append(2 * took / (before + after))
+            before = after
     return {
         "batch": batch,
-        "bare_ms": round(1000 * bare, 3),
-        "ratios": {name: round(each / bare, 4) for name, each in fastest.items()},
+        "bare_ms": round(1000 * statistics.median(bare), 3),
+        "ratios": {name: round(statistics.median(each), 4) for name, each in ratios.items()},
     }
 
 
@@ -277,7 +279,7 @@ def run(
     for batch in (16, 64):
         about = {"weights": same["weights"], "kind": "overhead", "batch": batch}
         if not any(has(row, about) for row in read_rows(path)):
-            found = overhead(checkpoint, chosen, batch, 10, 8)
+            found = overhead(checkpoint, chosen, batch, 10, 15)
             append_row(path, {**about, **found, **circumstances(device)})
             print(f"batch {batch}: a bare pass takes {found['bare_ms']} ms; loops {found['ratios']}", flush=True)
 
