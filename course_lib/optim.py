@@ -7,7 +7,7 @@ CPUs without special instructions for it multiply more than ten times slower.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
@@ -100,32 +100,50 @@ class Muon(torch.optim.Optimizer):
         return loss
 
 
-def make_optimizers(model: nn.Module, lr: float) -> list[torch.optim.Optimizer]:
+def make_optimizers(model: nn.Module, lr: float, parts: int = 1) -> list[torch.optim.Optimizer]:
     """What trains a network here: Muon for its matrices, AdamW without weight decay for all else.
 
     Args:
         model: the network, on the device where it will be trained.
         lr: learning rate of both, > 0.
+        parts: the matrices are dealt out to this many Muons, >= 1, with about equal work, so that as many threads
+            can step at once. The updates are the same.
 
     Returns:
-        One optimizer or two, without those that would have nothing to do.
+        The optimizers, Muon first, without those that would have nothing to do.
 
     Raises:
-        TypeError, ValueError: lr out of range, or a model without parameters.
+        TypeError, ValueError: lr or parts out of range, or a model without parameters.
     """
     check_number("lr", lr, 1e-12)
+    check_number("parts", parts, 1, integer=True)
     parameters = [p for p in model.parameters() if p.requires_grad]
     if not parameters:
         raise ValueError("model must have parameters that require a gradient, got none")
     matrices = [p for p in parameters if is_matrix(p)]
     others = [p for p in parameters if not is_matrix(p)]
     fused = parameters[0].device.type != "mps"
-    made: list[torch.optim.Optimizer] = []
-    if matrices:
-        made.append(Muon(matrices, lr))
+    made: list[torch.optim.Optimizer] = [Muon(pile, lr) for pile in _deal(matrices, parts) if pile]
     if others:
         made.append(torch.optim.AdamW(others, lr, betas=(0.9, 0.99), weight_decay=0.0, fused=fused))
     return made
+
+
+def _deal(matrices: Sequence[nn.Parameter], parts: int) -> list[list[nn.Parameter]]:
+    """Deal matrices out so that orthogonalizing takes each part about as long: the largest first, to the least busy."""
+    piles: list[list[nn.Parameter]] = [[] for _ in range(parts)]
+    busy = [0] * parts
+    for work, p in sorted(((_work(p), p) for p in matrices), key=lambda pair: -pair[0]):
+        least = busy.index(min(busy))
+        piles[least].append(p)
+        busy[least] += work
+    return piles
+
+
+def _work(parameter: nn.Parameter) -> int:
+    """Multiplications of one X ← a X + b (X Xᵀ) X + c (X Xᵀ)² X."""
+    small, large = sorted(parameter.flatten(1).shape)
+    return small * small * (2 * large + small)
 
 
 def is_matrix(parameter: nn.Parameter) -> bool:

@@ -298,11 +298,14 @@ def train(
             )
     engine = accelerator or _Plain(device, autocast, config.accumulate)
     config.share(engine.num_processes)
-    optimizers = make_optimizers(model, config.lr)
+    workers = _Workers(model) if _Workers.suit(model) and engine.num_processes == 1 else None
+    optimizers = make_optimizers(model, config.lr, parts=workers.count if workers else 1)
     start = start or TrainState()
     if start.moments:
         _set_moments(model, optimizers, start.moments)
-    return _updates(model, optimizers, schedule, pictures.to(device), config, with_labels, ema, engine, start, stop)
+    return _updates(
+        model, optimizers, schedule, pictures.to(device), config, with_labels, ema, engine, workers, start, stop
+    )
 
 
 class _Plain:
@@ -338,6 +341,7 @@ def _updates(
     with_labels: bool,
     ema: EMA | None,
     engine: Accelerator | _Plain,
+    workers: _Workers | None,
     start: TrainState,
     stop: Callable[[], bool] | None,
 ) -> Iterator[Update]:
@@ -351,7 +355,6 @@ def _updates(
         with engine.autocast():
             return denoising_loss(net, schedule, pictures[index], t, eps, target=config.target, y=y)
 
-    workers = _Workers(model) if _Workers.suit(model) and engine.num_processes == 1 else None
     while progress < 1 and not stopping:
         step += 1
         drawn = draws(step)
@@ -377,8 +380,12 @@ def _updates(
             loss = torch.stack(losses).mean()
             grad_norm = engine.clip_grad_norm_(model.parameters(), config.grad_clip).detach()
             check(step, grad_norm, loss)
+            if workers is None:
+                for optimizer in prepared:
+                    optimizer.step()
+            else:
+                workers.step(prepared)
             for optimizer in prepared:
-                optimizer.step()
                 optimizer.zero_grad(set_to_none=True)
             if ema is not None:
                 ema.update(model)
@@ -391,6 +398,8 @@ def _updates(
 
 class _Workers:
     """Threads that share a batch on a CPU: each finds the gradient of its pictures alone, then they are added.
+
+    The optimizers, which have weights of their own each, step in these threads too.
 
     PyTorch's own threads share every single operation, and wait for each other hundreds of times in an update. Where
     they wait without spinning, these were half as fast again on two cores (batch of 32); spinning threads keep up while
@@ -439,6 +448,11 @@ class _Workers:
                 total = total if total.stride() == p.stride() else torch.empty_like(p).copy_(total)
                 p.grad = total if p.grad is None else p.grad + total
         return torch.stack(losses).sum()
+
+    def step(self, optimizers: Sequence[torch.optim.Optimizer]) -> None:
+        """Let all optimizers step."""
+        for _ in self.pool.map(lambda optimizer: optimizer.step(), optimizers):
+            pass  # reading the answers is what raises an error of a thread here
 
 
 def _progress(config: TrainConfig, step: int, seconds: float) -> float:

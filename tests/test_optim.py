@@ -129,3 +129,35 @@ def test_a_network_gets_muon_for_its_matrices_and_adamw_for_the_rest() -> None:
     assert [type(optimizer) for optimizer in make_optimizers(nn.Linear(4, 4), 1e-3)] == [torch.optim.AdamW]
     with pytest.raises(ValueError, match="got none"):
         make_optimizers(nn.ReLU(), 1e-3)
+
+
+@pytest.mark.parametrize("parts", [2, 3, 50])
+def test_dealt_out_optimizers_make_the_same_updates(parts: int) -> None:
+    results = []
+    for number in (1, parts):
+        torch.manual_seed(0)
+        model = UNet(8, channels=(16, 24))
+        optimizers = make_optimizers(model, 1e-2, parts=number)
+        owned = [p for optimizer in optimizers for group in optimizer.param_groups for p in group["params"]]
+        assert len(owned) == len({id(p) for p in owned}) == len(list(model.parameters()))
+        for _ in range(2):
+            for p in model.parameters():
+                p.grad = torch.randn_like(p)
+            for optimizer in optimizers:
+                optimizer.step()
+        results.append(list(model.parameters()))
+    assert len(optimizers) == 1 + min(parts, sum(map(is_matrix, model.parameters())))
+    for one, dealt in zip(*results, strict=True):
+        torch.testing.assert_close(one, dealt, rtol=1e-4, atol=1e-5)
+
+
+def test_matrices_are_dealt_out_evenly() -> None:
+    """In each part of two, the multiplications of an update are within a twentieth of half of all."""
+    *muons, _ = make_optimizers(UNet(), 1e-3, parts=2)
+    work = []
+    for muon in muons:
+        shapes = [sorted(p.flatten(1).shape) for p in muon.param_groups[0]["params"]]
+        work.append(sum(small**2 * (2 * large + small) for small, large in shapes))
+    assert len(work) == 2 and max(work) < 1.05 * sum(work) / 2
+    with pytest.raises(ValueError, match="parts"):
+        make_optimizers(UNet(), 1e-3, parts=0)

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from course_lib import train as train_module
 from course_lib.data import Pictures, load_fashion_mnist, to_float
 from course_lib.objective import denoising_loss
-from course_lib.optim import is_matrix, orthogonalize
+from course_lib.optim import Muon, is_matrix, orthogonalize
 from course_lib.schedule import Schedule, from_betas, make_schedule
 from course_lib.train import EMA, Draws, TrainConfig, TrainState, Update, train
 from course_lib.unet import UNet
@@ -618,6 +618,31 @@ def test_what_goes_wrong_in_a_thread_comes_out(three_threads: None) -> None:
     with pytest.raises(RuntimeError, match="broken on purpose"):
         next(train(Broken(), SCHEDULE, some_pictures(), TrainConfig(steps=2, batch_size=6)))
     assert torch.get_num_threads() == 3
+
+
+def test_optimizers_step_in_threads_of_their_own(three_threads: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: set[int] = set()
+    all_here = threading.Barrier(3, timeout=60)  # passed only where three threads step at the same time
+    step = Muon.step
+
+    def watched(self: Muon) -> None:
+        seen.add(threading.get_ident())
+        all_here.wait()
+        step(self)
+
+    monkeypatch.setattr(Muon, "step", watched)
+    model = UNet(4, channels=(16, 16), patch=1)
+    next(train(model, SCHEDULE, some_pictures(), TrainConfig(steps=2, batch_size=6)))
+    assert len(seen) == 3 and threading.get_ident() not in seen
+
+
+def test_an_optimizer_that_fails_in_a_thread_is_heard(three_threads: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(self: Muon) -> None:
+        raise RuntimeError("broken on purpose")
+
+    monkeypatch.setattr(Muon, "step", fail)
+    with pytest.raises(RuntimeError, match="broken on purpose"):
+        next(train(UNet(4, channels=(16, 16), patch=1), SCHEDULE, some_pictures(), TrainConfig(steps=2, batch_size=6)))
 
 
 def test_gradients_are_laid_out_as_their_weights(three_threads: None) -> None:
