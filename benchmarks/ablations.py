@@ -47,7 +47,7 @@ from course_lib.unet import UNet
 NAME = "ablations"
 
 
-def adamw_alone(model: nn.Module, lr: float) -> list[torch.optim.Optimizer]:
+def adamw_alone(model: nn.Module, lr: float, parts: int = 1) -> list[torch.optim.Optimizer]:
     """AdamW for all weights, as most courses have it, in place of `course_lib.optim.make_optimizers`."""
     return [torch.optim.AdamW(model.parameters(), lr, betas=(0.9, 0.99), weight_decay=0.0, fused=True)]
 
@@ -66,7 +66,7 @@ class Variant:
     label: str
     train: Mapping[str, Any] = field(default_factory=dict)
     unet: Mapping[str, Any] = field(default_factory=dict)
-    optimizers: Callable[[nn.Module, float], list[torch.optim.Optimizer]] | None = None
+    optimizers: Callable[..., list[torch.optim.Optimizer]] | None = None
 
     def start(self, pictures: Pictures, minutes: float, seed: int, device: torch.device) -> OurTraining:
         """A training that has not begun."""

@@ -14,10 +14,12 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import signal
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 
 import safetensors
@@ -401,6 +403,39 @@ def by_recipe(rows: dict[tuple[str, str, float], Row]) -> dict[tuple[str, str], 
     return found
 
 
+def minutes_to(distance: float, rows: dict[float, Row]) -> str:
+    """After how many minutes of training the rows of a recipe reach a distance, in words.
+
+    Between two budgets along a straight line through their logarithms.
+
+    Args:
+        distance: > 0.
+        rows: by minutes.
+    """
+    path = sorted((minutes, nearest(row)["value"]) for minutes, row in rows.items())
+    if path[0][1] <= distance:
+        return f"less than {path[0][0]:g} minutes"
+    for (early, far), (late, near) in pairwise(path):
+        if near <= distance:
+            share = math.log(far / distance) / math.log(far / near)
+            return f"about {early * (late / early) ** share:.2g} minutes"
+    return f"more than {path[-1][0]:g} minutes"
+
+
+def beside_cpu(rows: dict[tuple[str, str, float], Row], cpu: dict[tuple[str, str, float], Row]) -> str:
+    """When each recipe on this device reaches what ours reaches in its longest training on a CPU; empty without one."""
+    ours = {minutes: row for (model, recipe, minutes), row in cpu.items() if (model, recipe) == ("unet", "ours")}
+    last = rows[max(rows, key=lambda key: key[2])]
+    if not ours or not has(ours[max(ours)], {key: last[key] for key in ("data", "samples", "evaluations")}):
+        return ""
+    most, distance = max(ours), nearest(ours[max(ours)])["value"]
+    lines = [
+        f"- {CONTESTANTS[model].label}, {recipe_of(recipe)}: {minutes_to(distance, found)}"
+        for (model, recipe), found in by_recipe(rows).items()
+    ]
+    return f"\n\nTo the distance of our `UNet` after {most:g} minutes on a CPU, {distance:.2f}:\n\n" + "\n".join(lines)
+
+
 @styled
 def plot(rows: dict[tuple[str, str, float], Row]) -> Figure:
     """Distance against minutes, both logarithmic, with intervals and the floor."""
@@ -503,6 +538,8 @@ def report(bench_rows: Path, strips: Path, readmes: Sequence[Path]) -> str:
     smallest = min(minutes for _, _, minutes in rows)
     if ratios:
         ratios = f"\n\nTheir distance over that of our `UNet` after {smallest:g} minutes:\n\n{ratios}"
+    if not stem.endswith("_cpu"):
+        ratios += beside_cpu(rows, newest(read_rows(bench_rows.with_name(f"{NAME}_cpu.jsonl"))))
     text = f"{short}{ratios}\n\nEvery measure:\n\n{long_table(rows)}"
     bench_rows.with_suffix(".md").write_text(text + "\n", encoding="utf-8")
     block = stem.replace(f"{NAME}_", f"{NAME} ")

@@ -17,6 +17,7 @@ import pictures_per_minute
 import pytest
 import records
 import sampling
+import speed
 import torch
 from contestants import CONTESTANTS, Contestant, OurTraining, OwnTraining, Shifted, Training, start_training
 from pictures_per_minute import Run, Stop, plan, take_turns
@@ -477,6 +478,27 @@ def test_tables_are_made_from_the_newest_rows(tmp_path: Path) -> None:
         pictures_per_minute.report(tmp_path / "pictures_per_minute_cuda.jsonl", tmp_path, [])
 
 
+def test_minutes_to_a_distance() -> None:
+    rows = {minutes: row("unet", "ours", minutes, value) for minutes, value in ((1.0, 8.0), (4.0, 2.0), (9.0, 1.0))}
+    assert pictures_per_minute.minutes_to(4.0, rows) == "about 2 minutes"  # halfway, by logarithms
+    assert pictures_per_minute.minutes_to(2.0, rows) == "about 4 minutes"
+    assert pictures_per_minute.minutes_to(8.0, rows) == "less than 1 minutes"
+    assert pictures_per_minute.minutes_to(0.5, rows) == "more than 9 minutes"
+
+
+def test_a_report_of_a_gpu_says_when_it_is_as_far_as_a_cpu(tmp_path: Path) -> None:
+    records.append_row(tmp_path / "pictures_per_minute_cpu.jsonl", row("unet", "ours", 3, 9.0))
+    records.append_row(tmp_path / "pictures_per_minute_cpu.jsonl", row("unet", "ours", 30, 4.0))
+    path = tmp_path / "pictures_per_minute_cuda.jsonl"
+    for each in (row("unet", "ours", 1, 8.0), row("unet", "ours", 4, 2.0), row("diffusers", "own", 4, 5.0)):
+        records.append_row(path, each)
+    text = pictures_per_minute.report(path, tmp_path, [])
+    assert "To the distance of our `UNet` after 30 minutes on a CPU, 4.00:" in text
+    assert "- UNet of this course, our recipe: about 2 minutes" in text
+    assert "- diffusers UNet2DModel, its own recipe: more than 4 minutes" in text
+    assert "on a CPU, 4.00" not in pictures_per_minute.report(tmp_path / "pictures_per_minute_cpu.jsonl", tmp_path, [])
+
+
 def test_a_line_that_was_cut_short_is_left_out(tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl"
     assert records.read_rows(path) == []
@@ -491,7 +513,7 @@ def test_a_line_that_was_cut_short_is_left_out(tmp_path: Path) -> None:
 def test_the_readmes_have_their_blocks() -> None:
     text = (records.HERE / "README.md").read_text(encoding="utf-8")
     for device in ("cpu", "cuda"):
-        for name in (f"pictures_per_minute {device} in full", f"sampling {device}"):
+        for name in (f"pictures_per_minute {device} in full", f"sampling {device}", f"speed {device}"):
             assert text.count(f"<!-- {name}: begin -->") == text.count(f"<!-- {name}: end -->") == 1
 
 
@@ -628,3 +650,72 @@ def test_the_readme_shows_what_was_measured_on_the_weights_that_are_shipped() ->
     readme = (records.ROOT / "README.md").read_text(encoding="utf-8")
     assert f"weights {shipped}" in readme
     assert records.interval(row["report"]["frechet"]) in readme
+
+
+# --- speed.py
+
+
+def test_operations_are_counted_as_by_hand() -> None:
+    """Two convolutions on 28×28: forward, weights' gradient twice, and input's gradient of the second."""
+
+    class Two(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.second = nn.Conv2d(1, 4, 3, padding=1), nn.Conv2d(4, 1, 3, padding=1)
+
+        def forward(self, x_t: Tensor, t: Tensor, y: None = None) -> Tensor:
+            return self.second(self.first(x_t))
+
+    one = 2 * 28 * 28 * 9 * 4
+    model = Two()
+    assert speed.flops_per_picture(model, make_schedule("cosine"), torch.zeros(1, 1, 28, 28)) == 5 * one
+    assert all(p.grad is None for p in model.parameters())
+
+
+def test_attention_is_counted_however_it_is_computed() -> None:
+    """The deepest point: 49 positions, 64 channels, two products forward and four backward."""
+    x0, schedule = torch.zeros(1, 1, 28, 28), make_schedule("cosine")
+    with_it, without = UNet(), UNet()
+    without.middle[0].attention = nn.Identity()
+    here = [speed.flops_per_picture(model, schedule, x0) for model in (with_it, without)]
+    projections = 3 * 2 * 49 * 64 * (192 + 64)
+    assert here[0] - here[1] == projections + 6 * 2 * 49 * 49 * 64
+
+
+def test_speed_is_measured_once_and_shown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    narrow = Contestant("unet", "UNet, narrow", tiny_unet)
+    monkeypatch.setattr(speed, "CONTESTANTS", {"unet": narrow})
+    monkeypatch.setattr(speed, "can_compile", lambda device: True)
+    compiled: list[nn.Module] = []
+    monkeypatch.setattr(nn.Module, "compile", lambda model: compiled.append(model))
+    command = ["--models", "unet", "--batches", "4", "--seconds", "0.05", "--rounds", "3", "--data", "packaged"]
+    command += ["--ways", "float32", "channels-last", "compiled", "--device", "cpu", "--results", str(tmp_path)]
+    assert speed.main(command) == 0
+    rows = records.read_rows(tmp_path / "speed_cpu.jsonl")
+    assert [row["way"] for row in rows] == ["float32", "channels-last", "compiled"] and len(compiled) == 1
+    for row in rows:
+        slowest, fastest = row["slowest_and_fastest_turn"]
+        assert 0 < slowest <= row["pictures_per_second"] <= fastest and row["peak_bytes"] is None
+        share = row["flops_per_picture"] * row["pictures_per_second"] / row["reference_flops_per_second"]
+        assert row["utilization"] == pytest.approx(share, abs=1e-3) and 0 < share < 1
+    assert speed.main(command) == 0
+    assert records.read_rows(tmp_path / "speed_cpu.jsonl") == rows
+    assert "| UNet, narrow | + channels last | 4 | " in capsys.readouterr().out
+
+
+def test_when_compiling_pays() -> None:
+    plain = {"pictures_per_second": 100.0, "first_seconds": 1.0}
+    assert speed.pays_back({"pictures_per_second": 150.0, "first_seconds": 61.0}, plain) == "3.0 min"  # 60 s · 150/50
+    assert speed.pays_back({"pictures_per_second": 90.0, "first_seconds": 61.0}, plain) == "never"
+
+
+@pytest.mark.cuda
+def test_speed_on_the_gpu(tmp_path: Path) -> None:
+    command = ["--models", "unet", "--batches", "64", "--seconds", "1", "--rounds", "2", "--data", "packaged"]
+    assert speed.main([*command, "--device", "cuda", "--results", str(tmp_path)]) == 0
+    rows = {row["way"]: row for row in records.read_rows(tmp_path / "speed_cuda.jsonl")}
+    assert {"float32", "channels-last"} <= set(rows)
+    for row in rows.values():
+        assert 4 * row["parameters"] < row["peak_bytes"] < 2**32 and 0 < row["utilization"] < 1

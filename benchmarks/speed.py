@@ -1,0 +1,285 @@
+"""How fast is a training, and what does each setting earn? The course's model beside diffusers', by the same loop.
+
+    python benchmarks/speed.py                  batches of 32 on a CPU, of 128 and 1024 on a GPU: some minutes
+    python benchmarks/speed.py --batches 256 --models unet --ways float32 compiled
+    python benchmarks/speed.py --report         the table from the rows so far
+
+All models and settings of a batch size take turns, and are trained by `course_lib.train.train`: data on the device,
+optimizers and average included. Rows are written when a batch size is finished.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from contestants import CONTESTANTS
+from records import RESULTS, ROOT, Row, append_row, circumstances, fill_block, has, load_data, read_rows, table
+from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
+
+from course_lib.data import Pictures
+from course_lib.objective import denoising_loss
+from course_lib.runtime import can_compile, pick_autocast, pick_device
+from course_lib.schedule import Schedule, make_schedule
+from course_lib.shapes import count_parameters
+from course_lib.train import EMA, TrainConfig, Update, train
+
+NAME = "speed"
+#: Batch sizes that are measured by default.
+BATCHES = {"cpu": (32,), "mps": (32, 128), "cuda": (128, 1024)}
+#: Updates that do not count: a GPU's convolutions try their algorithms in the first.
+WARM_UP = 5
+
+
+@dataclass(frozen=True)
+class Way:
+    """Settings of a training; each way adds one to the way before.
+
+    Args:
+        name: for the command line.
+        label: for the table.
+        channels_last, autocast, compiled: the settings.
+    """
+
+    name: str
+    label: str
+    channels_last: bool = True
+    autocast: bool = True
+    compiled: bool = False
+
+
+WAYS = {
+    one.name: one
+    for one in (
+        Way("float32", "float32", channels_last=False, autocast=False),
+        Way("channels-last", "+ channels last", autocast=False),
+        Way("bfloat16", "+ bfloat16"),
+        Way("compiled", "+ compiled", compiled=True),
+    )
+}
+
+
+def ways_of(device: torch.device, names: Sequence[str]) -> list[Way]:
+    """The ways that this device can go: bfloat16 where it is faster, compiling where there is a compiler."""
+    fast, compiler = pick_autocast(device) is not None, "compiled" in names and can_compile(device)
+    return [WAYS[name] for name in names if (name != "bfloat16" or fast) and (name != "compiled" or compiler)]
+
+
+def flops_per_picture(model: nn.Module, schedule: Schedule, x0: Tensor) -> int:
+    """Operations of convolutions and matrix products, forward and backward, for one picture (1, C, H, W).
+
+    A multiplication with its addition counts as two. Attention is counted as its two products.
+    """
+    t = torch.ones(1, dtype=torch.int64, device=x0.device)
+    with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
+        denoising_loss(model, schedule, x0, t, torch.zeros_like(x0)).sum().backward()
+    model.zero_grad(set_to_none=True)
+    return counter.get_total_flops()
+
+
+def product_rate(device: torch.device, dtype: torch.dtype) -> float:
+    """Operations per second of a large product of two matrices: the best of ten."""
+    n = 8192 if device.type == "cuda" else 2048
+    a, b = (torch.randn(n, n, device=device, dtype=dtype) for _ in range(2))
+    best = float("inf")
+    for _ in range(10):
+        _wait(device)
+        began = time.perf_counter()
+        a @ b
+        _wait(device)
+        best = min(best, time.perf_counter() - began)
+    return 2 * n**3 / best
+
+
+def _wait(device: torch.device) -> None:
+    if device.type != "cpu":
+        getattr(torch, device.type).synchronize()
+
+
+class Timed:
+    """A training that is timed: by turns, after its first updates.
+
+    Args:
+        model_name: one of `CONTESTANTS`.
+        way: its settings.
+        batch: pictures of an update.
+        pictures: what to learn from, on the device.
+
+    Attributes:
+        first_seconds: time of the first update, compiling included.
+        peak: most memory that it ever held on a GPU, without the pictures, in bytes; None elsewhere.
+        rates: pictures per second, of each turn.
+    """
+
+    def __init__(self, model_name: str, way: Way, batch: int, pictures: Pictures) -> None:
+        self.model_name, self.way, self.batch, self.device = model_name, way, batch, pictures.images.device
+        self.rates: list[float] = []
+        on_gpu = self.device.type == "cuda"
+        before = torch.cuda.memory_allocated(self.device) if on_gpu else 0
+        if on_gpu:
+            torch.cuda.reset_peak_memory_stats(self.device)
+        torch.manual_seed(0)
+        model, schedule = CONTESTANTS[model_name].build().to(self.device), make_schedule("cosine")
+        self.parameters = count_parameters(model)
+        self.flops = flops_per_picture(model, schedule, pictures[torch.zeros(1, dtype=torch.int64)])
+        model = model.to(memory_format=torch.channels_last) if way.channels_last else model
+        ema = EMA(model)
+        if way.compiled:
+            model.compile()
+        autocast = pick_autocast(self.device) if way.autocast else None
+        config = TrainConfig(steps=10**9, batch_size=batch)
+        self.updates: Iterator[Update] = train(model, schedule, pictures, config, ema=ema, autocast=autocast)
+        began = time.perf_counter()
+        next(self.updates)
+        _wait(self.device)
+        self.first_seconds = time.perf_counter() - began
+        for _ in range(WARM_UP - 1):
+            next(self.updates)
+        _wait(self.device)
+        self.peak = torch.cuda.max_memory_allocated(self.device) - before if on_gpu else None
+
+    def turn(self, seconds: float) -> None:
+        """Train for about so long, at least for one update, and note the rate."""
+        made, began = 0, time.perf_counter()
+        while not made or time.perf_counter() - began < seconds:
+            next(self.updates)
+            made += 1
+        _wait(self.device)
+        self.rates.append(made * self.batch / (time.perf_counter() - began))
+
+    def row(self, reference: float) -> Row:
+        """What was found, beside the rate of a large matrix product."""
+        rate = statistics.median(self.rates)
+        return {
+            "model": self.model_name,
+            "way": self.way.name,
+            "batch": self.batch,
+            "parameters": self.parameters,
+            "flops_per_picture": self.flops,
+            "pictures_per_second": round(rate, 1),
+            "slowest_and_fastest_turn": [round(min(self.rates), 1), round(max(self.rates), 1)],
+            "utilization": round(self.flops * rate / reference, 4),
+            "reference_flops_per_second": round(reference),
+            "first_seconds": round(self.first_seconds, 1),
+            "peak_bytes": self.peak,
+        }
+
+
+def run(
+    models: Sequence[str], ways: Sequence[Way], batches: Sequence[int], pictures: Pictures, options: argparse.Namespace
+) -> None:
+    """Measure what has no row yet; the ways of a batch size together, in turns."""
+    device = pictures.images.device
+    path = options.results / f"{NAME}_{device.type}.jsonl"
+    reference = product_rate(device, pick_autocast(device) or torch.float32)
+    for batch in batches:
+        there = read_rows(path)
+        due = []
+        for model in models:
+            same = {"model": model, "parameters": count_parameters(CONTESTANTS[model].build()), "batch": batch}
+            due += [(model, way) for way in ways if not any(has(row, {**same, "way": way.name}) for row in there)]
+        trainings = [Timed(model, way, batch, pictures) for model, way in due]
+        for _ in range(options.rounds):
+            for each in trainings:
+                each.turn(options.seconds)
+        for each in trainings:
+            row = each.row(reference)
+            append_row(path, {**row, **circumstances(device)})
+            print(f"batch {batch}, {row['model']}, {row['way']}: {row['pictures_per_second']:.0f}/s", flush=True)
+
+
+# ------------------------------------------------------------------------------------------------ report
+
+
+def pays_back(compiled: Row, plain: Row) -> str:
+    """Minutes of training after which a compiled model has seen more pictures than one that is not compiled."""
+    fast, slow = compiled["pictures_per_second"], plain["pictures_per_second"]
+    if fast <= slow:
+        return "never"
+    lost = compiled["first_seconds"] - plain["first_seconds"]
+    return f"{lost * fast / (fast - slow) / 60:.1f} min"
+
+
+def report(path: Path, readmes: Sequence[Path]) -> str:
+    """Write the table of the rows so far, and fill the blocks `speed DEVICE` of the READMEs.
+
+    Raises:
+        ValueError: there are no rows yet.
+    """
+    rows = {(row["batch"], row["model"], row["way"]): row for row in read_rows(path)}
+    if not rows:
+        raise ValueError(f"{path} holds no rows yet")
+    on_gpu = any(row["peak_bytes"] is not None for row in rows.values())
+    lines = []
+    order = sorted(rows, key=lambda key: (key[0], [*CONTESTANTS].index(key[1]), [*WAYS].index(key[2])))
+    for batch, model, way in order:
+        row, before = rows[batch, model, way], [each for each in order if each[:2] == (batch, model) and each[2] != way]
+        cells = [
+            CONTESTANTS[model].label,
+            WAYS[way].label,
+            str(batch),
+            f"{row['pictures_per_second']:,.0f}",
+            f"{row['flops_per_picture'] / 1e6:,.0f}",
+            f"{row['utilization']:.1%}",
+            *([f"{row['peak_bytes'] / 2**20:,.0f}"] if on_gpu else []),
+            f"{row['first_seconds']:.1f}",
+            pays_back(row, rows[before[-1]]) if WAYS[way].compiled and before else "",
+        ]
+        lines.append(cells)
+    memory = ["peak MiB"] if on_gpu else []
+    head = [
+        "batch",
+        "pictures/s",
+        "MFLOP a picture",
+        "utilization",
+        *memory,
+        "first update (s)",
+        "compiling pays after",
+    ]
+    last = rows[order[-1]]
+    text = (
+        table(["model", "settings", *head], lines)
+        + f"\n\n{last['machine']}, {last['threads']} threads; torch {last['versions']['torch']}, diffusers "
+        + f"{last['versions']['diffusers']}; {last['date'][:10]}. Utilization: operations of the convolutions and "
+        + "matrix products of both passes, as a share of what one large matrix product reaches on this machine, "
+        + f"{last['reference_flops_per_second'] / 1e12:.3g} TFLOP/s."
+    )
+    path.with_suffix(".md").write_text(text + "\n", encoding="utf-8")
+    for readme in readmes:
+        fill_block(readme, path.stem.replace(f"{NAME}_", f"{NAME} "), text)
+    return text
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Measure and write what has no row yet, then the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--models", nargs="+", default=["unet", "diffusers"], choices=[*CONTESTANTS])
+    parser.add_argument("--ways", nargs="+", default=[*WAYS], choices=[*WAYS])
+    parser.add_argument("--batches", nargs="+", type=int, help="pictures of an update")
+    parser.add_argument("--seconds", type=float, default=10.0, help="of a turn")
+    parser.add_argument("--rounds", type=int, default=5, help="turns of each")
+    parser.add_argument("--data", default="full", choices=("full", "packaged"))
+    parser.add_argument("--device", help="cuda, mps or cpu; the best there is by default")
+    parser.add_argument("--results", type=Path, default=RESULTS, help="folder of rows and tables")
+    parser.add_argument("--report", action="store_true", help="measure nothing; write the table from the rows")
+    options = parser.parse_args(arguments)
+
+    device = pick_device(options.device)
+    if not options.report:
+        pictures = load_data(options.data)[0].to(device)
+        ways = ways_of(device, options.ways)
+        run(options.models, ways, options.batches or BATCHES[device.type], pictures, options)
+    readmes = (ROOT / "README.md", ROOT / "benchmarks" / "README.md") if options.results == RESULTS else ()
+    print(report(options.results / f"{NAME}_{device.type}.jsonl", readmes))
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
