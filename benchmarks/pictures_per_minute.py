@@ -414,12 +414,12 @@ def minutes_to(distance: float, rows: dict[float, Row]) -> str:
     """
     path = sorted((minutes, nearest(row)["value"]) for minutes, row in rows.items())
     if path[0][1] <= distance:
-        return f"less than {path[0][0]:g} minutes"
+        return f"at most {path[0][0]:g} min"
     for (early, far), (late, near) in pairwise(path):
         if near <= distance:
             share = math.log(far / distance) / math.log(far / near)
-            return f"about {early * (late / early) ** share:.2g} minutes"
-    return f"more than {path[-1][0]:g} minutes"
+            return f"about {early * (late / early) ** share:.2g} min"
+    return f"more than {path[-1][0]:g} min"
 
 
 def beside_cpu(rows: dict[tuple[str, str, float], Row], cpu: dict[tuple[str, str, float], Row]) -> str:

@@ -66,10 +66,10 @@ WAYS = {
 }
 
 
-def ways_of(device: torch.device, names: Sequence[str]) -> list[Way]:
+def ways_of(device: torch.device, names: Sequence[str], autocast: torch.dtype | None) -> list[Way]:
     """The ways that this device can go: bfloat16 where it is faster, compiling where there is a compiler."""
-    fast, compiler = pick_autocast(device) is not None, "compiled" in names and can_compile(device)
-    return [WAYS[name] for name in names if (name != "bfloat16" or fast) and (name != "compiled" or compiler)]
+    compiler = "compiled" in names and can_compile(device)
+    return [WAYS[name] for name in names if (name != "bfloat16" or autocast) and (name != "compiled" or compiler)]
 
 
 def flops_per_picture(model: nn.Module, schedule: Schedule, x0: Tensor) -> int:
@@ -111,6 +111,7 @@ class Timed:
         way: its settings.
         batch: pictures of an update.
         pictures: what to learn from, on the device.
+        autocast: what `pick_autocast` found, for the ways that use it.
 
     Attributes:
         first_seconds: time of the first update, compiling included.
@@ -118,7 +119,7 @@ class Timed:
         rates: pictures per second, of each turn.
     """
 
-    def __init__(self, model_name: str, way: Way, batch: int, pictures: Pictures) -> None:
+    def __init__(self, model_name: str, way: Way, batch: int, pictures: Pictures, autocast: torch.dtype | None) -> None:
         self.model_name, self.way, self.batch, self.device = model_name, way, batch, pictures.images.device
         self.rates: list[float] = []
         on_gpu = self.device.type == "cuda"
@@ -133,9 +134,8 @@ class Timed:
         ema = EMA(model)
         if way.compiled:
             model.compile()
-        autocast = pick_autocast(self.device) if way.autocast else None
-        config = TrainConfig(steps=10**9, batch_size=batch)
-        self.updates: Iterator[Update] = train(model, schedule, pictures, config, ema=ema, autocast=autocast)
+        config, dtype = TrainConfig(steps=10**9, batch_size=batch), autocast if way.autocast else None
+        self.updates: Iterator[Update] = train(model, schedule, pictures, config, ema=ema, autocast=dtype)
         began = time.perf_counter()
         next(self.updates)
         _wait(self.device)
@@ -172,20 +172,17 @@ class Timed:
         }
 
 
-def run(
-    models: Sequence[str], ways: Sequence[Way], batches: Sequence[int], pictures: Pictures, options: argparse.Namespace
-) -> None:
+def run(options: argparse.Namespace, device: torch.device, path: Path) -> None:
     """Measure what has no row yet; the ways of a batch size together, in turns."""
-    device = pictures.images.device
-    path = options.results / f"{NAME}_{device.type}.jsonl"
-    reference = product_rate(device, pick_autocast(device) or torch.float32)
-    for batch in batches:
+    pictures, autocast = load_data(options.data)[0].to(device), pick_autocast(device)
+    ways, reference = ways_of(device, options.ways, autocast), product_rate(device, autocast or torch.float32)
+    for batch in options.batches or BATCHES[device.type]:
         there = read_rows(path)
         due = []
-        for model in models:
+        for model in options.models:
             same = {"model": model, "parameters": count_parameters(CONTESTANTS[model].build()), "batch": batch}
             due += [(model, way) for way in ways if not any(has(row, {**same, "way": way.name}) for row in there)]
-        trainings = [Timed(model, way, batch, pictures) for model, way in due]
+        trainings = [Timed(model, way, batch, pictures, autocast) for model, way in due]
         for _ in range(options.rounds):
             for each in trainings:
                 each.turn(options.seconds)
@@ -272,12 +269,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
 
     device = pick_device(options.device)
+    path = options.results / f"{NAME}_{device.type}.jsonl"
     if not options.report:
-        pictures = load_data(options.data)[0].to(device)
-        ways = ways_of(device, options.ways)
-        run(options.models, ways, options.batches or BATCHES[device.type], pictures, options)
+        run(options, device, path)
     readmes = (ROOT / "README.md", ROOT / "benchmarks" / "README.md") if options.results == RESULTS else ()
-    print(report(options.results / f"{NAME}_{device.type}.jsonl", readmes))
+    print(report(path, readmes))
     return 0
 
 

@@ -480,10 +480,10 @@ def test_tables_are_made_from_the_newest_rows(tmp_path: Path) -> None:
 
 def test_minutes_to_a_distance() -> None:
     rows = {minutes: row("unet", "ours", minutes, value) for minutes, value in ((1.0, 8.0), (4.0, 2.0), (9.0, 1.0))}
-    assert pictures_per_minute.minutes_to(4.0, rows) == "about 2 minutes"  # halfway, by logarithms
-    assert pictures_per_minute.minutes_to(2.0, rows) == "about 4 minutes"
-    assert pictures_per_minute.minutes_to(8.0, rows) == "less than 1 minutes"
-    assert pictures_per_minute.minutes_to(0.5, rows) == "more than 9 minutes"
+    assert pictures_per_minute.minutes_to(4.0, rows) == "about 2 min"  # halfway, by logarithms
+    assert pictures_per_minute.minutes_to(2.0, rows) == "about 4 min"
+    assert pictures_per_minute.minutes_to(8.0, rows) == "at most 1 min"
+    assert pictures_per_minute.minutes_to(0.5, rows) == "more than 9 min"
 
 
 def test_a_report_of_a_gpu_says_when_it_is_as_far_as_a_cpu(tmp_path: Path) -> None:
@@ -494,8 +494,8 @@ def test_a_report_of_a_gpu_says_when_it_is_as_far_as_a_cpu(tmp_path: Path) -> No
         records.append_row(path, each)
     text = pictures_per_minute.report(path, tmp_path, [])
     assert "To the distance of our `UNet` after 30 minutes on a CPU, 4.00:" in text
-    assert "- UNet of this course, our recipe: about 2 minutes" in text
-    assert "- diffusers UNet2DModel, its own recipe: more than 4 minutes" in text
+    assert "- UNet of this course, our recipe: about 2 min" in text
+    assert "- diffusers UNet2DModel, its own recipe: more than 4 min" in text
     assert "on a CPU, 4.00" not in pictures_per_minute.report(tmp_path / "pictures_per_minute_cpu.jsonl", tmp_path, [])
 
 
@@ -709,6 +709,16 @@ def test_speed_is_measured_once_and_shown(
     assert speed.main(command) == 0
     assert records.read_rows(tmp_path / "speed_cpu.jsonl") == rows
     assert "| UNet, narrow | + channels last | 4 | " in capsys.readouterr().out
+
+
+def test_ways_that_a_device_cannot_go_are_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    def names(autocast: torch.dtype | None, compiler: bool) -> list[str]:
+        monkeypatch.setattr(speed, "can_compile", lambda device: compiler)
+        return [way.name for way in speed.ways_of(CPU, [*speed.WAYS], autocast)]
+
+    assert names(torch.bfloat16, True) == ["float32", "channels-last", "bfloat16", "compiled"]
+    assert names(None, True) == ["float32", "channels-last", "compiled"]
+    assert names(torch.bfloat16, False) == ["float32", "channels-last", "bfloat16"]
 
 
 def test_when_compiling_pays() -> None:
