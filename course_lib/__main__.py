@@ -59,7 +59,9 @@ def main(arguments: list[str] | None = None) -> int:
     one.add_argument("--ema", type=float, help=f"decay of the averaged weights; {RunConfig.ema} by default")
     one.add_argument("--seed", type=int)
     one.add_argument("--precision", choices=("auto", "no", "bf16"), help="auto, the default, tries what is faster")
-    one.add_argument("--compile", choices=("auto", "no", "yes"), help="auto, the default: on an NVIDIA GPU")
+    one.add_argument(
+        "--compile", choices=("auto", "no", "yes"), help="auto, the default: for long trainings on an NVIDIA GPU"
+    )
     one.add_argument("--config", type=Path, help="repeat the run of this config.json; other options change it")
     one.add_argument("--out", type=Path, required=True, help="folder of the run")
     one.add_argument("--resume", action="store_true", help="go on with the run in the folder")

@@ -69,7 +69,7 @@ class RunConfig:
         timesteps: T of the schedule, >= 1.
         ema: decay of the averaged weights.
         precision: "no", "bf16", or "auto" to try what is faster here.
-        compile: "yes", "no", or "auto": on an NVIDIA GPU, where there is a compiler.
+        compile: "yes", "no", or "auto": on an NVIDIA GPU, where there is a compiler and `compiling_pays`.
         data_sha256: hash that the pictures must have, or None.
 
     Raises:
@@ -151,8 +151,19 @@ class RunConfig:
                 raise ValueError("classes need labels: put the pictures into one subfolder per class")
             classes = int(pictures.labels.max()) + 1
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(self.train.seed)
+            torch.default_generator.manual_seed(self.train.seed)  # of the CPU; torch.manual_seed would set GPUs too
             return UNet(self.size, pictures.images.shape[1], num_classes=classes, **self.unet)
+
+
+def compiling_pays(config: TrainConfig, device: torch.device) -> bool:
+    """Whether to compile a network before this training, whose time it takes: on NVIDIA GPUs, unless it is short.
+
+    Args:
+        config: of the training; below 10 minutes or 10,000 updates it is short.
+        device: where it will run.
+    """
+    long = (config.minutes is None or config.minutes >= 10) and (config.steps is None or config.steps >= 10_000)
+    return long and device.type == "cuda" and can_compile(device)
 
 
 def write_config(
@@ -421,9 +432,13 @@ def run(
         raise ValueError(f"{folder} holds no run to go on with: say what to train")
 
     chosen = pick_device(device)
-    if chosen.type == "cuda":
+    if chosen.type == "cuda" and chosen.index is not None:
         torch.cuda.set_device(chosen)
     processes = PartialState(cpu=chosen.type == "cpu")
+    if processes.device.type != chosen.type:
+        raise ValueError(
+            f"device must be {processes.device.type!r}, where Accelerate was first used in this process, got {chosen}"
+        )
     pictures = config.pictures()
     model = config.model(pictures)
     config = _decided(config, pictures, model, processes)
@@ -433,6 +448,7 @@ def run(
         write_config(folder, config, pictures, command, describe_machine(chosen), processes.num_processes)
     with processes.main_process_first():  # the first one cleans up
         saved = last_good(folder, processes.print)
+    _check_shared(folder, saved.state.step if saved else 0)
 
     accelerator = _engine(config, folder, chosen, log, saved.state.step if saved else 0)
     model = model.to(accelerator.device).to(memory_format=torch.channels_last)
@@ -448,7 +464,7 @@ def run(
     if saved is not None:
         accelerator.print(f"going on from {saved.path}")
     if config.compile == "yes":
-        model.compile()  # in place: names of the weights stay as they are
+        model.compile(dynamic=False)  # in place: names of the weights stay as they are
     try:
         return _loop(folder, config, accelerator, model, ema, pictures, saved, save_every, command)
     except (FloatingPointError, OSError) as error:
@@ -542,6 +558,18 @@ def _loop(
     return True
 
 
+def _check_shared(folder: Path, step: int) -> None:
+    """Refuse processes that found another checkpoint than the first one, as machines without a common disk do."""
+    from accelerate.utils import broadcast_object_list
+
+    first = broadcast_object_list([step])[0]
+    if step != first:
+        raise ValueError(
+            f"out must be a folder that all machines share: in {folder} the first process found the checkpoint of "
+            f"update {first}, and this one that of update {step}"
+        )
+
+
 def _check_same(config: RunConfig, stored: RunConfig, folder: Path) -> None:
     """Refuse settings that are not those with which a run was begun."""
     new, old = asdict(config), asdict(stored)
@@ -565,7 +593,7 @@ def _decided(config: RunConfig, pictures: Pictures, model: UNet, processes: Any)
         if config.precision == "auto":
             choice[0] = "no" if pick_autocast(processes.device) is None else "bf16"
         if config.compile == "auto":
-            choice[1] = "yes" if processes.device.type == "cuda" and can_compile(processes.device) else "no"
+            choice[1] = "yes" if compiling_pays(config.train, processes.device) else "no"
         elif config.compile == "yes" and not can_compile(processes.device):
             raise ValueError("compile='yes' needs a compiler that PyTorch can use here; leave it out")
     precision, compile = broadcast_object_list(choice)

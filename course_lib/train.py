@@ -394,6 +394,7 @@ def _updates(
         seconds, stopping = clock.read(stop is not None and stop())
         progress = _progress(config, step, seconds)
         yield Update(step, loss, grad_norm, lr, progress, seconds, partial(_state, model, optimizers, step, seconds))
+    check.close()
 
 
 class _Workers:
@@ -481,26 +482,43 @@ class _Clock:
 
 
 class _FiniteCheck:
-    """Refuses a gradient that is no number: at once on a CPU; on a GPU every 50 updates, without waiting for it."""
+    """Refuses a gradient that is no number: at once on a CPU; on others by what it was 50 updates ago.
+
+    By then it is known, so that the host need not wait for the device; and all processes, whose gradients are the
+    same, stop at the same update.
+    """
 
     def __init__(self, device: torch.device) -> None:
-        self.every = 1 if device.type == "cpu" else 50
-        self.events = device.type == "cuda"
+        self.device, self.every = device, 1 if device.type == "cpu" else 50
         self.fetched: tuple[int, Tensor, torch.cuda.Event | None] | None = None
 
     def __call__(self, step: int, grad_norm: Tensor, loss: Tensor) -> None:
-        if step % self.every == 0:
-            both = torch.stack([grad_norm.float(), loss.float()]).to("cpu", non_blocking=self.events)
-            event = torch.cuda.Event() if self.events else None
-            if event is not None:
-                event.record()
-            self.fetched = step, both, event
-        if self.fetched is None or (self.fetched[2] is not None and not self.fetched[2].query()):
+        if step % self.every:
             return
-        (number, both, _), self.fetched = self.fetched, None
-        if not both[0].isfinite():
+        if self.device.type == "cpu":
+            self._refuse(step, grad_norm, loss)
+            return
+        self.close()
+        event, on_cuda = None, self.device.type == "cuda"
+        both = torch.stack([grad_norm.float(), loss.float()]).to("cpu", non_blocking=on_cuda)
+        if on_cuda:
+            event = torch.cuda.Event()
+            event.record(torch.cuda.current_stream(self.device))
+        self.fetched = step, both, event
+
+    def close(self) -> None:
+        """Look at what is still unseen."""
+        if self.fetched is not None:
+            (step, both, event), self.fetched = self.fetched, None
+            if event is not None:
+                event.synchronize()
+            self._refuse(step, *both)
+
+    @staticmethod
+    def _refuse(step: int, grad_norm: Tensor, loss: Tensor) -> None:
+        if not grad_norm.isfinite():
             raise FloatingPointError(
-                f"the gradient is {both[0].item()} at update {number} (loss {both[1].item():.3g}): "
+                f"the gradient is {grad_norm.item()} at update {step} (loss {loss.item():.3g}): "
                 "lower lr, or train without autocast"
             )
 

@@ -23,6 +23,10 @@ from course_lib.viz import grid, to_gif
 SCHEDULE = make_schedule("cosine", 50)
 
 
+#: Its noise is drawn on the device, and is compared here with what a CPU draws.
+SAMPLE = ["sample", "--device", "cpu"]
+
+
 def small(**options: Any) -> UNet:
     return randomize(UNet(8, channels=(8,), attention=(), **options)).eval()  # type: ignore[return-value]
 
@@ -39,7 +43,7 @@ def pixels(path: Path) -> torch.Tensor:
 
 def test_it_writes_a_grid_single_pictures_and_the_way_there(gray: str, tmp_path: Path) -> None:
     out = tmp_path / "deep" / "samples"
-    assert main(["sample", "--checkpoint", gray, "--count", "5", "--steps", "6", "--seed", "3", "--out", str(out)]) == 0
+    assert main([*SAMPLE, "--checkpoint", gray, "--count", "5", "--steps", "6", "--seed", "3", "--out", str(out)]) == 0
     assert sorted(path.name for path in out.iterdir()) == [
         *(f"000{i}.png" for i in range(5)),
         "grid.png",
@@ -72,7 +76,7 @@ def test_it_writes_a_grid_single_pictures_and_the_way_there(gray: str, tmp_path:
 def test_color_other_samplers_and_batches(tmp_path: Path) -> None:
     model = small(in_channels=3)
     path = save_checkpoint(tmp_path / "color.safetensors", model, SCHEDULE, target="x0")
-    command = ["sample", "--checkpoint", str(path), "--count", "5", "--steps", "6", "--eta", "0", "--order", "2"]
+    command = [*SAMPLE, "--checkpoint", str(path), "--count", "5", "--steps", "6", "--eta", "0", "--order", "2"]
     x_T = torch.randn(5, 3, 8, 8, generator=torch.Generator().manual_seed(0))
     expected = sample(model, SCHEDULE, x_T, times=sampling_times(50, 6), eta=0, order=2, target="x0")
     for size in ("2", "100"):
@@ -89,7 +93,7 @@ def test_color_other_samplers_and_batches(tmp_path: Path) -> None:
 def test_only_some_pieces_and_long_walks_make_short_films(gray: str, tmp_path: Path) -> None:
     for only in ("grid", "pictures", "gif"):
         out = tmp_path / only
-        command = ["sample", "--checkpoint", gray, "--count", "2", "--steps", "50", "--only", only, "--out", str(out)]
+        command = [*SAMPLE, "--checkpoint", gray, "--count", "2", "--steps", "50", "--only", only, "--out", str(out)]
         assert main(command) == 0
         names = {"grid": ["grid.png"], "pictures": ["0000.png", "0001.png"], "gif": ["trajectory.gif"]}[only]
         assert sorted(path.name for path in out.iterdir()) == names
@@ -109,7 +113,7 @@ def test_classes(tmp_path: Path) -> None:
     ]
     for asked, labels, columns in cases:
         out = tmp_path / "-".join([*asked, "out"])
-        command = ["sample", "--checkpoint", str(path), "--count", "6", "--steps", "5", "--eta", "0", *asked]
+        command = [*SAMPLE, "--checkpoint", str(path), "--count", "6", "--steps", "5", "--eta", "0", *asked]
         assert main([*command, "--only", "grid", "--out", str(out)]) == 0
         y, times = torch.tensor(labels), sampling_times(50, 5)
         expected = sample(model, SCHEDULE, x_T, times=times, eta=0, order=2, target="v", y=y)
@@ -119,7 +123,7 @@ def test_classes(tmp_path: Path) -> None:
 
 def test_the_folder_of_a_run_stands_for_its_newest_weights(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = tmp_path / "run"
-    command = ["sample", "--checkpoint", str(folder), "--count", "1", "--steps", "2", "--only", "grid"]
+    command = [*SAMPLE, "--checkpoint", str(folder), "--count", "1", "--steps", "2", "--only", "grid"]
     folder.mkdir()
     assert main([*command, "--out", str(tmp_path / "none")]) == 2
     assert f"there is no model.safetensors in {folder}" in capsys.readouterr().err
@@ -164,7 +168,7 @@ def test_bad_input_is_one_sentence(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.chdir(tmp_path_factory.mktemp("empty"))
-    assert main(["sample", "--checkpoint", gray, "--steps", "5", *options]) == 2
+    assert main([*SAMPLE, "--checkpoint", gray, "--steps", "5", *options]) == 2
     error = capsys.readouterr().err.splitlines()[-1]
     assert error.startswith("python -m course_lib: ") and sentence in error
     assert not list(Path().iterdir())
@@ -172,7 +176,7 @@ def test_bad_input_is_one_sentence(
 
 def test_a_label_that_the_model_does_not_know(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = save_checkpoint(tmp_path / "classes.safetensors", small(num_classes=3), SCHEDULE)
-    assert main(["sample", "--checkpoint", str(path), "--label", "3", "--out", str(tmp_path / "out")]) == 2
+    assert main([*SAMPLE, "--checkpoint", str(path), "--label", "3", "--out", str(tmp_path / "out")]) == 2
     assert "label must lie in [0, 2], got 3" in capsys.readouterr().err
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from accelerate.state import AcceleratorState
 from PIL import Image
 
 from course_lib.checkpoint import load_tensors
@@ -225,6 +226,7 @@ def test_a_stopped_run_goes_on_on_the_gpu(folder: Path, tmp_path: Path) -> None:
     config = RunConfig.of(
         dict(data=str(folder), size=8, channels=[8, 16], steps=60, batch_size=4, precision="no", compile="no")
     )
+    AcceleratorState._reset_state(True)  # earlier tests ran on the CPU
     torch.use_deterministic_algorithms(True)
     try:
         run(tmp_path / "a", config, device="cuda", save_every=SaveEvery(None, 30))
@@ -233,5 +235,6 @@ def test_a_stopped_run_goes_on_on_the_gpu(folder: Path, tmp_path: Path) -> None:
         run(tmp_path / "b", resume=True, device="cuda")
     finally:
         torch.use_deterministic_algorithms(False)
+        AcceleratorState._reset_state(True)
     for key, value in ended(tmp_path / "a").items():
         torch.testing.assert_close(ended(tmp_path / "b")[key], value, rtol=1e-4, atol=1e-5)

@@ -11,6 +11,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+import accelerate.utils
 import numpy as np
 import pytest
 import torch
@@ -155,9 +156,9 @@ def test_bf16_and_a_compiled_network_leave_ordinary_weights(
     """
     compiled: list[nn.Module] = []
 
-    def trace(model: nn.Module) -> None:
+    def trace(model: nn.Module, **options: Any) -> None:
         compiled.append(model)
-        nn.Module.compile(model, backend="eager")
+        nn.Module.compile(model, backend="eager", **options)
 
     monkeypatch.setattr(UNet, "compile", trace)
     monkeypatch.setattr(runs, "can_compile", lambda device: True)
@@ -309,6 +310,9 @@ def test_weights_that_are_no_numbers_are_never_saved(
         def __call__(self, step: int, *_: object) -> None:
             pass
 
+        def close(self) -> None:
+            pass
+
     luck, honest = BadLuck(5), nn.utils.clip_grad_norm_
 
     def clip(parameters: Any, *arguments: Any, **options: Any) -> Tensor:
@@ -425,14 +429,58 @@ def test_saves_by_the_clock(config: RunConfig, tmp_path: Path, monkeypatch: pyte
     assert [path.name[-1] for path in checkpoints(tmp_path / "a")][::-1] == ["3", "6", "9"]
 
 
+def test_another_device_than_that_of_an_earlier_run_is_refused(
+    config: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Accelerate would stay where it is, without a word."""
+    run(tmp_path / "a", config, device="cpu")
+    monkeypatch.setattr(runs, "pick_device", lambda name: torch.device("cuda"))
+    with pytest.raises(
+        ValueError, match="device must be 'cpu', where Accelerate was first used in this process, got cu"
+    ):
+        run(tmp_path / "b", config)
+    assert not (tmp_path / "b").exists()
+
+
+def test_machines_that_share_no_disk_are_told_so(
+    config: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    go(tmp_path / "a", config)
+    honest = accelerate.utils.broadcast_object_list
+    answers = iter([None, [0]])  # what is decided once, and the update at which the first process stands
+    monkeypatch.setattr(accelerate.utils, "broadcast_object_list", lambda mine: next(answers) or honest(mine))
+    with pytest.raises(ValueError, match="found the checkpoint of update 0, and this one that of update 6"):
+        run(tmp_path / "a", resume=True, device="cpu")
+
+
+@pytest.mark.parametrize(
+    ("settings", "pays"),
+    [
+        (dict(minutes=10), True),
+        (dict(minutes=3), False),
+        (dict(steps=10_000), True),
+        (dict(steps=9_999), False),
+        (dict(minutes=60, steps=100), False),
+    ],
+)
+def test_short_trainings_are_not_compiled(
+    settings: dict[str, Any], pays: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runs, "can_compile", lambda device: True)
+    assert runs.compiling_pays(TrainConfig(**settings), torch.device("cuda")) == pays
+    assert not runs.compiling_pays(TrainConfig(**settings), torch.device("cpu"))
+    monkeypatch.setattr(runs, "can_compile", lambda device: False)
+    assert not runs.compiling_pays(TrainConfig(**settings), torch.device("cuda"))
+
+
 @pytest.mark.cuda
 @pytest.mark.slow
 def test_a_run_on_the_gpu(config: RunConfig, tmp_path: Path) -> None:
-    """bf16 and compiled, as the machine decides, and the weights can be used on the CPU."""
-    changed = RunConfig.of(dict(precision="auto", compile="auto", steps=200, size=28), config)
+    """bf16 where the machine has it, compiled, and the weights can be used on the CPU."""
+    changed = RunConfig.of(dict(precision="auto", compile="yes", steps=200, size=28), config)
     assert run(tmp_path / "a", changed, device="cuda")
     stored, _ = read_config(tmp_path / "a" / "config.json")
-    assert stored.precision in ("no", "bf16") and stored.compile in ("no", "yes")
+    assert stored.precision in ("no", "bf16") and stored.compile == "yes"
     checkpoint = load_checkpoint(tmp_path / "a" / "model.safetensors")
     assert checkpoint.details["device"] == "cuda" and checkpoint.details["loss"] < 1.2
     with torch.no_grad():

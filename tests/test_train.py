@@ -418,6 +418,23 @@ def test_a_loss_that_is_no_number_ends_the_training() -> None:
         list(train(model, SCHEDULE, some_pictures(), TrainConfig(steps=150, batch_size=1)))
 
 
+def test_elsewhere_than_on_a_cpu_the_gradient_of_fifty_updates_ago_is_looked_at() -> None:
+    check, good, bad = train_module._FiniteCheck(torch.device("mps")), torch.tensor(1.0), torch.tensor(math.nan)
+    for step in range(1, 50):
+        check(step, bad, bad)  # is not looked at
+    check(50, good, good)
+    for step in range(51, 101):
+        check(step, bad, good)
+    for step in range(101, 150):
+        check(step, bad, good)
+    with pytest.raises(FloatingPointError, match=r"the gradient is nan at update 100 \(loss 1\)"):
+        check(150, bad, bad)
+    check(150, bad, bad)
+    with pytest.raises(FloatingPointError, match="the gradient is nan at update 150"):
+        check.close()  # the end of the training
+    check.close()
+
+
 # The average
 
 
