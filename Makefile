@@ -60,10 +60,11 @@ train: setup ## train weights such as those that the course ships, into runs/shi
 features: setup ## train the classifier behind course_lib.metrics
 	@$(BIN)/python tools/train_features.py
 
+# PASSIVE would slow the other libraries, beside which the course is measured.
 bench: setup ## run the benchmarks; hours, but what was stopped goes on
-	@$(BIN)/python benchmarks/pictures_per_minute.py && $(BIN)/python benchmarks/pictures_per_minute.py --report
-	@$(BIN)/python benchmarks/sampling.py && $(BIN)/python benchmarks/sampling.py --report
-	@$(BIN)/python benchmarks/slider_latency.py && $(BIN)/python benchmarks/slider_latency.py --report
+	@for each in pictures_per_minute ablations speed sampling slider_latency; do \
+		env -u OMP_WAIT_POLICY $(BIN)/python benchmarks/$$each.py && $(BIN)/python benchmarks/$$each.py --report || exit; \
+	done
 
 figures: setup ## draw every picture of the README and the notebooks again
 	@$(BIN)/python figures/make_figures.py

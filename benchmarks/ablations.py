@@ -28,6 +28,7 @@ from records import (
     Row,
     append_row,
     circumstances,
+    describe,
     draw_samples,
     fill_block,
     has,
@@ -118,7 +119,8 @@ def compare(names: Sequence[str], options: argparse.Namespace, device: torch.dev
     for name in names:
         training = VARIANTS[name].start(train, options.minutes, options.seed, device)
         row = facts(name, training, options.minutes, options.samples, options.evaluations, options.data)
-        if not any(has(made, row) for made in read_rows(path)):
+        here = {**row, "machine": describe(device)}
+        if not any(has(made, here) for made in read_rows(path)):
             waiting[name] = training, row
     while waiting:
         for name, (training, row) in [*waiting.items()]:
@@ -149,8 +151,9 @@ def compare(names: Sequence[str], options: argparse.Namespace, device: torch.dev
 
 
 def report(rows: Sequence[Row]) -> str:
-    """The table: one row for each variant, the newest where there are several."""
-    newest = {row["variant"]: row for row in rows if row["features"] == FEATURES_ID}
+    """The table: one row for each variant, the newest of the machine on which the last one was made."""
+    judged = [row for row in rows if row["features"] == FEATURES_ID]
+    newest = {row["variant"]: row for row in judged if row["machine"] == judged[-1]["machine"]}
     lines = []
     for name in [name for name in VARIANTS if name in newest]:
         row = newest[name]

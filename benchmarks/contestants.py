@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from course_lib.data import Pictures
 from course_lib.optim import make_optimizers
-from course_lib.runs import RunConfig
+from course_lib.runs import RunConfig, compiling_pays
 from course_lib.runtime import pick_autocast
 from course_lib.schedule import Schedule, from_betas, make_schedule
 from course_lib.train import EMA, Draws, TrainConfig, TrainState, Update, train
@@ -181,6 +181,8 @@ class Training:
 class OurTraining(Training):
     """`course_lib.train.train` with its defaults, its learning rate fitted to a time budget.
 
+    It compiles the model where `python -m course_lib train` does; the time for that counts.
+
     Args:
         model: the network.
         pictures: what to learn from.
@@ -193,6 +195,7 @@ class OurTraining(Training):
         device = next(model.parameters()).device
         self.config = TrainConfig(minutes=minutes, seed=seed, **changes)
         self.autocast = pick_autocast(device)
+        compiled = compiling_pays(self.config, device)
         defaults = RunConfig(train=self.config)
         schedule = make_schedule(defaults.schedule, defaults.timesteps)
         details = {
@@ -201,11 +204,14 @@ class OurTraining(Training):
             "ema": defaults.ema,
             "autocast": str(self.autocast),
             "network": getattr(model, "config", None),
+            **({"compiled": True} if compiled else {}),
         }
         super().__init__(
             model.to(memory_format=torch.channels_last), schedule, self.config.target, self.config.batch_size, details
         )
         self.pictures, self.ema = pictures.to(device), EMA(model, defaults.ema)
+        if compiled:
+            model.compile(dynamic=False)  # in place, after the average has copied it
         self.moments: Mapping[str, Tensor] = {}
         self.updates: Iterator[Update] = iter(())
 
@@ -318,7 +324,8 @@ class OwnTraining(Training):
         state: dict[int, dict[str, Tensor]] = {}
         for key, tensor in _part(tensors, "moments.").items():
             number, kind = key.split(".")
-            state.setdefault(int(number), {})[kind] = tensor
+            # counters were on the CPU, and reading one from a GPU in each update would make it wait
+            state.setdefault(int(number), {})[kind] = tensor.cpu() if kind == "step" else tensor
         self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": state})
 
 

@@ -7,7 +7,9 @@
 All trainings take turns, some seconds each, in one process and with the same threads, and only the time of its own
 turns counts for each. A recipe with one learning rate is one training that is judged on the way; one that is fitted to
 a budget is a training for each budget. A finished row is written at once; stop the program at any time, and the next
-start goes on from there.
+start goes on from there. Rows of different machines are not compared.
+
+Start it without OMP_WAIT_POLICY=PASSIVE, which slows the other libraries' trainings by up to a third and not ours.
 """
 
 from __future__ import annotations
@@ -34,6 +36,7 @@ from records import (
     Row,
     append_row,
     circumstances,
+    describe,
     draw_samples,
     fill_block,
     has,
@@ -214,8 +217,9 @@ class Bench:
         return run
 
     def settled(self, facts: Row) -> bool:
-        """True where there is a row with these facts, or samples from which one is made now."""
-        if any(has(row, facts) and row["features"] == FEATURES_ID for row in read_rows(self.rows_path)):
+        """True where there is such a row of this machine, or samples from which one is made now."""
+        wanted = {**facts, "features": FEATURES_ID, "machine": describe(self.device)}
+        if any(has(row, wanted) for row in read_rows(self.rows_path)):
             return True
         stored = self.samples_path(facts)
         if not stored.is_file():
@@ -306,8 +310,13 @@ class Log:
 
 
 def newest(rows: Sequence[Row]) -> dict[tuple[str, str, float], Row]:
-    """The last row of each model, recipe and budget, judged with the present feature network, in a fixed order."""
-    chosen = {(row["model"], row["recipe"], row["minutes"]): row for row in rows if row["features"] == FEATURES_ID}
+    """The last row of each model, recipe and budget, judged with the present feature network, in a fixed order.
+
+    Rows of other machines than the newest row's are left out: a minute is not worth the same on them.
+    """
+    judged = [row for row in rows if row["features"] == FEATURES_ID]
+    here = [row for row in judged if row["machine"] == judged[-1]["machine"]]
+    chosen = {(row["model"], row["recipe"], row["minutes"]): row for row in here}
     order = [*CONTESTANTS]
     return dict(
         sorted(chosen.items(), key=lambda item: (order.index(item[0][0]), RECIPES.index(item[0][1]), item[0][2]))

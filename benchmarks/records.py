@@ -80,7 +80,7 @@ def circumstances(device: torch.device) -> Row:
 
 
 def describe(device: torch.device) -> str:
-    """The processor or the card, in words."""
+    """The processor, its cores and its widest instructions; or the card."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     try:
@@ -88,7 +88,7 @@ def describe(device: torch.device) -> str:
         name = next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
     except (OSError, StopIteration):
         name = platform.processor() or platform.machine()
-    return f"{name}, {os.cpu_count()} cores"
+    return f"{name}, {os.cpu_count()} cores, {torch.backends.cpu.get_cpu_capability()}"
 
 
 def _version(package: str) -> str | None:

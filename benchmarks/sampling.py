@@ -114,7 +114,7 @@ def theirs(scheduler: str, order: int) -> Draw:
         with torch.no_grad():
             for t in driver.timesteps:
                 seen = driver.scale_model_input(x, t)
-                ours_t = torch.full((len(x),), int(t) + 1, device=x.device)
+                ours_t = (t + 1).to(x.device, torch.int64).expand(len(x))
                 x = driver.step(checkpoint.model(seen, ours_t, None), t, x, **options).prev_sample
         return x
 

@@ -19,7 +19,19 @@ from pathlib import Path
 
 import torch
 from contestants import CONTESTANTS
-from records import RESULTS, ROOT, Row, append_row, circumstances, fill_block, has, load_data, read_rows, table
+from records import (
+    RESULTS,
+    ROOT,
+    Row,
+    append_row,
+    circumstances,
+    describe,
+    fill_block,
+    has,
+    load_data,
+    read_rows,
+    table,
+)
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
@@ -34,7 +46,7 @@ from course_lib.train import EMA, TrainConfig, Update, train
 NAME = "speed"
 #: Batch sizes that are measured by default.
 BATCHES = {"cpu": (32,), "mps": (32, 128), "cuda": (128, 1024)}
-#: Updates that do not count: a GPU's convolutions try their algorithms in the first.
+#: Updates that do not count: in the first a GPU loads its kernels, and a compiler may be at work.
 WARM_UP = 5
 
 
@@ -100,7 +112,7 @@ def product_rate(device: torch.device, dtype: torch.dtype) -> float:
 
 def _wait(device: torch.device) -> None:
     if device.type != "cpu":
-        getattr(torch, device.type).synchronize()
+        getattr(torch, device.type).synchronize(*([device] if device.type == "cuda" else []))
 
 
 class Timed:
@@ -133,7 +145,7 @@ class Timed:
         model = model.to(memory_format=torch.channels_last) if way.channels_last else model
         ema = EMA(model)
         if way.compiled:
-            model.compile()
+            model.compile(dynamic=False)  # else batches of another size would be slower
         config, dtype = TrainConfig(steps=10**9, batch_size=batch), autocast if way.autocast else None
         self.updates: Iterator[Update] = train(model, schedule, pictures, config, ema=ema, autocast=dtype)
         began = time.perf_counter()
@@ -173,7 +185,8 @@ class Timed:
 
 
 def run(options: argparse.Namespace, device: torch.device, path: Path) -> None:
-    """Measure what has no row yet; the ways of a batch size together, in turns."""
+    """Measure what has no row of this machine yet; the ways of a batch size together, in turns."""
+    torch.compiler.config.force_disable_caches = True  # else the first update would be cheap where others compiled
     pictures, autocast = load_data(options.data)[0].to(device), pick_autocast(device)
     ways, reference = ways_of(device, options.ways, autocast), product_rate(device, autocast or torch.float32)
     for batch in options.batches or BATCHES[device.type]:
@@ -181,6 +194,7 @@ def run(options: argparse.Namespace, device: torch.device, path: Path) -> None:
         due = []
         for model in options.models:
             same = {"model": model, "parameters": count_parameters(CONTESTANTS[model].build()), "batch": batch}
+            same["machine"] = describe(device)
             due += [(model, way) for way in ways if not any(has(row, {**same, "way": way.name}) for row in there)]
         trainings = [Timed(model, way, batch, pictures, autocast) for model, way in due]
         for _ in range(options.rounds):
@@ -205,12 +219,13 @@ def pays_back(compiled: Row, plain: Row) -> str:
 
 
 def report(path: Path, readmes: Sequence[Path]) -> str:
-    """Write the table of the rows so far, and fill the blocks `speed DEVICE` of the READMEs.
+    """Write the table of the newest row's machine, and fill the blocks `speed DEVICE` of the READMEs.
 
     Raises:
         ValueError: there are no rows yet.
     """
-    rows = {(row["batch"], row["model"], row["way"]): row for row in read_rows(path)}
+    found = read_rows(path)
+    rows = {(row["batch"], row["model"], row["way"]): row for row in found if row["machine"] == found[-1]["machine"]}
     if not rows:
         raise ValueError(f"{path} holds no rows yet")
     on_gpu = any(row["peak_bytes"] is not None for row in rows.values())

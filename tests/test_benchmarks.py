@@ -249,6 +249,18 @@ def test_our_training_is_restored_in_full(pictures: Pictures, tmp_path: Path) ->
     assert not other.load(tmp_path / "b.safetensors")  # there is none
 
 
+@pytest.mark.cuda
+def test_our_training_is_compiled_on_a_gpu(pictures: Pictures, tmp_path: Path) -> None:
+    part = start_training(TINY["unet"], "ours", 10.0, pictures, 0, torch.device("cuda"))
+    assert part.details["compiled"] and part.model._compiled_call_impl is not None
+    part.run(1e-9)
+    part.save(tmp_path / "a.safetensors")
+    rest = start_training(TINY["unet"], "ours", 10.0, pictures, 0, torch.device("cuda"))
+    assert rest.load(tmp_path / "a.safetensors")
+    assert same(rest._tensors(), part._tensors())
+    assert rest.to_sample_from()._compiled_call_impl is None  # the average draws samples as it is
+
+
 class Clock:
     def __init__(self) -> None:
         self.now = 0.0
@@ -450,6 +462,7 @@ def row(
 def test_tables_are_made_from_the_newest_rows(tmp_path: Path) -> None:
     path = tmp_path / "pictures_per_minute_cpu.jsonl"
     for each in (
+        row("lucidrains", "own", 3, 77.0) | {"machine": "a slower one"},  # not to be compared
         row("unet", "ours", 3, 99.0),
         row("unet", "ours", 3, 4.0),  # the newer of two
         row("unet", "ours", 30, 2.0),
@@ -463,7 +476,7 @@ def test_tables_are_made_from_the_newest_rows(tmp_path: Path) -> None:
     readme.write_text(f"a\n<!-- {name}: begin -->\nold\n<!-- {name}: end -->\nb\n", encoding="utf-8")
     text = pictures_per_minute.report(path, tmp_path, [readme, tmp_path / "none.md"])
     assert "| UNet of this course | this course's | 89 | **4.00** (3.60–4.40) | **2.00** (1.80–2.20) |" in text
-    assert "99.00" not in text and "**1.00**" not in text
+    assert "99.00" not in text and "77.00" not in text and "**1.00**" not in text
     assert "| **60.00** (54.00–66.00) | **30.00** (27.00–33.00) |" in text
     assert "| AdamW 4e-4, batch 64, cosine, no EMA | 15.0× | 7.5× |" in text
     assert "| *real pictures, held out* |  |  | *0.18* | *0.18* |" in text
@@ -695,7 +708,7 @@ def test_speed_is_measured_once_and_shown(
     monkeypatch.setattr(speed, "CONTESTANTS", {"unet": narrow})
     monkeypatch.setattr(speed, "can_compile", lambda device: True)
     compiled: list[nn.Module] = []
-    monkeypatch.setattr(nn.Module, "compile", lambda model: compiled.append(model))
+    monkeypatch.setattr(nn.Module, "compile", lambda model, **_: compiled.append(model))
     command = ["--models", "unet", "--batches", "4", "--seconds", "0.05", "--rounds", "3", "--data", "packaged"]
     command += ["--ways", "float32", "channels-last", "compiled", "--device", "cpu", "--results", str(tmp_path)]
     assert speed.main(command) == 0
