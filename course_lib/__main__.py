@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import math
+import shlex
 import sys
 from pathlib import Path
 
@@ -14,11 +15,12 @@ from . import __version__
 from .checkpoint import SHIPPED, load_checkpoint
 from .forward import TARGETS
 from .runs import RunConfig, SaveEvery, checkpoints, read_config, run
-from .runtime import make_generator, pick_device
+from .runtime import can_compile, make_generator, pick_device
 from .sample import trajectory
 from .schedule import SCHEDULES, sampling_times
 from .shapes import format_trace, trace
 from .train import TrainConfig
+from .unet import UNet
 from .validate import check_finite, check_number
 
 #: What `sample` writes.
@@ -66,7 +68,7 @@ def main(arguments: list[str] | None = None) -> int:
     one.add_argument("--out", type=Path, required=True, help="folder of the run")
     one.add_argument("--resume", action="store_true", help="go on with the run in the folder")
     one.add_argument("--device", help="cuda, mps or cpu; the best there is by default")
-    one.add_argument("--save-every", type=SaveEvery.parse, metavar="5m|1000", help="minutes or updates; 5m by default")
+    one.add_argument("--save-every", type=_save_every, metavar="5m|1000", help="minutes or updates; 5m by default")
     one.add_argument("--log", action="store_true", help="write curves for TensorBoard into the folder")
     one.set_defaults(run=_train)
 
@@ -112,9 +114,18 @@ def _train(options: argparse.Namespace) -> int:
         given["data"] = str(Path(given["data"]).resolve())
     if "resume" in how and (folder / "config.json").exists():
         config = folder / "config.json"
+    elif "resume" in how and config is None and not {"minutes", "steps"} & given.keys():
+        raise ValueError(f"{folder} holds no run to go on with: say what to train")
     settings = RunConfig.of(given, read_config(config)[0] if config else None)
-    finished = run(folder, settings, command="python -m course_lib " + " ".join(sys.argv[1:]), **how)
+    finished = run(folder, settings, command="python -m course_lib " + shlex.join(sys.argv[1:]), **how)
     return 0 if finished else 130
+
+
+def _save_every(text: str) -> SaveEvery:
+    try:
+        return SaveEvery.parse(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error  # of others argparse hides the words
 
 
 def _sample(options: argparse.Namespace) -> None:
@@ -127,6 +138,10 @@ def _sample(options: argparse.Namespace) -> None:
     device = pick_device(options.device)
     generator = make_generator(options.seed, device)
     made = load_checkpoint(_newest(options.checkpoint), device)
+    if not isinstance(made.model, UNet):
+        raise ValueError(f"checkpoint must be of a UNet, which knows the time, got a {type(made.model).__name__}")
+    if options.compile and not can_compile(device):
+        raise ValueError("compile needs a compiler that PyTorch can use here; leave it out")
     steps = min(50, made.schedule.T) if options.steps is None else options.steps
     times = sampling_times(made.schedule.T, steps)
     labels, columns = _labels(options.label, options.count, made.model.config.get("num_classes"))
@@ -151,15 +166,18 @@ def _sample(options: argparse.Namespace) -> None:
             settings = dict(times=times, eta=options.eta, order=options.order, target=made.target, y=y)
             for step in trajectory(model, made.schedule, part, generator=generator, **settings):  # type: ignore[arg-type]
                 bar.update()
+                if i == 0 and step.t == times[0]:
+                    options.out.mkdir(parents=True, exist_ok=True)  # where that fails, better now than at the end
                 if i == 0 and "gif" in options.only and step.t in shown:
                     frames.append(side_by_side(step.x_t, step.x0_hat))
             done.append(step.x_s)
     pictures = torch.cat(done).cpu()
     check_finite(pictures, "the samples")
-    options.out.mkdir(parents=True, exist_ok=True)
     if "grid" in options.only:
         (options.out / "grid.png").write_bytes(to_png(pictures, columns))
     if "pictures" in options.only:
+        for old in options.out.glob("[0-9][0-9][0-9][0-9].png"):  # there may have been more last time
+            old.unlink()
         for i in range(options.count):
             (options.out / f"{i:04d}.png").write_bytes(encode(grid(pictures[i : i + 1], pad=0)))
     if "gif" in options.only:
@@ -189,8 +207,8 @@ def _labels(asked: list[int] | None, count: int, classes: int | None) -> tuple[t
         check_number("label", label, 0, classes - 1, integer=True)
     if asked is not None:
         return torch.tensor(asked).repeat(math.ceil(count / len(asked)))[:count], None
-    columns = math.ceil(count / classes)
-    return torch.arange(count) // columns, columns
+    columns = max(1, count // classes)
+    return (torch.arange(count) // columns).clamp(max=classes - 1), columns
 
 
 def _trace(options: argparse.Namespace) -> None:

@@ -7,6 +7,7 @@ replaced in one move, no crash leaves weights with another model's card.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -223,6 +224,9 @@ def sync_folder(folder: Path) -> None:
         handle = os.open(folder, os.O_RDONLY)
         try:
             os.fsync(handle)
+        except OSError as error:
+            if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # so some network drives say that they cannot
+                raise
         finally:
             os.close(handle)
 

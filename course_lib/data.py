@@ -21,11 +21,13 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps
 from torch import Tensor
 
 from .validate import check_choice, check_number, check_pictures
 
+#: What `load_folder` takes for a picture.
+SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif")
 #: The classes of Fashion-MNIST, by label.
 CLASS_NAMES = (
     "T-shirt/top",
@@ -239,12 +241,12 @@ def _read_idx(path: Path) -> np.ndarray:
         try:
             data = gzip.decompress(data)
         except (OSError, EOFError, zlib.error) as error:
-            raise ValueError(f"{path} cannot be unpacked ({error}); fetch it again") from error
+            raise ValueError(f"{path} cannot be unpacked ({error}); remove it and fetch it again") from error
     axes = data[3] if len(data) > 3 and data[:3] == b"\x00\x00\x08" else 0
     start = 4 + 4 * axes
     shape = tuple(int(n) for n in np.frombuffer(data[4:start], ">i4")) if axes else ()
     if not axes or len(data) - start != np.prod(shape):
-        raise ValueError(f"{path} is not an idx file of bytes, or it is cut short; fetch it again")
+        raise ValueError(f"{path} is not an idx file of bytes, or it is cut short; remove it and fetch it again")
     return np.frombuffer(data, np.uint8, offset=start).reshape(shape).copy()
 
 
@@ -263,7 +265,9 @@ def _fit(images: Tensor, size: int) -> Tensor:
 def load_folder(path: str | Path, size: int = 28, channels: int = 1) -> Pictures:
     """Your own pictures: every PNG, JPEG, WebP, BMP or GIF below a folder, center-cropped to a square and resized.
 
-    Where the pictures lie in subfolders, the subfolders are the classes, in alphabetical order.
+    Where all pictures lie in subfolders, the subfolders are the classes, in alphabetical order. Photographs are turned
+    upright, transparent pictures are put on white, and of a film the first picture is taken. Links are followed;
+    hidden files and folders are left out.
 
     Args:
         path: the folder.
@@ -282,21 +286,44 @@ def load_folder(path: str | Path, size: int = 28, channels: int = 1) -> Pictures
     root = Path(path)
     if not root.is_dir():
         raise FileNotFoundError(f"there is no folder {root}")
-    files = sorted(p for p in root.rglob("*") if p.suffix.lower() in {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif"})
+    files = sorted(file for file in _files_below(root) if file.suffix.lower() in SUFFIXES)
     if not files:
         raise ValueError(f"{root} holds no PNG, JPEG, WebP, BMP or GIF pictures")
     images = []
     for file in files:
         try:
             with Image.open(file) as picture:
-                square = _square(ImageOps.exif_transpose(picture).convert("L" if channels == 1 else "RGB"), size)
-        except (UnidentifiedImageError, OSError) as error:
+                square = _square(_plain(picture).convert("L" if channels == 1 else "RGB"), size)
+        except Exception as error:  # a broken file makes Pillow raise almost anything
             raise ValueError(f"{file} is not a picture that can be read ({error}); mend or remove it") from error
         images.append(torch.from_numpy(np.array(square)).view(size, size, channels).permute(2, 0, 1))
     folders = [file.relative_to(root).parts[0] if file.parent != root else "" for file in files]
     names = tuple(sorted(set(folders)))
-    labels = torch.tensor([names.index(folder) for folder in folders]) if len(names) > 1 else None
+    labels = torch.tensor([names.index(folder) for folder in folders]) if "" not in names and len(names) > 1 else None
     return Pictures(torch.stack(images), labels, f"the folder {root.name}", names if labels is not None else ())
+
+
+def _files_below(root: Path) -> Iterator[Path]:
+    """All files below a folder that are not hidden, also through links; no folder twice."""
+    seen = set()
+    for path, folders, files in os.walk(root, followlinks=True):
+        folders[:] = sorted(name for name in folders if not name.startswith(".") and name != "__MACOSX")
+        if (real := os.path.realpath(path)) in seen:  # a link that leads back
+            folders.clear()
+            continue
+        seen.add(real)
+        yield from (Path(path, name) for name in files if not name.startswith("."))
+
+
+def _plain(picture: Image.Image) -> Image.Image:
+    """Upright, without transparency, at most 8 bits a channel."""
+    upright = ImageOps.exif_transpose(picture)
+    if upright.mode.startswith("I"):  # 16 bits, which Pillow would clip to 8
+        upright = Image.fromarray((np.asarray(upright) >> 8).astype(np.uint8))
+    if upright.has_transparency_data:
+        upright = upright.convert("RGBA")
+        upright = Image.alpha_composite(Image.new("RGBA", upright.size, "white"), upright)
+    return upright
 
 
 def _square(picture: Image.Image, size: int) -> Image.Image:

@@ -7,6 +7,7 @@ keeps a and b, so that only variance-preserving schedules pass. It is imported w
 from __future__ import annotations
 
 import importlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
@@ -159,6 +160,11 @@ class ModelFromDiffusers(nn.Module):
     def __init__(self, unet: nn.Module) -> None:
         super().__init__()
         self.unet = unet
+        its = getattr(unet, "config", {})
+        its = its if isinstance(its, Mapping) else vars(its)
+        self.config: dict[str, Any] = dict(
+            in_channels=its.get("in_channels"), size=its.get("sample_size"), num_classes=its.get("num_class_embeds")
+        )
 
     def forward(self, x_t: Tensor, t: Tensor, y: Tensor | None = None) -> Tensor:
         """The network's answer, shaped like x_t.

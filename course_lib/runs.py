@@ -12,6 +12,7 @@ Hugging Face Accelerate is the engine: precision, parts of batches, processes an
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import platform
@@ -22,7 +23,8 @@ import tempfile
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field, fields, replace
 from hashlib import sha256
 from pathlib import Path
@@ -97,6 +99,10 @@ class RunConfig:
         check_choice("schedule", self.schedule, SCHEDULES)
         check_choice("precision", self.precision, ("auto", "no", "bf16"))
         check_choice("compile", self.compile, ("auto", "no", "yes"))
+        if self.color and self.data == "fashion-mnist":
+            raise ValueError("color is for a folder of pictures: those of fashion-mnist are grey")
+        if self.full and self.data != "fashion-mnist":
+            raise ValueError("full is for fashion-mnist: of a folder all pictures are taken")
 
     @classmethod
     def of(cls, settings: Mapping[str, Any], base: RunConfig | None = None) -> RunConfig:
@@ -114,6 +120,8 @@ class RunConfig:
         changes = {key: value for key, value in settings.items() if key in own}
         if base is None:
             return cls(train=TrainConfig(**training), unet=unet, **changes)
+        if (changes.get("data", base.data) == "fashion-mnist") != (base.data == "fashion-mnist"):
+            changes = {"color": False, "full": False, **changes}  # which are for the one or the other alone
         if any(changes.get(key, getattr(base, key)) != getattr(base, key) for key in OF_THE_DATA):
             changes["data_sha256"] = None
         return replace(base, train=replace(base.train, **training), unet={**base.unet, **unet}, **changes)
@@ -148,7 +156,7 @@ class RunConfig:
         classes = None
         if self.classes:
             if pictures.labels is None:
-                raise ValueError("classes need labels: put the pictures into one subfolder per class")
+                raise ValueError("classes need labels: put every picture into a subfolder for its class, at least two")
             classes = int(pictures.labels.max()) + 1
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(self.train.seed)  # of the CPU; torch.manual_seed would set GPUs too
@@ -318,7 +326,7 @@ def last_good(folder: Path, say: Callable[[str], object] = print) -> Saved | Non
     """The newest checkpoint of a run that can be read; None where nothing was saved yet.
 
     What a crash left half-written is removed. A checkpoint that was cut short or altered is set aside under another
-    name, and the one before it is taken.
+    name, and the one before it is taken; where there is none before it, all stay where they are.
 
     Args:
         folder: of the run.
@@ -328,19 +336,24 @@ def last_good(folder: Path, say: Callable[[str], object] = print) -> Saved | Non
         ValueError: there are checkpoints, and none can be read.
     """
     for left in folder.glob(".*.tmp"):
-        shutil.rmtree(left) if left.is_dir() else left.unlink()
-    found = checkpoints(folder)
-    for path in found:
+        if re.fullmatch(r"\.((damaged-)?step-\d+|config\.json|model\.safetensors)\..+\.tmp", left.name):
+            shutil.rmtree(left) if left.is_dir() else left.unlink()
+    damaged: list[tuple[Path, Exception]] = []
+    for path in checkpoints(folder):
         try:
-            return load_state(path)
+            saved = load_state(path)
         except (FileNotFoundError, ValueError) as error:
-            aside = path.with_name(f"damaged-{path.name}")
+            damaged.append((path, error))
+            continue
+        for bad, why in damaged:
+            aside = bad.with_name(f"damaged-{bad.name}")
             if aside.exists():
                 _remove(aside)
-            os.rename(path, aside)
-            say(f"{error}; set aside as {aside}, going back to the checkpoint before it")
-    if found:
-        raise ValueError(f"no checkpoint in {folder} can be read; begin again with another --out")
+            os.rename(bad, aside)
+            say(f"{why}; set aside as {aside}, going back to the checkpoint before it")
+        return saved
+    if damaged:
+        raise ValueError(f"no checkpoint in {folder} can be read ({damaged[0][1]}); begin again with another --out")
     return None
 
 
@@ -423,13 +436,19 @@ def run(
     begun = (folder / "config.json").exists()
     if begun and not resume:
         raise ValueError(f"{folder} holds a run already: go on with --resume, or choose another --out")
+    if not begun and checkpoints(folder):
+        raise ValueError(f"{folder} holds checkpoints of a run without its config.json: choose another --out")
     if begun:
         stored, command = read_config(folder / "config.json")
         if config is not None:
+            if "fashion-mnist" not in (config.data, stored.data):
+                stored = replace(stored, data=config.data)  # it may have moved; the hash says whether it is the same
             _check_same(config, stored, folder)
         config = stored
     if config is None:
         raise ValueError(f"{folder} holds no run to go on with: say what to train")
+    if log and importlib.util.find_spec("tensorboard") is None:
+        raise ValueError("log needs the package tensorboard: pip install tensorboard")
 
     chosen = pick_device(device)
     if chosen.type == "cuda" and chosen.index is not None:
@@ -441,39 +460,60 @@ def run(
         )
     pictures = config.pictures()
     model = config.model(pictures)
-    config = _decided(config, pictures, model, processes)
+    config = _decided(config, pictures, model, processes, begun)
     processes.wait_for_everyone()  # all have looked whether there is a run before one is begun
     if not begun and processes.is_main_process:
         folder.mkdir(parents=True, exist_ok=True)
         write_config(folder, config, pictures, command, describe_machine(chosen), processes.num_processes)
-    with processes.main_process_first():  # the first one cleans up
-        saved = last_good(folder, processes.print)
-    _check_shared(folder, saved.state.step if saved else 0)
+    with _alone_in(folder) if processes.is_main_process else nullcontext():
+        with processes.main_process_first():  # the first one cleans up
+            saved = last_good(folder, processes.print)
+        _check_shared(folder, saved.state.step if saved else 0)
 
-    accelerator = _engine(config, folder, chosen, log, saved.state.step if saved else 0)
-    model = model.to(accelerator.device).to(memory_format=torch.channels_last)
-    ema = EMA(model, config.ema)
-    if saved is not None:
-        model.load_state_dict(saved.weights)
-        ema.model.load_state_dict(saved.averaged)
-        ema.updates = saved.ema_updates
-    accelerator.print(
-        f"{describe_machine(chosen)}, {accelerator.num_processes} process(es), precision: {config.precision}, "
-        f"compiled: {config.compile}\n{pictures}\n{count_parameters(model):,} parameters"
-    )
-    if saved is not None:
-        accelerator.print(f"going on from {saved.path}")
-    if config.compile == "yes":
-        model.compile(dynamic=False)  # in place: names of the weights stay as they are
-    try:
-        return _loop(folder, config, accelerator, model, ema, pictures, saved, save_every, command)
-    except (FloatingPointError, OSError) as error:
-        kept = checkpoints(folder)
-        last = f"the last good checkpoint is {kept[0]}" if kept else "there was no checkpoint yet"
-        what = f"cannot write to {folder}: {error.strerror or error}" if isinstance(error, OSError) else str(error)
-        raise type(error)(f"{what}; {last}") from error
-    finally:
-        accelerator.end_training()
+        accelerator = _engine(config, folder, chosen, log, saved.state.step if saved else 0)
+        model = model.to(accelerator.device).to(memory_format=torch.channels_last)
+        ema = EMA(model, config.ema)
+        if saved is not None:
+            model.load_state_dict(saved.weights)
+            ema.model.load_state_dict(saved.averaged)
+            ema.updates = saved.ema_updates
+        accelerator.print(
+            f"{describe_machine(chosen)}, {accelerator.num_processes} process(es), precision: {config.precision}, "
+            f"compiled: {config.compile}\n{pictures}\n{count_parameters(model):,} parameters"
+        )
+        if saved is not None:
+            accelerator.print(f"going on from {saved.path}")
+        if config.compile == "yes":
+            model.compile(dynamic=False)  # in place: names of the weights stay as they are
+        try:
+            return _loop(folder, config, accelerator, model, ema, pictures, saved, save_every, command)
+        except (FloatingPointError, OSError) as error:
+            kept = checkpoints(folder)
+            last = f"the last good checkpoint is {kept[0]}" if kept else "there was no checkpoint yet"
+            what = f"cannot write to {folder}: {error.strerror or error}" if isinstance(error, OSError) else str(error)
+            raise type(error)(f"{what}; {last}") from error
+        finally:
+            accelerator.end_training()
+
+
+@contextmanager
+def _alone_in(folder: Path) -> Iterator[None]:
+    """Keep other processes from training in a folder meanwhile, where the system has locks.
+
+    Raises:
+        ValueError: another process does.
+    """
+    with (folder / "config.json").open() as file:
+        if importlib.util.find_spec("fcntl") is not None:
+            import fcntl
+
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise ValueError(f"another process is training in {folder}") from error
+            except OSError:  # of a network drive without locks
+                pass
+        yield
 
 
 def _loop(
@@ -572,7 +612,9 @@ def _check_shared(folder: Path, step: int) -> None:
 
 def _check_same(config: RunConfig, stored: RunConfig, folder: Path) -> None:
     """Refuse settings that are not those with which a run was begun."""
-    new, old = asdict(config), asdict(stored)
+    new, old = json.loads(json.dumps(asdict(config))), asdict(stored)  # both as JSON has it: no tuples
+    if new["data_sha256"] is None:
+        new["data_sha256"] = old["data_sha256"]
     pairs = {f"train.{key}": (new["train"][key], value) for key, value in old.pop("train").items()}
     pairs |= {f"unet.{key}": (value, old["unet"][key]) for key, value in new.pop("unet").items() if key in old["unet"]}
     pairs |= {key: (new[key], value) for key, value in old.items() if key != "unet"}
@@ -584,8 +626,11 @@ def _check_same(config: RunConfig, stored: RunConfig, folder: Path) -> None:
             )
 
 
-def _decided(config: RunConfig, pictures: Pictures, model: UNet, processes: Any) -> RunConfig:
-    """The settings with every default written out and everything decided, the same in all processes."""
+def _decided(config: RunConfig, pictures: Pictures, model: UNet, processes: Any, begun: bool) -> RunConfig:
+    """The settings with every default written out and everything decided, the same in all processes.
+
+    A run that was begun with a compiler goes on without one, slower, where there is none.
+    """
     from accelerate.utils import broadcast_object_list
 
     choice: list[Any] = [config.precision, config.compile]
@@ -595,7 +640,9 @@ def _decided(config: RunConfig, pictures: Pictures, model: UNet, processes: Any)
         if config.compile == "auto":
             choice[1] = "yes" if compiling_pays(config.train, processes.device) else "no"
         elif config.compile == "yes" and not can_compile(processes.device):
-            raise ValueError("compile='yes' needs a compiler that PyTorch can use here; leave it out")
+            if not begun:
+                raise ValueError("compile='yes' needs a compiler that PyTorch can use here; leave it out")
+            choice[1] = "no"
     precision, compile = broadcast_object_list(choice)
     follows = ("size", "in_channels", "out_channels", "num_classes")
     unet = {key: value for key, value in model.config.items() if key not in follows}

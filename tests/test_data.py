@@ -249,12 +249,12 @@ def test_download_goes_through_torchvision_and_only_where_asked(nowhere: Path, m
 @pytest.mark.parametrize(
     ("content", "zipped", "message"),
     [
-        (b"", False, "is not an idx file of bytes, or it is cut short; fetch it again"),
+        (b"", False, "is not an idx file of bytes, or it is cut short; remove it and fetch"),
         (b"<html>not found</html>", False, "is not an idx file of bytes"),
         (idx(np.zeros((3, 28, 28)))[:-1], False, "cut short"),
         (idx(np.zeros((3, 28, 28))) + b"x", False, "is not an idx file"),
-        (gzip.compress(idx(np.zeros((3, 28, 28))))[:-12], True, "cannot be unpacked .*fetch it again"),
-        (b"<html>not found</html>", True, "cannot be unpacked .*fetch it again"),
+        (gzip.compress(idx(np.zeros((3, 28, 28))))[:-12], True, "cannot be unpacked .*remove it and fetch"),
+        (b"<html>not found</html>", True, "cannot be unpacked .*remove it and fetch"),
         (idx(np.zeros((4, 28, 28))), False, r"labels must have shape \(4,\), got \(3,\)"),
     ],
 )
@@ -311,6 +311,9 @@ def test_a_folder_of_folders_is_a_set_with_classes(tmp_path: Path) -> None:
     for i, name in enumerate(("shoes/b.png", "shoes/deep/c.PNG", "bags/a.bmp")):
         save(tmp_path / name, np.full((20, 30, 3), 40 * (i + 1)))
     (tmp_path / "notes.txt").write_text("not a picture")
+    for hidden in ("bags/._a.png", ".thumbnails/a.png", "__MACOSX/a.png"):
+        (tmp_path / hidden).parent.mkdir(exist_ok=True)
+        (tmp_path / hidden).write_bytes(b"of a file manager")
     pictures = load_folder(tmp_path, size=8)
     assert pictures.images.shape == (3, 1, 8, 8) and pictures.class_names == ("bags", "shoes")
     assert pictures.labels is not None and pictures.labels.tolist() == [0, 1, 1]
@@ -334,6 +337,49 @@ def test_pictures_are_cropped_to_the_middle(tmp_path: Path) -> None:
     save(tmp_path / "wide.png", wide)
     save(tmp_path / "tall.png", wide.T)
     assert (load_folder(tmp_path, size=8).images == 255).all()
+
+
+def test_a_picture_beside_the_folders_leaves_no_classes(tmp_path: Path) -> None:
+    for name in ("bags/a.png", "shoes/b.png"):
+        save(tmp_path / name, np.zeros((8, 8)))
+    assert load_folder(tmp_path, size=8).class_names == ("bags", "shoes")
+    save(tmp_path / "cover.png", np.zeros((8, 8)))
+    pictures = load_folder(tmp_path, size=8)
+    assert len(pictures) == 3 and pictures.labels is None and pictures.class_names == ()
+
+
+def test_links_are_followed_and_those_that_lead_back_are_not(tmp_path: Path) -> None:
+    for name in ("elsewhere/a.png", "pictures/shoes/b.png"):
+        save(tmp_path / name, np.zeros((8, 8)))
+    try:
+        (tmp_path / "pictures" / "bags").symlink_to(tmp_path / "elsewhere")
+        (tmp_path / "pictures" / "shoes" / "again").symlink_to(tmp_path / "pictures")
+    except OSError:
+        pytest.skip("this system makes no links")
+    pictures = load_folder(tmp_path / "pictures", size=8)
+    assert len(pictures) == 2 and pictures.class_names == ("bags", "shoes")
+
+
+def test_transparent_pictures_are_put_on_white(tmp_path: Path) -> None:
+    """Black drawn on nothing: without a ground all of it would be black."""
+    drawing = np.zeros((8, 8, 4), np.uint8)
+    drawing[:4, :, 3] = 255
+    Image.fromarray(drawing).save(tmp_path / "a.png")
+    Image.fromarray(drawing[..., 2:]).save(tmp_path / "b.png")  # grey with alpha
+    palette = Image.fromarray(np.repeat([[0], [1]], 4, 0).repeat(8, 1).astype(np.uint8), "P")
+    palette.putpalette([0, 0, 0, 10, 10, 10])
+    palette.save(tmp_path / "c.gif", transparency=1)
+    for channels in (1, 3):
+        for picture in load_folder(tmp_path, size=8, channels=channels).images:
+            assert (picture[:, :4] == 0).all() and (picture[:, 4:] == 255).all()
+
+
+def test_of_sixteen_bits_the_upper_eight_are_taken(tmp_path: Path) -> None:
+    deep = np.arange(64, dtype=np.uint16).reshape(8, 8) * 1000
+    Image.fromarray(deep).save(tmp_path / "deep.png")
+    for channels in (1, 3):
+        for layer in load_folder(tmp_path, size=8, channels=channels).images[0]:
+            assert torch.equal(layer, torch.from_numpy((deep >> 8).astype(np.uint8)))
 
 
 def test_photographs_stand_upright(tmp_path: Path) -> None:
@@ -361,6 +407,20 @@ def test_bad_folders(tmp_path: Path) -> None:
         (tmp_path / "broken.png").write_bytes(broken)
         with pytest.raises(ValueError, match=r"broken.png is not a picture that can be read .*mend or remove it"):
             load_folder(tmp_path)
+
+
+def test_pictures_that_break_in_other_ways_are_named_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, cut in (("a.gif", 40), ("a.webp", 30), ("a.jpg", 300)):
+        file = tmp_path / name
+        save(file, np.random.default_rng(0).integers(0, 256, (64, 64)))
+        file.write_bytes(file.read_bytes()[:cut])
+        with pytest.raises(ValueError, match=rf"{name} is not a picture that can be read"):
+            load_folder(tmp_path)
+        file.unlink()
+    save(tmp_path / "huge.png", np.zeros((64, 64)))
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
+    with pytest.raises(ValueError, match=r"huge.png is not a picture that can be read \(Image size"):
+        load_folder(tmp_path)
 
 
 # Batches

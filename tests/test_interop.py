@@ -12,9 +12,11 @@ from test_blocks import randomize
 from torch import Tensor, nn
 
 from course_lib.checkpoint import load_shipped
+from course_lib.data import Pictures
 from course_lib.interop import ModelFromDiffusers, ModelToDiffusers, from_diffusers, to_diffusers
 from course_lib.sample import sample
 from course_lib.schedule import Schedule, linear_amount, make_schedule, sampling_times, zero_terminal_snr
+from course_lib.train import TrainConfig, train
 from course_lib.unet import UNet
 
 diffusers = pytest.importorskip("diffusers", reason="diffusers is an extra of the tests")
@@ -180,6 +182,27 @@ def test_their_network_in_our_sampler() -> None:
     torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-5)
     there_and_back = ModelFromDiffusers(ModelToDiffusers(Tame()))
     assert torch.equal(there_and_back(x_T, torch.tensor([3, 9])), Tame()(x_T, torch.tensor([3, 9])))
+
+
+def test_their_network_in_our_training() -> None:
+    """With the classes that it was built for, or without any."""
+    pictures = Pictures(torch.zeros(4, 1, 8, 8, dtype=torch.uint8), torch.tensor([0, 1, 2, 2]))
+    for classes in (3, None):
+        torch.manual_seed(0)
+        unet = diffusers.UNet2DModel(
+            sample_size=8,
+            in_channels=1,
+            out_channels=1,
+            block_out_channels=(8, 8),
+            norm_num_groups=4,
+            down_block_types=("DownBlock2D", "DownBlock2D"),
+            up_block_types=("UpBlock2D", "UpBlock2D"),
+            num_class_embeds=classes,
+        )
+        before = unet.conv_out.weight.detach().clone()
+        config = TrainConfig(steps=1, batch_size=4, warmup=0)
+        list(train(ModelFromDiffusers(unet), make_schedule("linear"), pictures, config))
+        assert not torch.equal(unet.conv_out.weight, before)
 
 
 @pytest.mark.parametrize(("eta", "order"), [(1.0, 1), (0.0, 2)])

@@ -70,7 +70,9 @@ def test_train_then_sample_then_trace(folder: Path, tmp_path: Path, capsys: pyte
     [
         (["train", "--steps", "1", "--out", "x.safetensors"], "out must be a folder, got x.safetensors"),
         (["train", "--out", "x"], "give steps, minutes or both"),
-        (["train", "--out", "x", "--resume"], "give steps, minutes or both"),
+        (["train", "--out", "x", "--resume"], "x holds no run to go on with: say what to train"),
+        (["train", "--steps", "1", "--color", "--out", "x"], "color is for a folder of pictures"),
+        (["train", "--steps", "1", "--data", ".", "--full", "--out", "x"], "full is for fashion-mnist"),
         (["train", "--steps", "1", "--size", "30", "--out", "x"], "the nearest good sizes are 28 and 32"),
         (["train", "--steps", "1", "--data", "nowhere", "--out", "x"], "nowhere"),
         (["train", "--config", "nowhere.json", "--out", "x"], "No such file or directory: 'nowhere.json'"),
@@ -92,7 +94,9 @@ def test_bad_input_is_one_sentence(
     assert not list(tmp_path.iterdir())
 
 
-def test_options_of_train_reach_the_run(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_options_of_train_reach_the_run(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     """Every option by its name, none by default: a resumed run must know what was given."""
     calls: list[tuple[Any, ...]] = []
 
@@ -101,22 +105,25 @@ def test_options_of_train_reach_the_run(folder: Path, tmp_path: Path, monkeypatc
         return False
 
     monkeypatch.setattr("course_lib.__main__.run", run)
-    monkeypatch.setattr("sys.argv", ["-m", "train", "--some", "line"])
+    monkeypatch.setattr("sys.argv", ["-m", "train", "--some", "long line"])
     monkeypatch.chdir(folder.parent)
     line = (
-        "train --data pictures --size 16 --color --full --classes --minutes 2 --steps 9 --schedule linear --target v "
+        "train --data pictures --size 16 --color --classes --minutes 2 --steps 9 --schedule linear --target v "
         "--channels 16 32 --blocks 2 --patch 1 --attention 0 1 --batch-size 12 --accumulate 3 --lr 0.5 --warmup 7 "
         "--ema 0.5 --seed 4 --precision bf16 --compile no --resume --device cpu --save-every 3m --log --out there"
     )
     assert main(line.split()) == 130  # stopped, as by Ctrl-C
     train = TrainConfig(9, 2.0, batch_size=12, accumulate=3, lr=0.5, warmup=7, target="v", seed=4)
-    config = RunConfig(train, str(folder), 16, True, True, True, {}, "linear", ema=0.5, precision="bf16", compile="no")
+    config = RunConfig(train, str(folder), 16, True, False, True, {}, "linear", ema=0.5, precision="bf16", compile="no")
     unet = dict(channels=[16, 32], blocks=2, patch=1, attention=[0, 1])
     how = dict(resume=True, device="cpu", save_every=SaveEvery(3.0), log=True)
-    command = "python -m course_lib train --some line"
+    command = "python -m course_lib train --some 'long line'"
     assert calls.pop() == (Path("there"), replace(config, unet=unet), {**how, "command": command})
-    main(["train", "--steps", "1", "--out", "there"])
-    assert calls.pop() == (Path("there"), RunConfig(TrainConfig(steps=1)), {"command": command})
+    main(["train", "--steps", "1", "--full", "--out", "there"])
+    assert calls.pop() == (Path("there"), RunConfig(TrainConfig(steps=1), full=True), {"command": command})
+    with pytest.raises(SystemExit, match="2"):
+        main(["train", "--steps", "1", "--save-every", "often", "--out", "there"])
+    assert "save-every must be minutes such as 5m, or updates such as 1000, got 'often'" in capsys.readouterr().err
 
 
 def test_resume_needs_no_settings_and_checks_those_that_are_given(
@@ -132,6 +139,12 @@ def test_resume_needs_no_settings_and_checks_those_that_are_given(
         assert main(more) == 0
     monkeypatch.chdir(folder.parent)
     assert main(["train", "--data", "pictures", "--resume", "--device", "cpu", "--out", out]) == 0  # the same folder
+    folder.rename(folder.with_name("moved"))
+    assert main(["train", "--data", "moved", "--resume", "--device", "cpu", "--out", out]) == 0  # the same pictures
+    (folder.with_name("moved") / "more.png").write_bytes(next(folder.with_name("moved").iterdir()).read_bytes())
+    assert main(["train", "--data", "moved", "--resume", "--device", "cpu", "--out", out]) == 2
+    assert "data has changed since the run was begun" in capsys.readouterr().err
+    folder.with_name("moved").rename(folder)
     assert main(["train", "--resume", "--lr", "0.5", "--out", out]) == 2
     assert "was begun with lr=" in capsys.readouterr().err
 

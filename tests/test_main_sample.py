@@ -13,11 +13,11 @@ import torch
 from PIL import Image
 from test_blocks import randomize
 
-from course_lib.__main__ import main
+from course_lib.__main__ import _labels, main
 from course_lib.checkpoint import save_checkpoint
 from course_lib.sample import sample
 from course_lib.schedule import make_schedule, sampling_times
-from course_lib.unet import UNet
+from course_lib.unet import BottleneckUNet, UNet
 from course_lib.viz import grid, to_gif
 
 SCHEDULE = make_schedule("cosine", 50)
@@ -119,6 +119,27 @@ def test_classes(tmp_path: Path) -> None:
         expected = sample(model, SCHEDULE, x_T, times=times, eta=0, order=2, target="v", y=y)
         together = grid(expected, columns).repeat_interleave(3, 0).repeat_interleave(3, 1)
         assert torch.equal(pixels(out / "grid.png"), together)
+
+
+@pytest.mark.parametrize(("count", "classes"), [(64, 9), (64, 10), (12, 10), (3, 10), (10, 10), (30, 10)])
+def test_every_class_is_drawn_where_there_are_pictures_enough(count: int, classes: int) -> None:
+    labels, columns = _labels(None, count, classes)
+    assert labels is not None and columns is not None and len(labels) == count
+    assert labels.unique().tolist() == list(range(min(count, classes)))
+    assert labels[: columns * (min(count, classes) - 1)].view(-1, columns).diff().count_nonzero() == 0  # a row of each
+
+
+def test_a_smaller_number_leaves_no_pictures_of_the_last_time(gray: str, tmp_path: Path) -> None:
+    for count in ("3", "2"):
+        out = ["--only", "pictures", "--out", str(tmp_path / "out")]
+        assert main([*SAMPLE, "--checkpoint", gray, "--steps", "2", "--count", count, *out]) == 0
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["0000.png", "0001.png"]
+
+
+def test_networks_that_know_no_time_draw_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = save_checkpoint(tmp_path / "a.safetensors", BottleneckUNet(1, (4, 8), 8, 16), SCHEDULE)
+    assert main([*SAMPLE, "--checkpoint", str(path), "--out", str(tmp_path / "out")]) == 2
+    assert "checkpoint must be of a UNet, which knows the time, got a BottleneckUNet" in capsys.readouterr().err
 
 
 def test_the_folder_of_a_run_stands_for_its_newest_weights(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

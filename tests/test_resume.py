@@ -190,8 +190,12 @@ def test_where_no_checkpoint_can_be_read(finished: Path, tmp_path: Path, capsys:
     shutil.copytree(finished, out)
     for path in checkpoints(out):
         (path / "state.safetensors").write_bytes(b"")
-    assert main(["train", "--resume", "--out", str(out)]) == 2
-    assert f"no checkpoint in {out} can be read; begin again with another --out" in capsys.readouterr().err
+    before = sorted(out.rglob("*"))
+    for _ in range(2):  # it stays so: nothing begins anew unasked
+        assert main(["train", "--resume", "--out", str(out)]) == 2
+        error = capsys.readouterr().err
+        assert f"no checkpoint in {out} can be read (" in error and "begin again with another --out" in error
+    assert sorted(out.rglob("*")) == before
 
 
 @pytest.fixture(scope="module")

@@ -6,6 +6,7 @@ import errno
 import json
 import math
 import os
+import sys
 from collections.abc import Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -261,11 +262,16 @@ def test_what_a_crash_left_is_cleaned_away_and_the_rest_is_not(config: RunConfig
     (out / ".step-00000009.x.tmp").mkdir()
     (out / ".step-00000009.x.tmp" / "model.safetensors").write_bytes(b"half")
     (out / ".config.json.y.tmp").write_bytes(b"half")
+    (out / ".mine.tmp").write_text("of another program")
     (out / "notes.txt").write_text("mine")
     (out / "step-by-step").mkdir()
     saved = last_good(out)
     assert saved is not None and saved.state.step == 6
-    assert not [*out.glob(".*")] and (out / "notes.txt").exists() and (out / "step-by-step").exists()
+    assert (
+        [path.name for path in out.glob(".*")] == [".mine.tmp"]
+        and (out / "notes.txt").exists()
+        and (out / "step-by-step").exists()
+    )
 
 
 # Failures: a clear message, and the last good checkpoint is kept
@@ -380,7 +386,7 @@ def test_bad_data_leaves_no_folder(folder: Path, tmp_path: Path) -> None:
         (dict(data=str(tmp_path / "empty")), ValueError, "empty holds no PNG, JPEG, WebP, BMP or GIF pictures"),
         (dict(data=str(tmp_path / "broken")), ValueError, r"b.png is not a picture that can be read .*mend or remove"),
         (dict(data=str(tmp_path / "none")), FileNotFoundError, "there is no folder .*none"),
-        (dict(classes=True), ValueError, "classes need labels: put the pictures into one subfolder per class"),
+        (dict(classes=True), ValueError, "classes need labels: put every picture into a subfolder for its class"),
         (dict(size=9), ValueError, "nearest good sizes are"),
         (dict(channels=[8, 9]), ValueError, "multiple of 8"),
     ):
@@ -440,6 +446,58 @@ def test_another_device_than_that_of_an_earlier_run_is_refused(
     ):
         run(tmp_path / "b", config)
     assert not (tmp_path / "b").exists()
+
+
+def test_checkpoints_without_their_config_are_not_gone_on_with(config: RunConfig, tmp_path: Path) -> None:
+    go(tmp_path / "a", config)
+    (tmp_path / "a" / "config.json").unlink()
+    for resume in (False, True):
+        with pytest.raises(ValueError, match="holds checkpoints of a run without its config"):
+            go(tmp_path / "a", config, resume=resume)
+
+
+def test_a_run_goes_on_with_the_settings_that_began_it(config: RunConfig, tmp_path: Path) -> None:
+    """Also where they are handed in again, with tuples for JSON's lists."""
+    config = replace(config, unet={"channels": (8, 16)})
+    assert go(tmp_path / "a", config) and go(tmp_path / "a", config, resume=True)
+
+
+def test_a_compiled_run_goes_on_where_there_is_no_compiler(
+    config: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(UNet, "compile", lambda model, **_: None)
+    for compiler, resume in ((True, False), (False, True)):
+        monkeypatch.setattr(runs, "can_compile", lambda device, answer=compiler: answer)
+        assert go(tmp_path / "a", RunConfig.of({"compile": "yes"}, config), resume=resume)
+        assert f"compiled: {'yes' if compiler else 'no'}" in capsys.readouterr().out
+
+
+def test_a_log_that_cannot_be_written_is_refused(
+    config: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "tensorboard", None)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(ValueError, match="log needs the package tensorboard"):
+        go(tmp_path / "a", config, log=True)
+    assert not (tmp_path / "a").exists()
+
+
+def test_other_data_leave_behind_what_was_for_the_first(folder: Path) -> None:
+    fashion = RunConfig(TrainConfig(steps=1), full=True)
+    own = RunConfig.of({"data": str(folder), "color": True}, fashion)
+    assert own.color and not own.full
+    assert RunConfig.of({"data": str(folder.parent)}, own).color  # from a folder to another
+    assert not RunConfig.of({"data": "fashion-mnist"}, own).color
+
+
+def test_two_processes_do_not_train_in_one_folder(config: RunConfig, tmp_path: Path) -> None:
+    fcntl = pytest.importorskip("fcntl")
+    go(tmp_path / "a", config)
+    with (tmp_path / "a" / "config.json").open() as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        with pytest.raises(ValueError, match="another process is training in"):
+            go(tmp_path / "a", None, resume=True)
+    assert go(tmp_path / "a", None, resume=True)
 
 
 def test_machines_that_share_no_disk_are_told_so(

@@ -472,6 +472,7 @@ def test_what_is_handed_out_can_take_part_in_training() -> None:
     model, schedule, x_T = Recorder(), make_schedule("linear", 5), randn(2, 1, 4, 4)
     step = next(trajectory(model, schedule, x_T, generator=gen()))
     samples = sample(model, schedule, x_T, generator=gen())
+    assert all(x_t.is_inference() for x_t, *_ in model.calls[-4:])  # but for x_T; and yet, outside:
     for x in (samples, step.x_s, step.x0_hat, step.eps_hat):
         assert not x.is_inference() and not x.requires_grad
         model(x, torch.ones(2)).sum().backward()

@@ -243,11 +243,22 @@ def test_draws_of_neighboring_updates_and_seeds_have_nothing_in_common() -> None
 # Going on
 
 
-def test_a_training_goes_on_as_if_never_interrupted() -> None:
+@pytest.mark.parametrize("threads", [1, 2])
+def test_a_training_goes_on_as_if_never_interrupted(threads: int) -> None:
     """Stopped after 7 of 20 updates: weights, average, losses and learning rates are the same, bit for bit.
 
-    The layout in memory stays too: a fused optimizer that met moments laid out otherwise would mix them up.
+    The layout in memory stays too: a fused optimizer that met moments laid out otherwise would mix them up. Two
+    threads share the batches, and the matrices of Muon.
     """
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        _goes_on_as_if_never_interrupted()
+    finally:
+        torch.set_num_threads(before)
+
+
+def _goes_on_as_if_never_interrupted() -> None:
     config, pictures = (
         TrainConfig(steps=20, batch_size=5, warmup=3),
         Pictures(some_pictures().images.repeat(1, 1, 2, 2)),
