@@ -1,6 +1,6 @@
 """What does each part of the course's recipe earn? The recipe, and variants that differ in one thing each.
 
-    python benchmarks/ablations.py                 half an hour on two cores
+    python benchmarks/ablations.py                 fifty minutes on two cores
     python benchmarks/ablations.py --report        the table from the rows so far
 
 The trainings take turns of some seconds in one process, each with the same time of its own, and their samples are drawn
@@ -59,7 +59,7 @@ class Variant:
 
     Args:
         label: for the table.
-        train: other settings of `TrainConfig`.
+        train: other settings of the training, as in `course_lib.runs.RunConfig.of`.
         unet: other arguments of `UNet`.
         optimizers: in place of `make_optimizers`, or None.
     """
@@ -89,11 +89,14 @@ VARIANTS = {
     "recipe": Variant("**the recipe**"),
     "adamw": Variant("AdamW at 1e-3 in place of Muon", {"lr": 1e-3}, optimizers=adamw_alone),
     "adamw-fast": Variant("AdamW at 4e-3 in place of Muon", optimizers=adamw_alone),
+    "last": Variant("the last weights in place of their average", {"ema": 0.0}),
     "v": Variant("v predicted in place of the noise", {"target": "v"}),
+    "linear": Variant("linear schedule in place of cosine", {"schedule": "linear"}),
     "slow": Variant("learning rate halved", {"lr": 2e-3}),
     "fast": Variant("learning rate doubled", {"lr": 8e-3}),
     "batch-64": Variant("batches of 64", {"batch_size": 64}),
     "attention": Variant("attention after every block at 7×7", unet={"attention": (1,)}),
+    "pixels": Variant("single pixels in place of 2×2 blocks", unet={"patch": 1}),
     "wide": Variant("half as many channels again, 48 and 96", unet={"channels": (48, 96)}),
 }
 

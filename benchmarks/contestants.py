@@ -188,20 +188,21 @@ class OurTraining(Training):
         pictures: what to learn from.
         seed: of data order, timesteps and noise.
         minutes: the budget.
-        changes: other settings of `TrainConfig` than the defaults.
+        changes: other settings than the defaults, as in `RunConfig.of`.
     """
 
     def __init__(self, model: nn.Module, pictures: Pictures, seed: int, minutes: float, **changes: Any) -> None:
         device = next(model.parameters()).device
-        self.config = TrainConfig(minutes=minutes, seed=seed, **changes)
-        self.autocast = pick_autocast(device)
+        settings = RunConfig.of({"minutes": minutes, "seed": seed, **changes})
+        if settings.unet:
+            raise TypeError(f"no settings of a training: {', '.join(settings.unet)}")
+        self.config, self.autocast = settings.train, pick_autocast(device)
         compiled = compiling_pays(self.config, device)
-        defaults = RunConfig(train=self.config)
-        schedule = make_schedule(defaults.schedule, defaults.timesteps)
+        schedule = make_schedule(settings.schedule, settings.timesteps)
         details = {
             **dataclasses.asdict(self.config),
             "optimizers": [type(one).__name__ for one in make_optimizers(model, self.config.lr)],
-            "ema": defaults.ema,
+            "ema": settings.ema,
             "autocast": str(self.autocast),
             "network": getattr(model, "config", None),
             **({"compiled": True} if compiled else {}),
@@ -209,7 +210,7 @@ class OurTraining(Training):
         super().__init__(
             model.to(memory_format=torch.channels_last), schedule, self.config.target, self.config.batch_size, details
         )
-        self.pictures, self.ema = pictures.to(device), EMA(model, defaults.ema)
+        self.pictures, self.ema = pictures.to(device), EMA(model, settings.ema)
         if compiled:
             model.compile(dynamic=False)  # in place, after the average has copied it
         self.moments: Mapping[str, Tensor] = {}

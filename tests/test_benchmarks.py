@@ -635,26 +635,32 @@ def test_ablations_train_each_variant_its_way_and_make_no_row_twice(
         {
             "recipe": ablations.Variant("recipe", unet=small),
             "adamw": ablations.Variant("AdamW", {"batch_size": 8}, small, ablations.adamw_alone),
+            "linear": ablations.Variant("linear, last", {"schedule": "linear", "ema": 0.0, "batch_size": 16}, small),
         },
     )
     moments: dict[str, set[str]] = {}
+    averaged: dict[str, bool] = {}
 
     class Watched(OurTraining):
         def _run(self, until: float) -> None:
             super()._run(until)
             moments[f"batches of {self.batch_size}"] = {key.rpartition(".")[2] for key in self.moments}
+            pairs = zip(self.model.parameters(), self.to_sample_from().parameters(), strict=True)
+            averaged[f"batches of {self.batch_size}"] = any(not torch.equal(*pair) for pair in pairs)
 
     monkeypatch.setattr(ablations, "OurTraining", Watched)
     command = ["--minutes", "0.01", "--slice", "0.3", "--samples", "80", "--evaluations", "2", "--data", "packaged"]
-    command += ["--results", str(tmp_path), "--device", "cpu", "--variants", "recipe", "adamw"]
+    command += ["--results", str(tmp_path), "--device", "cpu", "--variants", "recipe", "adamw", "linear"]
     assert ablations.main(command) == 0
     rows = records.read_rows(tmp_path / "ablations_cpu.jsonl")
-    assert sorted(row["variant"] for row in rows) == ["adamw", "recipe"]
+    assert sorted(row["variant"] for row in rows) == ["adamw", "linear", "recipe"]
+    assert averaged == {"batches of 32": True, "batches of 8": True, "batches of 16": False}
     assert moments["batches of 32"] == {"momentum_buffer", "exp_avg", "exp_avg_sq", "step"}
     assert moments["batches of 8"] == {"exp_avg", "exp_avg_sq", "step"}
     for row in rows:
         assert row["pictures"] == row["updates"] * row["details"]["batch size"] > 0
         assert row["details"]["optimizers"] == (["AdamW"] if row["variant"] == "adamw" else ["Muon", "AdamW"])
+        assert row["details"]["schedule"] == ("linear" if row["variant"] == "linear" else "cosine")
     assert ablations.main(command) == 0
     assert records.read_rows(tmp_path / "ablations_cpu.jsonl") == rows
     shown = capsys.readouterr().out
