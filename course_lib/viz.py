@@ -816,7 +816,7 @@ def nearest_table(samples: Tensor, training: Tensor, k: int = 3) -> Figure:
     rows, labels, captions = [samples], ["sample"], [[""] * len(samples)]
     for j in range(k):
         rows.append(training[index[:, j].to(training.device)])
-        labels.append("nearest" if j == 0 else f"{j + 1}. nearest")
+        labels.append(["nearest", "2nd nearest", "3rd nearest"][j] if j < 3 else f"{j + 1}th nearest")
         captions.append([f"{distance:.1f}" for distance in distances[:, j].tolist()])
     figure = _mosaic(rows, labels, captions=captions)
     found = "; ".join(", ".join(f"{d:.1f}" for d in each) for each in distances.tolist())

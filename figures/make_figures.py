@@ -567,7 +567,7 @@ def symptoms() -> Picture:
         6: "The loss begins far above 1",
         7: "More parameters, same curve",
         8: "One boot, five answers",
-        9: "Fine loss, gray noise",
+        9: "Fine loss, samples are noise",
         10: "The pictures fade to black",
         11: "Grain on finished pictures",
     }

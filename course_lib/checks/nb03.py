@@ -111,7 +111,7 @@ ALPHA_BAR = Exercise(
     },
     answer=my_alpha_bar,
     library=[from_betas],
-    equation=r"\bar\alpha_t = \prod_{s=1}^{t} (1 - \beta_s), \qquad \bar\alpha_0 = 1",
+    equation=r"\bar\alpha_t = \prod_{i=1}^{t} (1 - \beta_i), \qquad \bar\alpha_0 = 1",
 )
 
 
@@ -159,7 +159,7 @@ Q_SAMPLE = Exercise(
     },
     answer=my_q_sample,
     library=[q_sample],
-    equation=r"x_t = \sqrt{\bar\alpha_t}\,x_0 + \sqrt{1 - \bar\alpha_t}\,\epsilon",
+    equation=r"x_t = \sqrt{\bar\alpha_t}\,x_0 + \sqrt{1 - \bar\alpha_t}\,\varepsilon",
 )
 
 
@@ -303,9 +303,9 @@ BETAS = Exercise(
     answer=my_betas,
     library=[linear_betas, quadratic_betas, sigmoid_betas, cosine_betas],
     equation=r"""\begin{aligned}
-\text{linear}\quad & \beta_t = \beta_{\min} + u\,(\beta_{\max} - \beta_{\min}), \qquad u = \tfrac{t-1}{T-1} \\
-\text{quadratic}\quad & \sqrt{\beta_t} = \sqrt{\beta_{\min}} + u\,\big(\sqrt{\beta_{\max}} - \sqrt{\beta_{\min}}\big) \\
-\text{sigmoid}\quad & \beta_t = \beta_{\min} + \sigma(12u - 6)\,(\beta_{\max} - \beta_{\min}) \\
+\text{linear}\quad & \beta_t = \beta_{\min} + \rho\,(\beta_{\max} - \beta_{\min}), \qquad \rho = \tfrac{t-1}{T-1} \\
+\text{quadratic}\quad & \sqrt{\beta_t} = (1 - \rho)\sqrt{\beta_{\min}} + \rho\,\sqrt{\beta_{\max}} \\
+\text{sigmoid}\quad & \beta_t = \beta_{\min} + \frac{\beta_{\max} - \beta_{\min}}{1 + e^{-(12\rho - 6)}} \\
 \text{cosine}\quad & \beta_t = \min\Big(1 - \frac{f(t)}{f(t-1)},\ 0.999\Big),
 \qquad f(t) = \cos^2\Big(\frac{t/T + 0.008}{1.008} \cdot \frac{\pi}{2}\Big)
 \end{aligned}""",

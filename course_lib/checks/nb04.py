@@ -77,7 +77,8 @@ EMBEDDING = Exercise(
     },
     answer=my_embedding,
     library=[sinusoidal_embedding],
-    equation=r"e_i(t) = \cos(\omega_i t), \qquad e_{d/2+i}(t) = \sin(\omega_i t), \qquad \omega_i = 10000^{-2i/d}",
+    equation=r"e_i(t) = \cos(\omega_i t), \qquad e_{\text{dim}/2+i}(t) = \sin(\omega_i t), \qquad "
+    r"\omega_i = 10000^{-2i/\text{dim}}",
     praise="The same numbers as the library's function, for several lengths, and on the device of t.",
 )
 
@@ -119,7 +120,7 @@ X0_HAT = Exercise(
     },
     answer=my_x0_hat,
     library=[to_x0_eps],
-    equation=r"\hat x_0 = \frac{x_t - \sqrt{1 - \bar\alpha_t}\,\hat\epsilon}{\sqrt{\bar\alpha_t}}",
+    equation=r"\hat x_0 = \frac{x_t - \sqrt{1 - \bar\alpha_t}\,\hat\varepsilon}{\sqrt{\bar\alpha_t}}",
 )
 
 
@@ -193,7 +194,7 @@ LOSS = Exercise(
     },
     answer=my_loss,
     library=[denoising_loss],
-    equation=r"L = \operatorname{mean}\left(\hat\epsilon(x_t, t) - \epsilon\right)^2",
+    equation=r"L = \operatorname{mean}\left(\hat\varepsilon(x_t, t) - \varepsilon\right)^2",
 )
 
 
@@ -400,7 +401,7 @@ TRAINING_STEP = Exercise(
     answer=my_training_step,
     library=[denoising_loss, _updates],
     equation=r"\theta \leftarrow \theta - \text{lr}\;\nabla_\theta \operatorname{mean}"
-    r"\left(\hat\epsilon_\theta(x_t, t) - \epsilon\right)^2",
+    r"\left(\hat\varepsilon_\theta(x_t, t) - \varepsilon\right)^2",
     adapt=_two_steps,
     praise="The same losses and the same weights after two steps as with the library's loss, old gradients forgotten.",
 )

@@ -71,7 +71,7 @@ DDIM_STEP = Exercise(
     },
     answer=my_ddim_step,
     library=[reverse_step],
-    equation=r"x_s = \sqrt{\bar\alpha_s}\,\hat x_0 + \sqrt{1 - \bar\alpha_s}\,\hat\epsilon",
+    equation=r"x_s = \sqrt{\bar\alpha_s}\,\hat x_0 + \sqrt{1 - \bar\alpha_s}\,\hat\varepsilon",
 )
 
 
@@ -145,7 +145,7 @@ DDPM_STEP = Exercise(
     answer=my_ddpm_step,
     library=[reverse_step],
     equation=r"x_{t-1} = \sqrt{\bar\alpha_{t-1}}\,\hat x_0 "
-    r"+ \sqrt{1 - \bar\alpha_{t-1} - \text{var}}\;\hat\epsilon + \sqrt{\text{var}}\;z",
+    r"+ \sqrt{1 - \bar\alpha_{t-1} - \text{var}}\;\hat\varepsilon + \sqrt{\text{var}}\;z",
 )
 
 
@@ -289,8 +289,8 @@ SAMPLE = Exercise(
     },
     answer=my_sample,
     library=[sample, _walk],
-    equation=r"x_s = \sqrt{\bar\alpha_s}\,\hat x_0(x_t, t) + \sqrt{1 - \bar\alpha_s}\,\hat\epsilon(x_t, t)"
-    r"\qquad \text{for } (t, s) = (t_1, t_2), (t_2, t_3), \dots, (t_{n-1}, 0)",
+    equation=r"x_s = \sqrt{\bar\alpha_s}\,\hat x_0(x_t, t) + \sqrt{1 - \bar\alpha_s}\,\hat\varepsilon(x_t, t)"
+    r"\qquad \text{for } (t, s) = (t_K, t_{K-1}), \dots, (t_2, t_1), (t_1, 0)",
     adapt=_walk_of,
     praise="The same pictures as from sample(..., eta=0, clip=False), along several lists of times.",
 )

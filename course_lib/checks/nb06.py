@@ -35,13 +35,13 @@ def _whole(*parts: Any) -> Any:
 
 DIAGNOSIS_1 = Choice(
     lambda: "c",
-    "The table grows from 0 to almost 1: it says how much noise has been added. mix reads it as how much picture is "
+    "The table grows from 0 to almost 1: it says how much noise has been added. mix_1 reads it as how much picture is "
     "left, so t = 0 is the noisiest.",
     {
         "a": "Falling betas would change how fast the noise comes, but the product would still begin at 1: the picture "
         "at t = 0 would be clean.",
         "b": "Noise that is too strong would be too strong at every t. At t = 1000 there is none to be seen.",
-        "d": "The titles are the numbers that mix was given, and 0 comes first. The order is right; what mix finds "
+        "d": "The titles are the numbers that mix_1 was given, and 0 comes first. The order is right; what it finds "
         "there is not.",
     },
 )
@@ -119,8 +119,8 @@ DIAGNOSIS_8 = Choice(
     {
         "a": "This network has no dropout. And dropout would be random: the same call twice would give two answers.",
         "b": "The same call twice gives the same answer, to the last bit. There is no fresh noise in it.",
-        "d": "Then parts of the neighbors would show up in the boot. It is one boot five times, brighter or darker "
-        "as a whole.",
+        "d": "Then parts of the neighbors would show up in the boot. Beside clothes it is the same boot, brighter or "
+        "darker as a whole; beside black pictures all turns white, and none of their black is in it.",
     },
 )
 DIAGNOSIS_9 = Choice(
@@ -130,7 +130,7 @@ DIAGNOSIS_9 = Choice(
     {
         "a": "The loss on test pictures is as low as it should be, and notebook 05 draws garments with these weights.",
         "c": "After x_T nothing in draw is random: DDIM adds no noise. Look for randn.",
-        "d": "The standard deviation of x_T is printed: 1.00, as it should be.",
+        "d": "The standard deviation of x_T is printed, and it is close to 1, as it should be.",
     },
 )
 DIAGNOSIS_10 = Choice(
@@ -467,7 +467,7 @@ MEND_9 = Exercise(
     },
     answer=my_draw,
     library=[sample, predict],
-    equation=r"\hat\epsilon = f(x_t,\ t), \qquad t = \text{times}[i]",
+    equation=r"\hat\varepsilon = f(x_t,\ t), \qquad t = \text{times}[i]",
 )
 
 # ---------------------------------------------------------------------------------------------- 11: the last step

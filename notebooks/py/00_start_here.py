@@ -226,14 +226,14 @@ progress()
 #
 # The whole course is about one sentence:
 #
-# $$x_t = a_t\,x_0 + b_t\,\epsilon$$
+# $$x_t = a_t\,x_0 + b_t\,\varepsilon$$
 #
 # Take $a_t$ of a picture and $b_t$ of noise, and you have the picture at *timestep* t. A *schedule* is the two tables a and b. They have T + 1 entries, for t = 0, 1, …, T: t = 0 is the picture itself ($a_0 = 1$, $b_0 = 0$), and at t = T next to nothing of it is left.
 #
 # | symbol | in code | shape | what it is |
 # |:--|:--|:--|:--|
 # | $x_0$ | `x0` | (B, C, H, W) | clean pictures, values in [−1, 1] |
-# | $\epsilon$ | `eps` | (B, C, H, W) | noise: every value drawn from the normal distribution N(0, 1) |
+# | $\varepsilon$ | `eps` | (B, C, H, W) | noise: every value drawn from the normal distribution N(0, 1) |
 # | $x_t$ | `x_t` | (B, C, H, W) | noisy pictures at timestep t; $x_T$ is where sampling starts |
 # | $T$ | `T`, `schedule.T` | int | number of noising steps, here 1000 |
 # | $t$, $s$ | `t`, `s` | int or (B,) | timesteps, 0 to T; s is always the earlier one, s < t |
@@ -242,7 +242,7 @@ progress()
 # | $\beta_t$ | `schedule.beta[t]` | (T+1,) | variance of the noise that one step adds (DDPM) |
 # | $\alpha_t$ | `1 - schedule.beta[t]` | (T+1,) | what one step leaves of the picture, squared |
 # | $\bar\alpha_t$ | `schedule.alpha_bar[t]` | (T+1,) | product of the alphas up to t; in DDPM $a_t = \sqrt{\bar\alpha_t}$ and $b_t = \sqrt{1-\bar\alpha_t}$ |
-# | $\hat x_0$, $\hat\epsilon$ | `x0_hat`, `eps_hat` | (B, C, H, W) | a hat marks what the network predicts |
+# | $\hat x_0$, $\hat\varepsilon$ | `x0_hat`, `eps_hat` | (B, C, H, W) | a hat marks what the network predicts |
 # | $\eta$ | `eta` | float | how much fresh noise a sampler adds: 1 is DDPM, 0 is DDIM |
 #
 # Letters for shapes: B pictures in a batch, C channels, H rows, W columns.
@@ -296,7 +296,7 @@ for wrong_x0, wrong_t in ((test.images[:8], 500), (x0, 1001)):
 # ## In three lines
 #
 # - A diffusion model is trained to undo noise; from pure noise it makes pictures that were never there.
-# - Everything follows from $x_t = a_t x_0 + b_t \epsilon$ and two tables.
+# - Everything follows from $x_t = a_t x_0 + b_t \varepsilon$ and two tables.
 # - Shift + Enter runs a cell, a check names mistakes, and *Restart Kernel and Run All Cells…* mends confusion.
 #
 # ## Honest limits

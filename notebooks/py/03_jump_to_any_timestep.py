@@ -72,7 +72,7 @@ print(pictures)
 # | $z_t$, the noise of step $t$ | `z` | `(B, C, H, W)` |
 # | $\beta_t$, the variance that step $t$ adds | `betas[t - 1]` | `(T,)` |
 #
-# Recognize the roots? This is the *rooted* mixture of notebook 01 with amount $\beta_t$. If the variance is 1, it stays $(1-\beta_t)\cdot 1 + \beta_t = 1$.
+# Recognize the roots? This is the *rooted* mixture of notebook 01 with amount $\beta_t$. If $x_{t-1}$ has variance 1, so has $x_t$: $(1-\beta_t)\cdot 1 + \beta_t = 1$.
 #
 # ### Exercise 1 — One step  (difficulty 1 of 3, 4 minutes)
 #
@@ -119,7 +119,7 @@ def step(x, t, betas, z):
 
 
 betas = linear_betas(1000)
-schedule = from_betas(betas, "linear")
+schedule = from_betas(betas, "linear")  # the library's form of these betas; what is in it comes below
 keeps, adds = (1 - betas).sqrt(), betas.sqrt()
 for t in (1, 1000):
     print(f"t = {t:4}: keeps {keeps[t - 1]:.5f} of the picture, adds {adds[t - 1]:.3f} of noise")
@@ -164,7 +164,7 @@ viz.show_rows({f"copy {i + 1}": walks[i] for i in range(3)}, titles=[f"t = {t}" 
 # </details>
 
 # %% [markdown]
-# The trouble: training needs a picture at a random $t$, thousands of times a second. Walking there would cost up to a thousand draws of noise for each picture.
+# The trouble: training needs pictures at random $t$, hundreds of them a second even on a laptop. Walking there would cost up to a thousand draws of noise for each picture.
 
 # %% [markdown]
 # ## Collapse the chain into one jump
@@ -174,7 +174,7 @@ viz.show_rows({f"copy {i + 1}": walks[i] for i in range(3)}, titles=[f"t = {t}" 
 # - **Scaling.** If $z \sim \mathcal N(0, I)$, then $c\,z \sim \mathcal N(0, c^2 I)$.
 # - **Sum.** If $z$ and $z'$ are independent and normal, then $c\,z + d\,z'$ is normal again, and variances add: $c\,z + d\,z' \sim \mathcal N\big(0, (c^2 + d^2) I\big)$.
 #
-# (Uniform noise breaks the second: two uniform draws add up to a triangle. That is why diffusion is Gaussian.)
+# (For uniform noise variances add up as well, but the sum is not uniform again: two draws add up to a triangle. That is why this course adds normal noise.)
 #
 # ### Two steps
 #
@@ -304,6 +304,7 @@ check("q_sample", my_q_sample)
 # %%
 alpha_bar = torch.cat([betas.new_ones(1), (1 - betas).cumprod(0)])  # (T+1,)
 torch.testing.assert_close(alpha_bar, schedule.alpha_bar)
+assert abs(alpha_bar[500].sqrt() - 0.28) < 0.005
 
 
 def jump(x0, t, eps, alpha_bar):
@@ -404,9 +405,11 @@ for t in stops[1:]:
         print(f"{t:4}  {name:5}{numbers}")
         assert all(abs(v - 1) < 0.15 for v in typical) and all(v < 5.5 for v in largest)
         assert all(abs(v.mean()) < 4 / 28 for v in off)  # over 784 pixels SE is 1/28
+late = alpha_bar[11] / alpha_bar[1]  # at t = 10, if each beta came one index late
+assert (alpha_bar[10] - late) / (1 - alpha_bar[10]) / (2 / (len(x_t) - 1)) ** 0.5 > 4 / 28
 
 # %% [markdown]
-# A typical surprise is 1, for the chain as for the jump, and none is beyond what one of 784 normal numbers may do. The last assertion looks sharper:
+# A typical surprise is 1, for the chain as for the jump, and none is beyond what one of 784 normal numbers may do. The last assertion is sharper:
 # over all pixels together, mean and variance agree to within a seventh of a pixel's standard error. A chain whose
 # $\beta$'s are off by a single index fails it.
 #
@@ -482,12 +485,12 @@ viz.plot_histogram(residuals, title="x₅₀₀ without its picture, in units of
 #
 # ### Exercise 5 — Four schedules  (difficulty 2 of 3, 8 minutes)
 #
-# The first four rules in full. The ends are $\beta_{\min} = 0.0001$ and $\beta_{\max} = 0.02$ whatever $T$ is, and $u = \frac{t-1}{T-1}$ runs from 0 to 1 in equal steps:
+# The first four rules in full. The ends are $\beta_{\min} = 0.0001$ and $\beta_{\max} = 0.02$ whatever $T$ is, and $\rho = \frac{t-1}{T-1}$ runs from 0 to 1 in equal steps:
 #
 # $$\begin{aligned}
-# \text{linear:}\quad & \beta_t = \beta_{\min} + u\,(\beta_{\max} - \beta_{\min}) \\
-# \text{quadratic:}\quad & \sqrt{\beta_t} = \sqrt{\beta_{\min}} + u\,\big(\sqrt{\beta_{\max}} - \sqrt{\beta_{\min}}\big) \\
-# \text{sigmoid:}\quad & \beta_t = \beta_{\min} + \sigma(v)\,(\beta_{\max} - \beta_{\min}), \quad v \text{ from } -6 \text{ to } 6 \text{ in equal steps}, \quad \sigma(v) = \frac{1}{1 + e^{-v}} \\
+# \text{linear:}\quad & \beta_t = \beta_{\min} + \rho\,(\beta_{\max} - \beta_{\min}) \\
+# \text{quadratic:}\quad & \sqrt{\beta_t} = \sqrt{\beta_{\min}} + \rho\,\big(\sqrt{\beta_{\max}} - \sqrt{\beta_{\min}}\big) \\
+# \text{sigmoid:}\quad & \beta_t = \beta_{\min} + \frac{\beta_{\max} - \beta_{\min}}{1 + e^{-(12\rho - 6)}} \\
 # \text{cosine:}\quad & \bar\alpha_t = \frac{f(t)}{f(0)}, \quad f(t) = \cos^2\Big(\frac{t/T + 0.008}{1.008} \cdot \frac\pi2\Big), \quad \beta_t = 1 - \frac{\bar\alpha_t}{\bar\alpha_{t-1}} \text{, but at most } 0.999
 # \end{aligned}$$
 #
@@ -506,13 +509,13 @@ check("betas", my_betas)
 # %% [markdown]
 # <details><summary>Hint 1</summary>
 #
-# `torch.linspace(start, end, T)` is a straight line of T numbers with both ends. For *quadratic*, draw it between the roots of the ends; `torch.sigmoid` is $\sigma$.
+# `torch.linspace(start, end, T)` is a straight line of T numbers with both ends. For *quadratic*, draw it between the roots of the ends. `torch.sigmoid(x)` is $1/(1 + e^{-x})$; here $x$ goes from −6 to 6.
 #
 # </details>
 #
 # <details><summary>Hint 2</summary>
 #
-# *Cosine* needs $f$ at $t = 0 \ldots T$, which is T + 1 numbers, and of them all ratios of neighbors, which is T: `f[1:] / f[:-1]`. The $f(0)$ cancels.
+# *Cosine* needs $f$ at $t = 0 \ldots T$, which is T + 1 numbers, and of them all ratios of neighbors, which is T: `f[1:] / f[:-1]`. The $f(0)$ cancels, and π is `torch.pi`.
 #
 # </details>
 #
@@ -582,7 +585,7 @@ assert abs(schedule.snr[250] - make_schedule("cosine").snr[500]) < 0.15
 viz.plot_schedules(schedules, t=500)
 
 # %% [markdown]
-# *Linear* spends three quarters of its steps where noise is the stronger part. Does the ratio really say all? Visit each schedule where its SNR is 1, with the same
+# *Linear* spends three quarters of its steps where noise is the stronger part. Does the ratio really say it all? Visit each schedule where its SNR is 1, with the same
 # noise, and divide by $\sqrt{a_t^2 + b_t^2}$ (which is 1 for all but the last):
 
 # %%
@@ -668,6 +671,7 @@ widgets.noise_gauge(pictures[:8], T=150)
 # Where the eye sees nothing, averages still do. How well does the brightness of a whole $x_T$ tell the brightness of its picture?
 
 # %%
+assert abs(make_schedule("quadratic").signal[-1] - 0.027) < 0.0005
 brightness, found = pictures[:2000].mean((1, 2, 3)), []
 for name, T in (("linear", 150), ("quadratic", 1000), ("linear", 1000), ("cosine", 1000)):
     one = make_schedule(name, T)
@@ -790,7 +794,7 @@ assert abs(0.01 * factor - 1.57) < 0.01
 
 # %%
 def my_posterior_variance(t, alpha_bar):
-    """t (K,) of int64 in 1..T, alpha_bar (T+1,); returns the posterior variance, (K,)."""
+    """t (B,) of int64 in 1..T, alpha_bar (T+1,); returns the posterior variance, (B,)."""
     return ...  # your code
 
 
@@ -806,7 +810,7 @@ check("posterior_variance", my_posterior_variance)
 #
 # <details><summary>Hint 2</summary>
 #
-# You need `alpha_bar[t]` and `alpha_bar[t - 1]`, both of shape `(K,)`, and no roots at all.
+# You need `alpha_bar[t]` and `alpha_bar[t - 1]`, both of shape `(B,)`, and no roots at all.
 #
 # </details>
 #
@@ -917,13 +921,13 @@ viz.plot_curves(curves, xlabel="x₄", ylabel="density")
 #
 # <details><summary>Answer</summary>
 #
-# The picture pulls to one side, the step to the other. The posterior lies between them, closer to the narrower one, and is narrower than either: two witnesses know more than one. $A$ in
-# (13) is the sum of their precisions, one over the variance each.
+# The picture pulls to one side, the step to the other. The posterior lies between them, closer to the narrower one, and is narrower than either: two witnesses know more than one.
+# Their precisions, one over the variance each, add up to $A$ in (13); as a curve over $x_{t-1}$ the step has the variance $\beta_t/\alpha_t$.
 #
 # </details>
 
 # %% [markdown]
-# **By simulation.** Walk forward from many known pictures to $x_{t-1}$ and one step on to $x_t$. If the posterior is right, then $x_{t-1} - \tilde\mu_t(x_t, x_0)$ is
+# **By simulation.** Jump from many known pictures to $x_{t-1}$, and take one step on to $x_t$. If the posterior is right, then $x_{t-1} - \tilde\mu_t(x_t, x_0)$ is
 # what nobody can know: mean 0, variance $\tilde\beta_t$, and no correlation with $x_t$.
 
 # %%
@@ -952,7 +956,7 @@ curves = {"ratio": (t[:100], ratio[:100])}
 viz.plot_curves(curves, xlabel="timestep t", ylabel="posterior variance / beta")
 
 # %% [markdown]
-# Close to the picture it helps a lot: nothing is left to chance at $t = 1$, less than half at $t = 2$. Far out, hardly at all: next to so much noise, one small step back is as uncertain as one small step forward.
+# Close to the picture it helps a lot: at $t = 1$ no variance is left, at $t = 2$ less than half of $\beta_t$. Far out, hardly at all: next to so much noise, one small step back is as uncertain as one small step forward.
 #
 # A sampler lacks $x_0$. But it can *guess* it, and the guess goes where $x_0$ stands in (16). Notebook 04 trains the guesser, notebook 05 walks back.
 
@@ -978,7 +982,7 @@ progress()
 #
 # ## On your own
 #
-# - Walk the chain with uniform noise of variance 1: `(torch.rand(...) * 2 - 1) * 3**0.5`. Look at the histogram of its residuals at $t = 1$, 5 and 500. Which theorem is at work?
+# - Walk the chain with uniform noise of variance 1, `(torch.rand(...) * 2 - 1) * 3**0.5`, with 1 and 5 added to `stops`. Look at histograms of $(x_t - \sqrt{\bar\alpha_t}\,x_0)/\sqrt{1-\bar\alpha_t}$ at $t = 1$, 5 and 500. Which theorem is at work?
 # - Give `from_betas` the linear betas times `1000 / T`. How small may $T$ be before a $\beta$ leaves (0, 1], and what is $a_T$ then?
 # - Derive the posterior for a stride, $q(x_s \mid x_t, x_0)$ with any $s < t$. Which lines of (10) to (16) change? Compare with `q_posterior(schedule, x_t, x0, s, t)`.
 # - Invent a schedule: any falling table from 1 will do. `Schedule(signal, noise)` of `course_lib.schedule` tells you what it minds.

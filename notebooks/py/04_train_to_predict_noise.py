@@ -16,7 +16,7 @@
 # **You will do:** build the clock that tells a U-Net how noisy its input is, write the loss and the training step, overfit one batch,
 # and train a real network for three minutes.
 #
-# **You will learn:** why the network is asked for the noise and not for the picture; which loss a healthy network starts with; what an
+# **You will learn:** what changes when a network is asked for the noise and not for the picture; which loss a healthy network starts with; what an
 # optimizer can make of a gradient; where in time the task is hard; what an average of the weights is good for.
 #
 # **You need:** about 60 minutes, exercises included (the computer needs about four of them); notebooks 02 (the U-Net) and 03 (x_t, a_t, b_t).
@@ -86,7 +86,7 @@ print(pictures)
 #
 # - **As the raw number:** 1 to 1000, beside pixels between −1 and 1. It would drown them.
 # - **As one more input plane filled with t/T,** as the `DoubleConvUNet` of notebook 02 can. Neighbors then differ by a thousandth,
-#   at the very place where a thousandth matters. And the plane enters once, at the top: every deeper layer must be handed the time by the one above.
+#   even at small t, where one step changes the input most. And the plane enters once, at the top: every deeper layer must be handed the time by the one above.
 
 # %%
 snr = schedule.snr
@@ -95,9 +95,9 @@ assert snr[2] < snr[1] / 2
 
 # %% [markdown]
 # One step more than halves the signal-to-noise ratio, and the plane hardly moves. A **sinusoidal embedding** writes t as the hands of many
-# clocks, fast ones for the fine differences and slow ones for the coarse. With `dim` = d entries and $i = 0, \dots, d/2-1$:
+# clocks, fast ones for the fine differences and slow ones for the coarse. With `dim` entries and $i = 0, \dots, \text{dim}/2-1$:
 #
-# $$e_i(t) = \cos(\omega_i t), \qquad e_{d/2+i}(t) = \sin(\omega_i t), \qquad \omega_i = 10000^{-2i/d}$$
+# $$e_i(t) = \cos(\omega_i t), \qquad e_{\text{dim}/2+i}(t) = \sin(\omega_i t), \qquad \omega_i = 10000^{-2i/\text{dim}}$$
 #
 # ### Exercise 1 — The clocks  (difficulty 2 of 3, 8 minutes)
 #
@@ -160,11 +160,13 @@ viz.plot_curves({"from t = 300": (t_all, (e - e[299]).norm(dim=1))}, xlabel="t",
 #
 # $$h \leftarrow (1 + \text{scale}) \cdot \text{norm}(h) + \text{shift}$$
 #
-# So the time can turn any channel of any block up, down or off. Here is the whole block, beside the library's:
+# where norm is GroupNorm: it brings each group of channels of one picture to mean 0 and variance 1. So the time can turn any channel of any
+# block up, down or off. Here is the whole block, beside the library's:
 
 # %%
 block = load_shipped().model.down[0].res  # of the trained network that comes with the course
 g, C = make_generator(0), block.conv1.in_channels
+assert block.scale_shift.in_features == 128
 x, emb = torch.randn(2, C, 14, 14, generator=g), torch.randn(2, block.scale_shift.in_features, generator=g)
 with torch.no_grad():
     h = block.conv1(F.silu(block.norm1(x)))
@@ -202,16 +204,19 @@ viz.plot_curves({f"channel {c}": (t_all, gain[:, c]) for c in most.tolist()}, xl
 #
 # ![The U-Net as a U: 28×28 pixels become 14×14, then 7×7 at the bottom, and come back up; arrows carry the skips across.](../figures/04_unet.png)
 #
-# `UNet()` is notebook 02's U with three changes. Residual blocks that know the time replace the double convolutions. At the deepest point,
+# `UNet()` is notebook 02's U with three large changes. Residual blocks that know the time replace the double convolutions. At the deepest point,
 # where maps are 7×7, attention lets each place look at all others. And the picture is first cut into **patches** of 2×2 pixels, which become
-# 4 channels, (B, 1, 28, 28) to (B, 4, 14, 14): the widest maps have a quarter of the pixels, which is what makes three minutes enough.
+# 4 channels, (B, 1, 28, 28) to (B, 4, 14, 14): the largest maps have a quarter of the pixels, which is what makes three minutes enough.
+# There are small changes too: GroupNorm for BatchNorm, SiLU (a smooth ReLU) for ReLU, convolutions of stride 2 for the pools, and repeated
+# pixels with a convolution for the transposed ones.
 
 # %%
 torch.manual_seed(0)  # the initial weights
 model = UNet()
 rows = trace(model, torch.zeros(1, 1, 28, 28), torch.tensor([1]), depth=2)
 print(format_trace(rows))
-assert count_parameters(model) == 677_668
+sizes = [row.out_shape for row in rows]
+assert count_parameters(model) == 677_668 and (1, 4, 14, 14) in sizes and min(s[-1] for s in sizes if len(s) == 4) == 7
 viz.plot_unet(rows)
 
 # %% [markdown]
@@ -257,8 +262,9 @@ check("x0_hat", my_x0_hat)
 #
 # ### From the bound to one line
 #
-# If the network's reverse step is a Gaussian with the posterior's variance, its mismatch with the posterior (a KL divergence) is a
-# weighted squared error of the noise (DDPM, eq. 12, for s = t − 1):
+# How well does a model explain the pictures? DDPM's theory bounds it (the *variational bound*) by a sum over t: how far is the network's
+# reverse step from the posterior, measured by a *KL divergence* between the two distributions? If the reverse step is a Gaussian with the
+# posterior's variance, that is a weighted squared error of the noise. We take it from the paper (DDPM, eq. 12, for s = t − 1):
 #
 # $$L_t = \underbrace{\frac{\beta_t}{2\,\alpha_t\,(1-\bar\alpha_{t-1})}}_{w_t}\; \mathbb{E}\,\lVert \varepsilon - \hat\varepsilon(x_t, t) \rVert^2$$
 #
@@ -272,7 +278,7 @@ assert w[0] > 100 * w.min() and w[-1] > 100 * w.min()
 viz.plot_curves({"w_t": (t_all[1:], w)}, xlabel="t", ylabel="weight in the bound", logy=True)
 
 # %% [markdown]
-# The bound cares most for both ends: the last touches, which nobody sees, and the first step out of pure noise. DDPM drops the weight
+# On this schedule the bound cares most for both ends: the last touches, which nobody sees, and the first step out of pure noise. DDPM drops the weight
 # and gets better pictures. What is left is $L_\text{simple}$ (eq. 14), the loss of this course, with t uniform on 1..T:
 #
 # $$L_\text{simple} = \mathbb{E}_{x_0,\,t,\,\varepsilon}\ \lVert \varepsilon - \hat\varepsilon(a_t x_0 + b_t \varepsilon,\ t) \rVert^2 \quad\text{(mean over pixels)}$$
@@ -299,7 +305,7 @@ check("loss", my_loss)
 # </details>
 # <details><summary>Solution</summary>
 #
-# Run `solution("loss")` in a new cell. The library's `denoising_loss` keeps one number per picture; `.mean()` makes it one.
+# Run `solution("loss")` in a new cell. The library's `denoising_loss` keeps one number per picture; `.mean()` makes one number of them.
 #
 # </details>
 #
@@ -350,8 +356,9 @@ print(f"largest answer: {eps_hat.abs().max():.1f}, loss at the start: {loss:.4f}
 assert eps_hat.abs().max() == 0 and abs(loss - 1) < 5 * scatter
 
 # %% [markdown]
-# This is a free test of any training code. A start far above 1 means that the output layer is not small; a start far below 1, that
-# the answer leaks into the input or that noise and target have the wrong scale.
+# This is a free test of any training code. While the last layer is zero, the loss is the mean of the squared target, whatever the network is
+# shown. A start other than 1 means that the last layer is not zero, or that the target is not noise of variance 1 (another scale, bytes, a
+# sum in the place of a mean). An answer that leaks into the input shows later: then the loss falls to almost 0 on new noise too.
 #
 # ### Other things to ask for
 #
@@ -386,8 +393,8 @@ except ValueError as error:
 #
 # ### Exercise 5 — The training step  (difficulty 2 of 3, 8 minutes)
 #
-# One update of `model`: the loss of Exercise 3, its gradient, the step. The network may come with an old gradient. Call `my_loss`, or write
-# the loss out again. Return the loss as it was before the step.
+# One update of `model`: the loss of Exercise 3, its gradient, the step. The network may come with an old gradient. Call `my_loss` if you have solved it,
+# or write the loss out again. Return the loss as it was before the step.
 
 
 # %%
@@ -476,7 +483,8 @@ assert renewed > 5 * losses[-1]
 #
 # ![The loss of a short run: it drops steeply from 1, then creeps down.](../figures/04_loss.png)
 #
-# DDPM's algorithm 1 is a loop around that step. As a generator it hands out each loss, and whoever calls it may look at anything in between:
+# DDPM's algorithm 1 is a loop around that step. Written as a Python generator (`yield`) it hands out each loss, and whoever calls it may look
+# at anything in between:
 
 
 # %%
@@ -517,14 +525,14 @@ torch.testing.assert_close(my_losses, their_losses, atol=0.005, rtol=0)
 # The weight of a convolution, (out, in, 3, 3), is a matrix too: (out, in·9). So is its gradient, and a matrix can be taken apart into
 # directions, with **singular values** that say how far it goes along each:
 #
-# $$G = U S V^\top = \sum_i s_i\, u_i v_i^\top$$
+# $$G = U S V^\top = \sum_i S_i\, u_i v_i^\top$$
 #
 # In a gradient a few directions are far ahead of all others. The optimizer **Muon** (Jordan et al. 2024) goes equally far along each of them:
 #
 # $$W \leftarrow W - \text{lr} \cdot 0.2\,\sqrt{\max(\text{rows}, \text{columns})}\; U V^\top$$
 #
-# where G is a running mean of the gradients. Instead of working out U and V it takes a polynomial of matrices, which does to every singular value
-# s what it does to a number, $3.4445\,s - 4.775\,s^3 + 2.0315\,s^5$; after five times, all are near 1:
+# where G is now a running mean of the gradients. Instead of working out U and V it takes a polynomial of matrices, which does to every singular value
+# $S_i$ what it does to a number, $3.4445\,S_i - 4.775\,S_i^3 + 2.0315\,S_i^5$; after five times, all are near 1:
 
 
 # %%
@@ -558,15 +566,14 @@ viz.plot_curves(curves, xlabel="direction", ylabel="singular value / the first",
 # %% [markdown]
 # Muon's values lie between about 0.7 and 1.2, which is near enough. AdamW scales each entry by itself, so that its first step is the sign of the gradient:
 # flatter than the gradient, but not flat. Why flat is better is not settled. One reading: what is rare or fine lives in the directions
-# that the gradient hardly has, and Muon learns it from the start. That it is better here was measured (benchmarks/README.md), and it
-# shows in the samples more than in the loss.
+# that the gradient hardly has, and Muon learns it from the start. Is it better here? Measure it: *On your own*, 4.
 #
-# AdamW keeps what is no matrix (biases, scales of the norms) and the last convolution, a matrix of only four rows. The factor before $U V^\top$ makes the step
+# AdamW still trains what is no matrix (biases, scales of the norms) and the last convolution, a matrix of only four rows. The factor before $U V^\top$ makes the step
 # about as large as one of AdamW, so that one learning rate serves both.
 #
 # ### Average the weights
 #
-# Weights jitter from batch to batch; their running average, an **EMA**, jitters less, and it is the average that we sample from. With decay d:
+# Weights jitter from batch to batch; their running average, an **EMA** (exponential moving average), jitters less, and it is the average that we sample from. With decay d:
 #
 # $$\text{average} \leftarrow d \cdot \text{average} + (1 - d) \cdot \text{weights}$$
 #
@@ -577,7 +584,7 @@ viz.plot_curves(curves, xlabel="direction", ylabel="singular value / the first",
 
 # %%
 def my_ema(average, weights, decay):
-    """Two tensors of one shape and a number; returns the new average."""
+    """Two tensors of one shape and a number; returns the new average, a new tensor."""
     return ...  # your code
 
 
@@ -620,7 +627,7 @@ assert decay < 1001 / 1010 or abs(recent - 2 / 3) < 0.03
 # Two things make it quick. `channels_last` stores the channels of a pixel side by side, which convolutions like. `pick_autocast` tries
 # whether this machine multiplies faster in bfloat16. The limit is a time, not a number of updates, so it takes three minutes on any
 # machine; a faster one gets further. `draw` makes 8 pictures in 25 steps with the averaged weights, always from the same noise. What you look
-# at on the way is part of the three minutes, so it is kept short.
+# at on the way is part of the three minutes, so it is kept short. Let it finish; for a shorter run, set `minutes=1`.
 
 # %%
 torch.manual_seed(0)
@@ -668,7 +675,7 @@ viz.show_grid(draw(count=32), columns=8, title="32 samples of the averaged weigh
 #
 # <details><summary>Answer</summary>
 #
-# The loss falls off a cliff and then creeps: noise is soon told from not noise; the rest is learning what clothes are. The samples are noise at first, then blots, then garments, and they go on improving while the loss hardly moves.
+# The loss falls off a cliff and then creeps: the network soon tells noise from everything else; the rest is learning what clothes are. The samples are noise at first, then blots, then garments, and they go on improving while the loss hardly moves.
 # A single loss value says little, because each batch draws its own timesteps: that is the jitter, and the next section.
 #
 # </details>
@@ -710,15 +717,15 @@ check("hard_times", my_hard_times)
 
 # %%
 net = ema.model
-x0 = test[: schedule.T]
-eps = torch.randn(x0.shape, generator=make_generator(4, device), device=device)
-t = t_all.to(device)
+x0_each = test[: schedule.T]
+eps_each = torch.randn(x0_each.shape, generator=make_generator(4, device), device=device)
+t_each = t_all.to(device)
 with torch.no_grad():
-    by_time = denoising_loss(net, schedule, x0, t, eps)
+    by_time = denoising_loss(net, schedule, x0_each, t_each, eps_each)
 early, late = by_time[:100].mean(), by_time[-100:].mean()
 print(f"mean loss: {early:.3f} for t up to 100, {late:.3f} for t above 900")
 assert early > 1.5 * late  # loose again, for slow machines
-viz.plot_loss_by_timestep(t, by_time, schedule.T)
+viz.plot_loss_by_timestep(t_each, by_time, schedule.T)
 
 # %% [markdown]
 # **Explain it in your own words:** which timesteps are hard, and why?
@@ -740,9 +747,9 @@ viz.plot_loss_by_timestep(t, by_time, schedule.T)
 
 # %%
 with torch.no_grad():
-    x_t, _ = q_sample(schedule, x0, t, eps)
-    x0_hat, eps_hat = to_x0_eps("eps", schedule, net(x_t, t), x_t, t)
-picture_error = (x0 - x0_hat).square().mean(dim=(1, 2, 3))  # (1000,)
+    x_t, _ = q_sample(schedule, x0_each, t_each, eps_each)
+    x0_hat, eps_hat = to_x0_eps("eps", schedule, net(x_t, t_each), x_t, t_each)
+picture_error = (x0_each - x0_hat).square().mean(dim=(1, 2, 3))  # (1000,)
 snr = schedule.snr[1:].float().to(device)
 torch.testing.assert_close(picture_error, by_time / snr, rtol=0.02, atol=1e-6)
 
@@ -794,7 +801,7 @@ widgets.x0_hat_explorer(net, schedule, test[:8], t=300)
 
 # %%
 seen, plain, averaged = zip(*history, strict=True)
-half = len(history) // 2
+half = (len(history) - 1) // 2  # the fifth of ten
 print(f"half-way: weights {plain[half]:.4f}, average {averaged[half]:.4f}")
 print(f"end:      weights {plain[-1]:.4f}, average {averaged[-1]:.4f}")
 assert abs(averaged[-1] / plain[-1] - 1) < 0.1
@@ -819,7 +826,7 @@ viz.show_rows({name: draw(one) for name, one in chosen.items()})
 # <details><summary>Answer</summary>
 #
 # While the learning rate is high, the average is usually ahead: its loss is lower, and its samples have fewer specks. At the end both are nearly
-# one: the learning rate has gone down, the weights no longer jitter, and nothing is left to average out. So an EMA pays where one samples in
+# the same: the learning rate has gone down, the weights no longer jitter, and nothing is left to average out. So an EMA pays where one samples in
 # the middle of a run, or where the learning rate stays high; it costs a second copy of the weights.
 #
 # </details>
@@ -843,7 +850,7 @@ with safe_open(path, "pt") as file:
 loaded = load_checkpoint(path, device)
 again = loaded.model.to(memory_format=torch.channels_last)
 with torch.no_grad():
-    assert torch.equal(again(x_T, t[:32]), net(x_T, t[:32]))
+    assert torch.equal(again(x_T, t_each[:32]), net(x_T, t_each[:32]))
 print(f"same output, bit for bit; trained with the {loaded.schedule.name} schedule to predict {loaded.target}")
 
 # %% [markdown]
@@ -866,18 +873,20 @@ progress()
 # ## Honest limits
 #
 # - Three minutes give clothes that can be told apart, not good ones. Notebook 05 shows what the same network does after a longer training.
-# - The loss does not measure how good samples look, and looking at 16 of them is no measurement either.
-# - How many updates fit into three minutes depends on the machine, and so do the last two digits of everything above.
+# - The loss does not measure how good samples look, and looking at 32 of them is no measurement either.
+# - How many updates fit into three minutes depends on the machine, and with it every number after the training.
 # - The network has seen grey 28×28 pictures of clothes with a black background. It knows nothing else.
 #
 # ## On your own
 #
-# 1. Train with `target="v"` in `TrainConfig` (pass `target` to the loss, to `sample` and to the explorer too). Where does x0_hat differ most?
-# 2. Break `step_once`: leave out `zero_grad`. Does overfitting one batch notice? What if x_t is mixed without the square roots?
-# 3. Draw timesteps below 200 only. What becomes of the loss, and what of the samples?
+# 1. Train with `target="v"` in `TrainConfig`. Pass the target on to `denoising_loss`, `sample`, `to_x0_eps`, the explorer and
+#    `save_checkpoint` too; what is asserted under *Loss by timestep* holds for eps alone. Where does x0_hat differ most?
+# 2. Break a copy of `step_once`: leave out `zero_grad`. Does overfitting one batch notice? And what if x_t is mixed without the square roots,
+#    with `Schedule(schedule.alpha_bar, 1 - schedule.alpha_bar)` from `course_lib.schedule` in the loss?
+# 3. Draw timesteps below 200 only: in `my_train`, put `t = 1 + t % 199` after the draws, and run it with `TrainConfig(steps=update.step)`. What becomes of the loss, and what of the samples?
 # 4. Let `make_optimizers` in `my_train` be AdamW alone, `[torch.optim.AdamW(model.parameters(), lr=config.lr, weight_decay=0.0)]`, and train
-#    for as many updates as above. What becomes of the loss, and what of the samples?
-# 5. Train for longer, on the command line. What takes hours should survive a closed lid: a run is a folder, and `--resume` goes on in it
+#    for as many updates as above, with `TrainConfig(steps=update.step)` and lr 4e-3 or 1e-3; compare with `model`, not with its average. What becomes of the loss, and what of the samples?
+# 5. Train for longer: in a terminal, in the course's folder, after `source .venv/bin/activate` (Windows: `.venv\Scripts\activate`). What takes hours should survive a closed lid: a run is a folder, and `--resume` goes on in it
 #    where it was stopped or killed. The others train on your own pictures, on several GPUs, and look at the result:
 #
 # ```
