@@ -246,12 +246,19 @@ def test_tensors_made_on_the_device_of_the_input_are_fine(answer):
         lambda x: x + torch.cat([torch.zeros(1), torch.arange(1, len(x))]),
         lambda x: torch.stack([x, torch.arange(len(x)) * 1.0]).sum(0),
         lambda x: x.cpu() + 0 * x + torch.arange(len(x), device=x.device),
+        lambda x: torch.tensor((x + torch.arange(len(x), device=x.device)).tolist()),
         lambda x: x + torch.arange(9)[(x * 0 + torch.arange(len(x), device=x.device)).long()],
     ],
 )
 def test_tensors_made_on_the_cpu_are_named_without_a_gpu(answer):
     exercise = of_one_function(lambda x: x + torch.arange(len(x), device=x.device))
     assert judge(exercise, answer) == (WRONG, ON_THE_CPU)
+
+
+def test_an_int_is_asked_for_and_no_float():
+    assert judge(FUNCTIONS["conv_out"], lambda n, k, s, p: (n + 2 * p - k) // s + 1)[0] == CORRECT
+    verdict, words = judge(FUNCTIONS["conv_out"], lambda n, k, s, p: (n + 2 * p - k) / s // 1 + 1)
+    assert verdict == WRONG and "a float where an int is wanted" in words
 
 
 def test_several_values():

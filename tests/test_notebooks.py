@@ -235,8 +235,8 @@ def test_run_fails_where_a_cell_fails(tmp_path: Path, capfd: pytest.CaptureFixtu
 # --- sliders ----------------------------------------------------------------------------------------------------------
 
 STILL = (
-    "*Below is a slider. Where it does not run (on GitHub, in print), the picture above is a still of it; `make lab` "
-    "opens the live one.*"
+    "*Below is a slider. Where it does not run (on GitHub, in print), the picture above shows what it is about; "
+    "`make lab` opens the live one.*"
 )
 
 

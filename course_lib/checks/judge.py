@@ -168,7 +168,7 @@ def _judge_function(exercise: Exercise, answer: Any) -> tuple[str, str]:
     cases = exercise.cases(torch.Generator().manual_seed(0))
     truths = [_call(exercise.adapt(exercise.solution), _copy(case)) for case in cases]
     answers: list[list[Tensor] | Exception] = []
-    in_place = False
+    in_place = floats = False
     for case, truth in zip(cases, truths, strict=True):
         given = _copy(case)
         try:
@@ -186,12 +186,15 @@ def _judge_function(exercise: Exercise, answer: Any) -> tuple[str, str]:
         if problem:
             return WRONG, problem
         in_place |= any(isinstance(a, Tensor) and not torch.equal(a, b) for a, b in zip(given, case, strict=True))
+        floats |= isinstance(truth, int) and isinstance(got, float)
         answers.append(_numbers(got))
     if _agree(answers, [_numbers(truth) for truth in truths]):
         if in_place:
             return WRONG, "It changes its input in place (+=, mul_ and the like); make a new tensor instead."
-        if exercise.adapt is as_it_is and stays_on_the_cpu(answer, cases[0]):
+        if exercise.adapt is as_it_is and stays_on_the_cpu(answer, cases[0], exercise.solution):
             return WRONG, ON_THE_CPU
+        if floats:
+            return WRONG, "The number is right, but it is a float where an int is wanted: use //, and ints alone."
         return CORRECT, exercise.praise
     for sentence, wrong in exercise.mistakes.items():
         if _agree(answers, _outcomes(exercise.adapt(wrong), cases)):
@@ -279,15 +282,23 @@ def _leaves(value: Any) -> list[Tensor]:
     return [leaf for part in parts for leaf in _leaves(part)]
 
 
-def stays_on_the_cpu(answer: Callable[..., Any], case: Case) -> bool:
-    """Whether a right answer makes tensors on the CPU whatever its input's device; needs no GPU to find out."""
+def stays_on_the_cpu(answer: Callable[..., Any], case: Case, solution: Callable[..., Any] | None = None) -> bool:
+    """Whether a right answer makes tensors on the CPU whatever its input's device; needs no GPU to find out.
+
+    Args:
+        answer: the function.
+        case: its input.
+        solution: where this, too, returns tensors on the CPU, the answer may.
+    """
     case = _copy(case)
+    devices = _TwoDevices(case)
     try:
-        with _TwoDevices(case):
-            _call(answer, case)
+        with devices:
+            result = _call(answer, case)
     except _Mixed:
         return True
-    return False
+    stays = bool(_leaves(case)) and any(one.ndim and not devices.away.get(id(one), True) for one in _leaves(result))
+    return stays and (solution is None or not stays_on_the_cpu(solution, case))
 
 
 def _difference(

@@ -33,12 +33,14 @@ TO_FLOAT = Exercise(
             lambda b: b.float() / 128 - 1
         ),
         "This gives [-0.5, 0.5]: multiply by 2.": lambda b: b.float() / 255 - 0.5,
+        "The values are still 0 to 255: divide by 127.5, then subtract 1.": lambda b: b.float(),
         "The picture is inverted: black (0) must become -1 and white (255) must become 1.": (
             lambda b: 1 - b.float() / 127.5
         ),
         "Subtract after changing to float: a uint8 wraps around below 0 (10 - 128 becomes 138).": (
             lambda b: (b - 128).float() / 127.5
         ),
+        "Change to float first: a uint8 wraps around above 255 (2 * 200 becomes 144).": lambda b: 2 * b / 255 - 1,
     },
     answer=my_to_float,
     library=[to_float],

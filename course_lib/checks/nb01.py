@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ..data import load_folder, to_float
-from ..forward import corrupt
+from ..forward import _draw, corrupt
 from ..schedule import linear_amount
 from .inputs import SHAPES, column, noise, pictures
 from .judge import Choice, Exercise, Question
@@ -48,6 +48,7 @@ FILES_TO_BATCH = Exercise(
         "The axes are right, but the values are still 0 to 255: divide by 127.5, then subtract 1.": (
             lambda f: _channels_first(f).float()
         ),
+        "The axes are right, but this gives [0, 2]: subtract 1.": lambda f: _channels_first(f).float() / 127.5,
         "The axes are right, but 2 times a byte wraps around above 255 (2 * 200 becomes 144): use float() first.": (
             lambda f: 2 * _channels_first(f) / 255 - 1
         ),
@@ -128,9 +129,7 @@ DRAW_NOISE = Exercise(
         "All pixels of a picture got the same number: every pixel needs one of its own.": (
             lambda x, g: _drawn((len(x), 1, 1, 1), x, g).expand_as(x)
         ),
-        "The generator is not used, so nobody can repeat this draw: pass generator=generator.": (
-            lambda x, g: _drawn(x.shape, x, None)
-        ),
+        "The generator that is given is not used: pass generator=generator.": (lambda x, g: _drawn(x.shape, x, None)),
         "The numbers were drawn as float32, but x is float64 here: pass dtype=x.dtype.": (
             lambda x, g: torch.randn(x.shape, generator=g)
         ),
@@ -140,7 +139,7 @@ DRAW_NOISE = Exercise(
         "The pictures are in it: return the noise alone.": lambda x, g: x + _drawn(x.shape, x, g),
     },
     answer=my_noise,
-    library=[corrupt],
+    library=[corrupt, _draw],
     equation=r"n \sim \mathcal N(0, I)",
     praise="The same numbers as the library draws from the same generator.",
 )

@@ -105,7 +105,9 @@ def _below(features: tuple[int, ...]) -> list[int]:
     return [2 * features[-1], *features[:0:-1]]
 
 
+SAME_LIST = "This list is right for one U-Net alone: work it out from features, whose length and numbers vary."
 ONE_TOO_MANY = "One number too many: the bottleneck merges nothing, so there is one merge for each level."
+FOUR_LEVELS = [1024, 512, 256, 128]  # of the example in the notebook
 NO_LIST = "Return a list with one number for each level, the deepest first."
 
 
@@ -118,6 +120,8 @@ def _as_list(answer: Any) -> Callable[..., Any]:
             channels = channels.tolist()
         if not isinstance(channels, list | tuple):
             raise Wrong(NO_LIST)
+        if [*channels] == FOUR_LEVELS and len(features) != len(FOUR_LEVELS):
+            raise Wrong(SAME_LIST)
         if len(channels) == len(features) + 1:
             raise Wrong(ONE_TOO_MANY)
         return channels
@@ -148,6 +152,7 @@ MERGE_CHANNELS = Exercise(
         "Concatenation puts channels side by side, so that their numbers add up; they do not multiply.": (
             lambda f: [c * c for c in reversed(f)]
         ),
+        SAME_LIST: lambda f: FOUR_LEVELS,
         ONE_TOO_MANY: lambda f: [2 * c for c in (2 * f[-1], *reversed(f))],
         NO_LIST: lambda f: 2 * f[0],
     },

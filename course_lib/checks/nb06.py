@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from typing import Any
 
 import torch
@@ -156,13 +155,6 @@ DIAGNOSIS_11 = Choice(
 
 # ---------------------------------------------------------------------------------------------- 2: the range of pixels
 
-MEND_2 = replace(
-    TO_FLOAT,
-    mistakes={
-        "The pixels are still the numbers of bytes, 0 to 255. The course wants [-1, 1].": lambda images: images.float(),
-        **TO_FLOAT.mistakes,
-    },
-)
 
 # ---------------------------------------------------------------------------------------------- 3: terminal SNR
 
@@ -513,7 +505,7 @@ EXERCISES: dict[str, Exercise | Question | Choice] = {
     "diagnosis_1": DIAGNOSIS_1,
     "mend_1": OF_03["alpha_bar"],
     "diagnosis_2": DIAGNOSIS_2,
-    "mend_2": MEND_2,
+    "mend_2": TO_FLOAT,
     "diagnosis_3": DIAGNOSIS_3,
     "mend_3": MEND_3,
     "diagnosis_4": DIAGNOSIS_4,

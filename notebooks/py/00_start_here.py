@@ -17,7 +17,7 @@
 #
 # **You will learn:** how these notebooks work, and the one sentence of mathematics that all of them are about.
 #
-# **You need:** some Python. Two minutes, or ten with the exercises. No GPU and no network.
+# **You need:** some Python, and about 10 minutes, exercises included. No GPU and no network.
 #
 # ![A grid of 64 small grey pictures of clothes, shoes and bags, drawn by the trained model of this course.](../figures/samples_64.png)
 #
@@ -86,7 +86,7 @@ viz.show_grid(x0, titles=[data.CLASS_NAMES[label] for label in range(8)])
 #
 # Drag the slider. At amount 0 you see the pictures, at amount 1 noise and nothing else; in between is the mixture (1 − amount) · picture + amount · noise.
 #
-# *Below is a slider. Where it does not run (on GitHub, in print), the picture above is a still of it; `make lab` opens the live one.*
+# *Below is a slider. Where it does not run (on GitHub, in print), the picture above shows what it is about; `make lab` opens the live one.*
 
 # %%
 widgets.corruption_explorer(x0, amount=0.3, columns=4)
@@ -105,7 +105,7 @@ widgets.corruption_explorer(x0, amount=0.3, columns=4)
 #
 # Making noise from a picture is easy. A diffusion model is trained for the way back.
 #
-# The course comes with the weights of a small U-Net that was trained as in notebook 04. Below it starts from nine tensors of pure noise and walks back to t = 0 in 25 steps. It takes seconds, also without a GPU.
+# The course comes with the weights of a small U-Net that was trained as in notebook 04. Below it starts from nine pictures of pure noise, at *timestep* t = 1000, and walks back to t = 0, the finished pictures, in 25 steps. It takes seconds, also without a GPU.
 
 # %%
 shipped = load_shipped(device)
@@ -115,11 +115,11 @@ generator = make_generator(0, device)
 x_T = torch.randn(9, 1, 28, 28, generator=generator, device=device)
 times = sampling_times(schedule.T, 25)
 start = time.perf_counter()
-options = dict(times=times, order=2, target=shipped.target, generator=generator)
+options = dict(times=times, order=2, target=shipped.target, generator=generator)  # order: see notebook 05
 steps = list(trajectory(shipped.model, schedule, x_T, **options))
 print(f"{len(x_T)} pictures in {time.perf_counter() - start:.1f} seconds, from t = {times[0]} to t = {times[-1]}")
 assert count_parameters(shipped.model) < 1_000_000
-assert len(steps) == 25 and steps[-1].x_s.abs().max() <= 1
+assert len(steps) == len(times) - 1 and steps[-1].x_s.abs().max() <= 1
 viz.to_png(steps[-1].x_s, columns=9)
 
 # %% [markdown]
@@ -127,7 +127,7 @@ viz.to_png(steps[-1].x_s, columns=9)
 #
 # Press play, or drag. On the left is x_t, the noisy pictures at timestep t; on the right is `x0_hat`, what the network believes the pictures will be.
 #
-# *Below is a slider. Where it does not run (on GitHub, in print), the picture above is a still of it; `make lab` opens the live one.*
+# *Below is a slider. Where it does not run (on GitHub, in print), the picture above shows what it is about; `make lab` opens the live one.*
 
 # %%
 widgets.trajectory_player(steps)
@@ -137,7 +137,7 @@ widgets.trajectory_player(steps)
 #
 # <details><summary>Answer</summary>
 #
-# The left side looks like noise for more than half of the way. The right side has shapes much earlier: first where it is light and where dark, details last. Notebook 05 takes this walk apart.
+# The left side looks like noise for about a third of the way. The right side has shapes much earlier: first where it is light and where dark, details last. Notebook 05 takes this walk apart.
 #
 # </details>
 
@@ -160,12 +160,12 @@ display(check("to_float", data.to_float))  # the library's own function, which i
 # %% [markdown]
 # ### Exercise 1 — From bytes to floats  (difficulty 1 of 3, 3 minutes)
 #
-# Picture files hold bytes, from 0 (black) to 255 (white). Write the function that takes a uint8 tensor of any shape to float32 in [−1, 1], so that 0 becomes −1 and 255 becomes 1.
+# Picture files hold bytes, from 0 (black) to 255 (white). Write the function that takes a uint8 tensor of any shape to floats in [−1, 1], so that 0 becomes −1 and 255 becomes 1.
 
 
 # %%
 def my_to_float(images):
-    """images: uint8, any shape; returns float32 in [-1, 1], same shape."""
+    """images: uint8, any shape; returns floats in [-1, 1], same shape."""
     return ...  # your code
 
 
@@ -237,11 +237,11 @@ progress()
 # | $x_t$ | `x_t` | (B, C, H, W) | noisy pictures at timestep t; $x_T$ is where sampling starts |
 # | $T$ | `T`, `schedule.T` | int | number of noising steps, here 1000 |
 # | $t$, $s$ | `t`, `s` | int or (B,) | timesteps, 0 to T; s is always the earlier one, s < t |
-# | $a_t$ | `schedule.signal[t]` | (T+1,) | how much picture |
-# | $b_t$ | `schedule.noise[t]` | (T+1,) | how much noise |
-# | $\beta_t$ | `schedule.beta[t]` | (T+1,) | variance of the noise that one step adds (DDPM) |
-# | $\alpha_t$ | `1 - schedule.beta[t]` | (T+1,) | what one step leaves of the picture, squared |
-# | $\bar\alpha_t$ | `schedule.alpha_bar[t]` | (T+1,) | product of the alphas up to t; in DDPM $a_t = \sqrt{\bar\alpha_t}$ and $b_t = \sqrt{1-\bar\alpha_t}$ |
+# | $a_t$ | `schedule.signal` | (T+1,) | how much picture |
+# | $b_t$ | `schedule.noise` | (T+1,) | how much noise |
+# | $\beta_t$ | `schedule.beta` | (T+1,) | variance of the noise that one step adds (DDPM) |
+# | $\alpha_t$ | `1 - schedule.beta` | (T+1,) | what one step leaves of the picture, squared |
+# | $\bar\alpha_t$ | `schedule.alpha_bar` | (T+1,) | product of the alphas up to t; in DDPM $a_t = \sqrt{\bar\alpha_t}$ and $b_t = \sqrt{1-\bar\alpha_t}$ |
 # | $\hat x_0$, $\hat\varepsilon$ | `x0_hat`, `eps_hat` | (B, C, H, W) | a hat marks what the network predicts |
 # | $\eta$ | `eta` | float | how much fresh noise a sampler adds: 1 is DDPM, 0 is DDIM |
 #

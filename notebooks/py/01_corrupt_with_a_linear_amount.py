@@ -59,7 +59,7 @@ print(pictures)
 #
 # Drag **amount of noise** slowly from 0 to 1. Note the amount at which you could no longer say what a piece is: the last section puts a number beside yours.
 #
-# *Below is a slider. Where it does not run (on GitHub, in print), the picture above is a still of it; `make lab` opens the live one.*
+# *Below is a slider. Where it does not run (on GitHub, in print), the picture above shows what it is about; `make lab` opens the live one.*
 
 # %%
 widgets.corruption_explorer(pictures[:24], columns=8)
@@ -85,7 +85,7 @@ widgets.corruption_explorer(pictures[:24], columns=8)
 #
 # $$x = \frac{\text{byte}}{127.5} - 1$$
 #
-# Zero is then mid-grey, and pictures and noise share one center and about one size. A batch is always `(B, C, H, W)`: pictures, channels, rows, columns.
+# Zero is then mid-grey, the middle of the range is also the middle of the noise, and both have about one size. A batch is always `(B, C, H, W)`: pictures, channels, rows, columns.
 
 # %%
 first_of_each = torch.stack([(pictures.labels == label).nonzero()[0, 0] for label in range(10)])
@@ -167,7 +167,7 @@ assert len({tuple(batch.shape) for batch in ways.values()}) == 1
 viz.show_rows({name: to_float(batch) for name, batch in ways.items()})
 
 # %% [markdown]
-# In the last row every byte has kept its place in memory, and only the lengths of the axes were renamed: the first third of the bytes now counts as red, whatever color
+# In the last row every byte has kept its place in memory, and only the axes were cut anew: the first third of a picture's bytes now counts as its red, whatever color
 # they were.
 
 # %% [markdown]
@@ -184,6 +184,8 @@ viz.show_rows({name: to_float(batch) for name, batch in ways.items()})
 # | $x$, the pictures | `x` | `(B, C, H, W)` |
 # | $n$, the noise | `noise` | `(B, C, H, W)` |
 # | $u$, the amount | `amount` | `(B,)`, one for each picture |
+#
+# In the letters of notebook 00, $x$ is $x_0$, and $x_u$ is $x_t$ with $a_t = 1-u$ and $b_t = u$. The noise is called $n$ here because it need not be normal; normal noise is $\varepsilon$.
 #
 # ### Exercise 2 — Corrupt a batch  (difficulty 1 of 3, 5 minutes)
 #
@@ -275,7 +277,7 @@ viz.filmstrip(ten[:5], generator=make_generator(2))
 #
 # ### Exercise 3 — Draw the noise  (difficulty 1 of 3, 4 minutes)
 #
-# A draw that nobody can repeat cannot be tested. In this course every draw therefore names its source, a `torch.Generator`: same seed, same noise.
+# A draw that nobody can repeat cannot be tested. In this course every draw of noise therefore names its source, a `torch.Generator`: same seed, same noise.
 #
 # Draw Gaussian noise for a batch of pictures, a number for every pixel of every picture, in one call and from the generator that is given.
 
@@ -363,7 +365,7 @@ viz.plot_histogram(drawn, bins=200)
 #
 # Compare for yourself, at the same amount. Without the tick at **clip**, the gray scale reaches from −3 to 3, and nearly nothing is cut:
 #
-# *Below is a slider. Where it does not run (on GitHub, in print), the picture above is a still of it; `make lab` opens the live one.*
+# *Below is a slider. Where it does not run (on GitHub, in print), the picture above shows what it is about; `make lab` opens the live one.*
 
 # %%
 widgets.corruption_explorer(ten, noise="uniform", amount=0.6, columns=10)
@@ -473,7 +475,8 @@ assert abs(curve.min() - 1 / 3) < 0.002 and abs(fine[curve.argmin()] - 1 / 3) < 
 #
 # From 0.50 it sinks to ⅓ at amount ⅓, then climbs to 1. The weights $1-u$ and $u$ add up to 1, but variances count their *squares*, and
 # $(1-u)^2 + u^2$ is less than 1 everywhere between the ends: ½ in the middle. Independent things partly cancel when they are averaged;
-# the mean of two throws of dice is calmer than one throw, too.
+# the mean of two throws of dice is calmer than one throw, too. It even falls below the lower end: a small amount $u$ takes about
+# $2u\operatorname{Var}(x)$ from the picture's part, and the noise brings only $u^2\operatorname{Var}(n)$, which is less as long as $u$ is small.
 #
 # </details>
 #
@@ -631,7 +634,7 @@ viz.plot_curves(
 # <details><summary>Model answer</summary>
 #
 # Half the range is a quarter of the variance: 0.125 for 0.50. The noise is as strong as before, so the SNR is a quarter at every amount, and the pictures drown earlier.
-# They also lie to one side of the noise, whose center is 0: black, half of all pixels, is now that center, and the mixture gets darker as the noise grows.
+# And no pixel lies below 0, the center of the noise: black, half of all pixels, is that center now, and as the noise grows the mixture tends to black instead of mid-grey.
 # `corrupt` refuses bytes, but numbers in [0, 1] do lie in [−1, 1], and nothing can refuse them: look at the least and the largest number of your batch.
 #
 # </details>
@@ -659,7 +662,7 @@ progress()
 # ## On your own
 #
 # - Blur the noise with `blur`, divide by its standard deviation, and hand it to `corrupt(x, amount, noise)`. The variance is 1 as before. At which amount do pictures vanish now, and why?
-# - Load the pictures with `size=16` and `size=32`. Does the collapse of recognition move?
+# - Does the collapse of recognition move with the size? `recognized` reads `test` and `averages`: in a new cell at the end, load `pictures` and `test` with `size=16`, compute `averages` anew, and print `recognized(u)` for the `steps`; then with `size=32`. (The cells above are about 28×28, and some of their assertions hold there alone.)
 # - Give `recognized` uniform noise scaled to variance 1, and draw the curve again. Does the kind of noise matter at all?
 # - Put your own photos into a folder and load them with `course_lib.data.load_folder(path, size=64)`. What is their variance, and where is the bottom of the sag?
 #

@@ -98,7 +98,7 @@ check("conv_out", my_conv_out)
 #
 # <details><summary>Solution</summary>
 #
-# Run `solution("conv_out")` in a new cell. The library's function also knows dilation and refuses kernels that do not fit.
+# Run `solution("conv_out")` in a new cell. The library's function also knows dilation (below) and refuses kernels that do not fit.
 #
 # </details>
 
@@ -174,10 +174,10 @@ for name, (layer, formula) in layers.items():
     print(f"{name:54}", *(f"{n:6}" for n in predicted))
 
 # %% [markdown]
-# Now play. **Find:** (1) the padding with which a 3×3, then a 5×5 convolution keeps every size; (2) two sizes which `stride` 2 sends to the same output;
+# Now play. **Find:** (1) at `stride` 1, the padding with which a 3×3, then a 5×5 convolution keeps every size; (2) two sizes which `stride` 2 sends to the same output;
 # (3) for *transposed conv* with kernel 3, stride 2, padding 1: how to come back to each of those two.
 #
-# *Below is a slider. Where it does not run (on GitHub, in print), the picture above is a still of it; `make lab` opens the live one.*
+# *Below is a slider. Where it does not run (on GitHub, in print), the picture above shows what it is about; `make lab` opens the live one.*
 
 # %%
 widgets.shape_explorer("conv", size=7, kernel=3, stride=2, padding=1)
@@ -209,7 +209,7 @@ except ValueError as error:
 #
 # To clean a picture, a network must know *what* it shows (a boot) and *where* every edge runs. The two pull in opposite directions:
 #
-# - **Down.** Two 3×3 convolutions, then halve the size. A 3×3 kernel on a halved map covers twice as much of the picture. Maps shrink, channels grow.
+# - **Down.** Two 3×3 convolutions, then halve the size. A 3×3 kernel on a halved map covers a piece of the picture twice as wide and twice as high. Maps shrink, channels grow.
 # - **Bottleneck.** The smallest maps: much *what*, hardly any *where*.
 # - **Up.** A transposed convolution doubles the size and halves the channels.
 # - **Skip.** The map from the way down, which still has every edge, is handed straight across and laid beside the one from below.
@@ -349,7 +349,7 @@ check("double_conv_parameters", my_parameters)
 #
 # ![The U-Net of 2015 as a U: from 1×572×572 down to 1024×28×28 and up to 2×388×388; dashed arrows carry the skips.](../figures/02_unet_2015.png)
 #
-# The first U-Net (Ronneberger et al. 2015) labelled the cells in microscope pictures. Its convolutions have no padding, so each one loses two pixels.
+# The first U-Net (Ronneberger et al. 2015) labelled the cells in microscope pictures. Its convolutions have no padding, so each 3×3 one takes two pixels off height and width.
 # `trace` runs a network once and lists what came out of each layer (ReLU left out here). This one takes some seconds and about 1 GB of memory:
 
 # %%
@@ -363,7 +363,7 @@ viz.plot_unet(rows)
 
 # %% [markdown]
 # Follow one side: 572 → 570 → 568, halved to 284, and so on down to 28×28 with 1024 channels, then up to 388. A skip of 64×64 meets a map of 56×56, so its middle
-# is cut out: "crop and concatenate". The number of weights is not where the sizes are: one convolution in the bottleneck holds 30 % of all parameters.
+# is cut out: "crop and concatenate". The weights are not where the large maps are: one convolution in the bottleneck holds 30 % of all parameters.
 #
 # And 572 is no whim. Most sizes meet an odd number on the way:
 
@@ -642,7 +642,7 @@ except ValueError as error:
 # %% [markdown]
 # Which sizes get through?
 #
-# *Below is a slider. Where it does not run (on GitHub, in print), the picture above is a still of it; `make lab` opens the live one.*
+# *Below is a slider. Where it does not run (on GitHub, in print), the picture above shows what it is about; `make lab` opens the live one.*
 
 # %%
 widgets.unet_explorer(size=28, halvings=4)
@@ -652,8 +652,8 @@ widgets.unet_explorer(size=28, halvings=4)
 #
 # <details><summary>Answer</summary>
 #
-# Only multiples of 16 = 2⁴ come back whole. 28 = 4 · 7 can be halved twice: 28 → 14 → 7. A red skip is always one pixel short, because one row and column
-# were dropped by the pool above it.
+# Only with multiples of 16 = 2⁴ does every skip fit. 28 = 4 · 7 can be halved twice: 28 → 14 → 7. Where it is red, the map that comes up is one pixel smaller
+# than its skip, because the pool dropped a row and a column of the skip's map.
 #
 # </details>
 #
@@ -681,7 +681,7 @@ del patched
 #
 # The small U-Net gets a picture with a random amount $u$ of noise and must answer with the clean picture, in one step. What it minimizes:
 #
-# $$L = \mathbb E_{x, n, u} \big\lVert f(x_u) - x \big\rVert^2, \qquad x_u = (1-u)\,x + u\,n$$
+# $$L = \mathbb E_{x, n, u} \operatorname{mean}\big(f(x_u) - x\big)^2, \qquad x_u = (1-u)\,x + u\,n$$
 #
 # | symbol | code | shape |
 # |---|---|---|
@@ -732,7 +732,7 @@ plot.finish()
 print(f"{len(plot.losses):,} updates of 64 pictures")
 
 # %% [markdown]
-# Does it work? New pictures, half of each noise. `eval()` matters: in training, BatchNorm takes its statistics from the batch, so an answer would depend on the neighbors.
+# Does it work? Pictures that it has not seen, mixed half and half with noise. `eval()` matters: in training, BatchNorm takes its statistics from the batch, so an answer would depend on the neighbors.
 
 # %%
 model.eval()
@@ -750,14 +750,14 @@ assert after < before / 4
 viz.show_rows({"picture": test[:10], "half noise": half[:10], "one step": clean(half)[:10]})
 
 # %% [markdown]
-# It finds clothes where your eye finds gravel: at least three quarters of the squared error are gone, in one step. Small things (prints, stripes) are gone, too.
+# It finds clothes where, at 16×16, your eye finds little more than gravel: at least three quarters of the squared error are gone, in one step. Small things (prints, stripes) are gone, too.
 #
 # ![Five rows of pictures. Half-noisy clothes come out of one step of the network as clothes. Pure noise comes out as nearly the same grey blob every time, and the last row, the mean of all training pictures, is that blob.](../figures/02_one_step.png)
 #
 # Below, $t$ is the amount in percent: `linear_amount(100)` is notebook 01's mixture as a table with 100 steps.
 # (The second number above the pictures is the error of the noise that follows from the answer.)
 #
-# *Below is a slider. Where it does not run (on GitHub, in print), the picture above is a still of it; `make lab` opens the live one.*
+# *Below is a slider. Where it does not run (on GitHub, in print), the picture above shows what it is about; `make lab` opens the live one.*
 
 # %%
 widgets.x0_hat_explorer(model, linear_amount(100), test[:8], target="x0", t=50)
@@ -832,7 +832,7 @@ assert abs(ratio - 2) < 0.05
 amounts = torch.linspace(0, 1, 11)
 noisy = [corrupt(test, float(u), generator=make_generator(4))[0] for u in amounts]
 errors = torch.tensor([(clean(x_u) - test).square().mean() for x_u in noisy])
-assert errors[10] > 0.8 * mean_loss and errors[5] < 0.4 * mean_loss
+assert errors[0] < 0.1 * mean_loss < errors[5] < 0.4 * mean_loss < 0.97 * mean_loss < errors[10]
 curves = {
     "one step of the network": (amounts, errors),
     "always the mean picture": (amounts, [mean_loss] * 11),
@@ -912,7 +912,7 @@ progress()
 #
 # ## On your own
 #
-# 1. Train on trousers alone, `pictures.of_class(1)`. Predict first: what does pure noise give now, and why is it less foggy?
+# 1. Train on trousers alone, `x0 = pictures.of_class(1)[:]`. (Some assertions, in that cell and below it, are about all clothes; take out those that stop you.) Predict first: what does pure noise give now, and why is it less foggy?
 # 2. Replace the squared by the absolute error, `(x_hat - x).abs().mean()`. The best answer is then a *median* for each pixel. What does pure noise give?
 # 3. Take the skips out of `TinyUNet` (`torch.zeros_like` in their place) and train it and the original on half-noisy pictures. What is lost first?
 # 4. Train the small network to answer with the noise $n$. At which amounts is that an easy question, and at which a hard one?

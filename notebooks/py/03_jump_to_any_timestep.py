@@ -552,7 +552,7 @@ except ValueError as error:
 #
 # ![One boot, one row for each of four schedules, from t = 0 to t = 1000 with the same noise. In the linear row it is lost near t = 400, in the cosine row some hundred steps later.](../figures/03_schedule_rows.png)
 #
-# *Below is a slider. Where it does not run (on GitHub, in print), the picture above is a still of it; `make lab` opens the live one.*
+# *Below is a slider. Where it does not run (on GitHub, in print), the picture above shows what it is about; `make lab` opens the live one.*
 
 # %%
 widgets.timestep_explorer(pictures[:6], schedules)
@@ -652,7 +652,7 @@ assert long_enough == [460, 780]
 # %% [markdown]
 # The gauge warns by these two limits. Try schedules and lengths:
 #
-# *Below is a slider. Where it does not run (on GitHub, in print), the picture above is a still of it; `make lab` opens the live one.*
+# *Below is a slider. Where it does not run (on GitHub, in print), the picture above shows what it is about; `make lab` opens the live one.*
 
 # %%
 widgets.noise_gauge(pictures[:8], T=150)

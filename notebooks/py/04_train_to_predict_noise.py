@@ -776,7 +776,7 @@ assert schedule.noise[1] < 0.01 and 1 / schedule.signal[-1] > 20_000
 #
 # Drag **t** over pictures that the network has never seen. The bottom row is what it believes to be behind the noise: x_t follows your hand at once, the guess as fast as the network answers.
 #
-# *Below is a slider. Where it does not run (on GitHub, in print), the picture above is a still of it; `make lab` opens the live one.*
+# *Below is a slider. Where it does not run (on GitHub, in print), the picture above shows what it is about; `make lab` opens the live one.*
 
 # %%
 widgets.x0_hat_explorer(net, schedule, test[:8], t=300)

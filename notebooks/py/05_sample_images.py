@@ -317,7 +317,7 @@ assert first.x0_hat.abs().max() > 10
 #
 # Now all thousand steps of DDPM, for six pictures. 1000 calls of the network, one after another: this takes a while.
 #
-# *Below is a slider. Where it does not run (on GitHub, in print), the picture above is a still of it; `make lab` opens the live one.*
+# *Below is a slider. Where it does not run (on GitHub, in print), the picture above shows what it is about; `make lab` opens the live one.*
 
 # %%
 start = time.perf_counter()
@@ -452,7 +452,7 @@ check("fresh_noise", my_fresh_noise)
 #
 # ![The same eight starting points sampled with eta 0, one half and 1: most of them become other pictures as eta grows.](../figures/05_eta.png)
 #
-# *Below is a slider. Where it does not run (on GitHub, in print), the picture above is a still of it; `make lab` opens the live one.*
+# *Below is a slider. Where it does not run (on GitHub, in print), the picture above shows what it is about; `make lab` opens the live one.*
 
 # %%
 times = sampling_times(T, 50)

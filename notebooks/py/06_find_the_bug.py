@@ -1075,7 +1075,7 @@ viz.show_rows({"samples": seen_10, "the library's": sample(model, schedule, x_10
 # %% [markdown]
 # Watch four of them go: at which t is it decided?
 #
-# *Below is a slider. Where it does not run (on GitHub, in print), the picture above is a still of it; `make lab` opens the live one.*
+# *Below is a slider. Where it does not run (on GitHub, in print), the picture above shows what it is about; `make lab` opens the live one.*
 
 # %%
 widgets.trajectory_player(steps_10, columns=2)
