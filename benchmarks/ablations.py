@@ -86,7 +86,7 @@ class Variant:
 
 
 VARIANTS = {
-    "recipe": Variant("**the recipe**"),
+    "recipe": Variant("the recipe"),
     "adamw": Variant("AdamW at 1e-3 in place of Muon", {"lr": 1e-3}, optimizers=adamw_alone),
     "adamw-fast": Variant("AdamW at 4e-3 in place of Muon", optimizers=adamw_alone),
     "last": Variant("the last weights in place of their average", {"ema": 0.0}),

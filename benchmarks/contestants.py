@@ -335,7 +335,7 @@ def _part(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
 
 
 def own_diffusers(model: nn.Module, pictures: Pictures, seed: int) -> OwnTraining:
-    """Unit 1 of the diffusion class: AdamW at 4e-4, batches of 64, cosine schedule, noise predicted, no average."""
+    """The class's introduction, for a larger model: AdamW at 4e-4, batches of 64, cosine schedule, no average."""
     from diffusers import DDPMScheduler
 
     scheduler: Any = DDPMScheduler(num_train_timesteps=1000, beta_schedule="squaredcos_cap_v2")

@@ -1,6 +1,6 @@
 """How good are the pictures after so many minutes of training? This course beside other libraries.
 
-    python benchmarks/pictures_per_minute.py                                 all of it: about eight hours on two cores
+    python benchmarks/pictures_per_minute.py                                 all of it: five to eight hours on two cores
     python benchmarks/pictures_per_minute.py --minutes 3 --models unet diffusers --recipes own
     python benchmarks/pictures_per_minute.py --report                        tables and pictures from the rows so far
 
@@ -41,6 +41,7 @@ from records import (
     fill_block,
     has,
     interval,
+    intervals,
     judge,
     load_data,
     read_rows,
@@ -283,7 +284,7 @@ class Bench:
         distances = "; ".join(f"{WAYS[way]} {interval(each['frechet'])}" for way, each in reports.items())
         print(
             f"{row['model']}, recipe {row['recipe']}, {row['minutes']:g} minutes, {row['pictures']:,} pictures: "
-            + distances.replace("*", ""),
+            + distances,
             flush=True,
         )
 
@@ -347,14 +348,14 @@ def recipe_of(recipe: str) -> str:
 def short_table(rows: dict[tuple[str, str, float], Row]) -> str:
     """Distance of each model and recipe by minutes."""
     budgets = sorted({minutes for _, _, minutes in rows})
+    recipes = by_recipe(rows)
+    columns = [[nearest(found[each]) if each in found else None for found in recipes.values()] for each in budgets]
     lines = []
-    for model, recipe in dict.fromkeys((model, recipe) for model, recipe, _ in rows):
-        found = [rows.get((model, recipe, each)) for each in budgets]
-        speed = [row["pictures_per_second"] for row in found if row]
-        cells = [interval(nearest(row)) if row else "" for row in found]
-        lines.append([CONTESTANTS[model].label, recipe_label(model, recipe), f"{speed[-1]:.0f}", *cells])
+    for ((model, recipe), found), cells in zip(recipes.items(), zip(*intervals(columns), strict=True), strict=True):
+        speed = found[max(found)]["pictures_per_second"]
+        lines.append([CONTESTANTS[model].label, recipe_label(model, recipe), f"{speed:.0f}", *cells])
     lines.append(["*real pictures, held out*", "", "", *floors(rows, budgets)])
-    return table(["model", "recipe", "pictures/s", *(f"{each:g} min" for each in budgets)], lines)
+    return table(["model", "recipe", "pictures/s", *(f"after {each:g} min" for each in budgets)], lines)
 
 
 def floors(rows: dict[tuple[str, str, float], Row], budgets: Sequence[float]) -> list[str]:
@@ -534,13 +535,11 @@ def report(bench_rows: Path, strips: Path, readmes: Sequence[Path]) -> str:
     bench_rows.with_name(f"{stem}_samples.png").write_bytes(figure_png(sample_cells(rows, strips)))
     dates = sorted(row["date"][:10] for row in rows.values())
     versions = ", ".join(f"{name} {version}" for name, version in last["versions"].items() if version)
-    single = sum(len(row["reports"]) < len(WAYS) for row in rows.values())
     how = (
-        f"{last['machine']}, {last['threads']} threads; {versions}; {dates[0]}"
-        + (f" to {dates[-1]}" if dates[0] != dates[-1] else "")
-        + f". {last['samples']:,} samples a row, {last['evaluations']} evaluations each, by the better of two samplers"
-        + (f" ({single} of {len(rows)} rows so far by {WAYS['unclipped']} alone)" if single else "")
-        + f"; data: Fashion-MNIST, {last['data']}."
+        "Fréchet distance (95 % interval), lower is better; the least of each column in bold. "
+        f"{last['samples']:,} samples a row, {last['evaluations']} evaluations each, by the better of two samplers; "
+        f"data: Fashion-MNIST, {last['data']}. {last['machine']}, {last['threads']} threads; {versions}; {dates[0]}"
+        + (f" to {dates[-1]}." if dates[0] != dates[-1] else ".")
     )
     short = f"{short_table(rows)}\n\n{how}"
     ratios = ratio_table(rows)

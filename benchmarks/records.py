@@ -170,7 +170,16 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]], words: int = 2) ->
 
 def interval(distance: Row) -> str:
     """A distance with its interval, for a table."""
-    return f"**{distance['value']:.2f}** ({distance['low']:.2f}–{distance['high']:.2f})"
+    return f"{distance['value']:.2f} ({distance['low']:.2f}–{distance['high']:.2f})"
+
+
+def intervals(columns: Sequence[Sequence[Row | None]]) -> list[list[str]]:
+    """Distances with their intervals, the least of each column in bold; "" where there is none."""
+    least = [min((one["value"] for one in column if one), default=None) for column in columns]
+    return [
+        ["" if one is None else f"**{interval(one)}**" if one["value"] == best else interval(one) for one in column]
+        for column, best in zip(columns, least, strict=True)
+    ]
 
 
 def fill_block(path: Path, name: str, text: str) -> bool:

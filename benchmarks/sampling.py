@@ -31,7 +31,7 @@ from records import (
     circumstances,
     fill_block,
     has,
-    interval,
+    intervals,
     judge,
     load_data,
     read_rows,
@@ -302,11 +302,12 @@ def newest(rows: Sequence[Row]) -> tuple[dict[tuple[str, int], Row], dict[int, R
 def distance_table(rows: dict[tuple[str, int], Row]) -> str:
     """Distance by evaluations, and the time of a picture for each evaluation."""
     numbers = sorted({n for _, n in rows})
+    names = [*dict.fromkeys(name for name, _ in rows)]
+    columns = [[rows[name, n]["report"]["frechet"] if (name, n) in rows else None for name in names] for n in numbers]
     lines = []
-    for name in dict.fromkeys(name for name, _ in rows):
-        found = [rows.get((name, n)) for n in numbers]
-        spent = [1000 * row["seconds"] / row["samples"] / row["evaluations"] for row in found if row]
-        cells = [interval(row["report"]["frechet"]) if row else "" for row in found]
+    for name, cells in zip(names, zip(*intervals(columns), strict=True), strict=True):
+        found = [rows[name, n] for n in numbers if (name, n) in rows]
+        spent = [1000 * row["seconds"] / row["samples"] / row["evaluations"] for row in found]
         lines.append([SAMPLERS[name].method, SAMPLERS[name].library, f"{statistics.median(spent):.2f}", *cells])
     floor = [row["report"]["frechet"]["floor"] for row in rows.values()][-1]
     lines.append(["*real pictures, held out*", "", "", *([f"*{floor:.2f}*"] * len(numbers))])
@@ -365,7 +366,8 @@ def plot(rows: dict[tuple[str, int], Row]) -> Figure:
 
 
 def report(path: Path, readmes: Sequence[Path]) -> str:
-    """Write table and plot of the rows so far, and fill the blocks `sampling DEVICE` of the READMEs.
+    """Write table and plot of the rows so far, and fill the blocks of the READMEs: `sampling DEVICE`, this course's
+    samplers alone, and `sampling DEVICE in full`.
 
     Raises:
         ValueError: there are no rows yet.
@@ -377,9 +379,13 @@ def report(path: Path, readmes: Sequence[Path]) -> str:
     last = [*rows.values()][-1]
     versions = ", ".join(f"{name} {last['versions'][name]}" for name in ("torch", "diffusers"))
     how = (
-        f"{last['machine']}, {last['threads']} threads; {versions}; {last['date'][:10]}. Columns: evaluations of the "
-        f"network, with the distance after them (95 % interval) of {last['samples']:,} samples; weights "
-        f"{last['weights']}; data: Fashion-MNIST, {last['data']}."
+        f"Fréchet distance (95 % interval) after so many evaluations of the network, lower is better; "
+        f"{last['samples']:,} samples, drawn in batches of {BATCH}; weights {last['weights']}; data: Fashion-MNIST, "
+        f"{last['data']}. {last['machine']}, {last['threads']} threads; {versions}; {last['date'][:10]}."
+    )
+    short = (
+        distance_table({key: row for key, row in rows.items() if SAMPLERS[key[0]].library == "course_lib"})
+        + f"\n\n{how}"
     )
     text = f"{distance_table(rows)}\n\n{how}"
     if over:
@@ -387,7 +393,9 @@ def report(path: Path, readmes: Sequence[Path]) -> str:
         text += f"\n\nTime of the loop beyond its forward passes (a bare pass takes {bare}):\n\n{overhead_table(over)}"
     path.with_suffix(".md").write_text(text + "\n", encoding="utf-8")
     for readme in readmes:
-        fill_block(readme, path.stem.replace(f"{NAME}_", f"{NAME} "), text)
+        block = path.stem.replace(f"{NAME}_", f"{NAME} ")
+        fill_block(readme, block, short)
+        fill_block(readme, f"{block} in full", text)
     return text
 
 

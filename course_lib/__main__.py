@@ -17,7 +17,7 @@ from .forward import TARGETS
 from .runs import RunConfig, SaveEvery, checkpoints, read_config, run
 from .runtime import can_compile, make_generator, pick_device
 from .sample import trajectory
-from .schedule import SCHEDULES, sampling_times
+from .schedule import SCHEDULES, sampling_times, start_time
 from .shapes import format_trace, trace
 from .train import TrainConfig
 from .unet import UNet
@@ -54,12 +54,16 @@ def main(arguments: list[str] | None = None) -> int:
     one.add_argument(
         "--attention", type=int, nargs="*", help="levels with attention beside the deepest point, counted from 0"
     )
-    one.add_argument("--batch-size", type=int, help=f"over all processes; {TrainConfig.batch_size} by default")
+    one.add_argument(
+        "--batch-size", type=int, help=f"pictures of an update, over all processes; {TrainConfig.batch_size} by default"
+    )
     one.add_argument("--accumulate", type=int, help="parts in which a batch is worked through, to save memory")
     one.add_argument("--lr", type=float, help=f"highest learning rate; {TrainConfig.lr} by default")
-    one.add_argument("--warmup", type=int, help="updates over which the learning rate rises")
+    one.add_argument(
+        "--warmup", type=int, help=f"updates over which the learning rate rises; {TrainConfig.warmup} by default"
+    )
     one.add_argument("--ema", type=float, help=f"decay of the averaged weights; {RunConfig.ema} by default")
-    one.add_argument("--seed", type=int)
+    one.add_argument("--seed", type=int, help=f"of weights, data order and noise; {TrainConfig.seed} by default")
     one.add_argument("--precision", choices=("auto", "no", "bf16"), help="auto, the default, tries what is faster")
     one.add_argument(
         "--compile", choices=("auto", "no", "yes"), help="auto, the default: for long trainings on an NVIDIA GPU"
@@ -83,18 +87,22 @@ def main(arguments: list[str] | None = None) -> int:
     one.add_argument("--count", type=int, default=64, help="number of pictures")
     one.add_argument("--steps", type=int, help="reverse steps; 50 by default, or all where there are fewer")
     one.add_argument("--eta", type=float, default=1.0, help="1 for DDPM, 0 for DDIM")
-    one.add_argument("--order", type=int, default=2, choices=(1, 2), help="2, the default, needs fewer steps than 1")
+    one.add_argument(
+        "--order", type=int, default=2, choices=(1, 2), help="1 clips its guesses; 2, the default, needs fewer steps"
+    )
     one.add_argument("--label", type=int, nargs="+", help="classes to draw, in turn; by default a row of each")
     one.add_argument("--batch-size", type=int, default=256, help="pictures at a time")
     one.add_argument("--only", nargs="+", choices=PIECES, default=PIECES, help="write these alone")
-    one.add_argument("--seed", type=int, default=0)
+    one.add_argument("--seed", type=int, default=0, help="of all noise; 0 by default")
     one.add_argument("--compile", action="store_true", help="torch.compile; on an NVIDIA GPU it pays for many pictures")
     one.add_argument("--device", help="cuda, mps or cpu; the best there is by default")
     one.add_argument("--out", type=Path, default=Path("samples"), help="folder to write into")
     one.set_defaults(run=_sample)
 
     one = commands.add_parser("trace", help="list every layer of a checkpoint's model")
-    one.add_argument("--checkpoint", type=Path, default=SHIPPED, help="a .safetensors file; the shipped one by default")
+    one.add_argument(
+        "--checkpoint", type=Path, default=SHIPPED, help="a .safetensors file or a run's folder; the shipped weights"
+    )
     one.add_argument("--size", type=int, help="height and width of the picture; by default what the model is meant for")
     one.set_defaults(run=_trace)
 
@@ -142,8 +150,9 @@ def _sample(options: argparse.Namespace) -> None:
         raise ValueError(f"checkpoint must be of a UNet, which knows the time, got a {type(made.model).__name__}")
     if options.compile and not can_compile(device):
         raise ValueError("compile needs a compiler that PyTorch can use here; leave it out")
-    steps = min(50, made.schedule.T) if options.steps is None else options.steps
-    times = sampling_times(made.schedule.T, steps)
+    first = made.schedule.T if options.order == 1 else start_time(made.schedule, made.target)
+    steps = min(50, first) if options.steps is None else options.steps
+    times = sampling_times(made.schedule.T, steps, start=first)
     labels, columns = _labels(options.label, options.count, made.model.config.get("num_classes"))
     built = made.model.config
     x_T = torch.randn(
@@ -164,6 +173,7 @@ def _sample(options: argparse.Namespace) -> None:
         for i, part in enumerate(parts):
             y = None if labels is None else labels.split(options.batch_size)[i].to(device)
             settings = dict(times=times, eta=options.eta, order=options.order, target=made.target, y=y)
+            settings["clip"] = options.order == 1  # it would spoil the look back of the second order
             for step in trajectory(model, made.schedule, part, generator=generator, **settings):  # type: ignore[arg-type]
                 bar.update()
                 if i == 0 and step.t == times[0]:
@@ -212,7 +222,7 @@ def _labels(asked: list[int] | None, count: int, classes: int | None) -> tuple[t
 
 
 def _trace(options: argparse.Namespace) -> None:
-    checkpoint = load_checkpoint(options.checkpoint)
+    checkpoint = load_checkpoint(_newest(options.checkpoint))
     built = checkpoint.model.config
     size = options.size or built.get("size", RunConfig.size)
     x = torch.zeros(1, built["in_channels" if "in_channels" in built else "channels"], size, size)

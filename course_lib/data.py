@@ -162,7 +162,7 @@ def load_fashion_mnist(
 
     The full set (60,000 training and 10,000 test pictures) is looked for in the folder named by the environment
     variable COURSE_DATA_DIR, in /usr/share/datasets/fashion-mnist (Debian's package dataset-fashion-mnist), and in
-    torchvision's cache; with download=True torchvision fetches it into that cache.
+    ~/.cache/torchvision, where torchvision puts it with download=True.
 
     Args:
         split: "train" or "test".
@@ -191,8 +191,8 @@ def load_fashion_mnist(
         where = f"the full Fashion-MNIST in {found[0].parent}"
     elif source == "full":
         raise FileNotFoundError(
-            "the full Fashion-MNIST is not on this machine: pass download=True, or put its four idx files into a "
-            "folder and name it in COURSE_DATA_DIR"
+            "the full Fashion-MNIST is not on this machine: call load_fashion_mnist(download=True) in Python, or put "
+            "its four idx files into a folder and name it in COURSE_DATA_DIR"
         )
     else:
         with np.load(PACKAGED) as packed:

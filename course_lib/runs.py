@@ -374,10 +374,19 @@ class SaveEvery:
     Args:
         minutes: > 0, or None.
         updates: >= 1, or None.
+
+    Raises:
+        TypeError, ValueError: out of range.
     """
 
     minutes: float | None = 5.0
     updates: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.minutes is not None:
+            check_number("minutes", self.minutes, 1e-6)
+        if self.updates is not None:
+            check_number("updates", self.updates, 1, integer=True)
 
     @classmethod
     def parse(cls, text: str) -> SaveEvery:
@@ -387,11 +396,9 @@ class SaveEvery:
             ValueError: neither.
         """
         try:
-            chosen = cls(minutes=float(text[:-1])) if text.endswith("m") else cls(minutes=None, updates=int(text))
-            check_number("save-every", chosen.minutes or chosen.updates or 0, 1e-6)
+            return cls(minutes=float(text[:-1])) if text.endswith("m") else cls(minutes=None, updates=int(text))
         except ValueError as error:
             raise ValueError(f"save-every must be minutes such as 5m, or updates such as 1000, got {text!r}") from error
-        return chosen
 
 
 def run(

@@ -125,7 +125,7 @@ class EMA(Generic[Model]):
         check_number("decay", decay, 0, 1 - 1e-12)
         self.decay = decay
         self.updates = 0
-        #: The averaged model, in eval mode; same head as the original.
+        #: The averaged model: a copy in eval mode whose weights need no gradient.
         self.model: Model = copy.deepcopy(model).eval().requires_grad_(False)
 
     @torch.no_grad()
@@ -196,7 +196,7 @@ class TrainState:
     Args:
         step: updates made, >= 0.
         seconds: time they took, >= 0.
-        moments: the optimizer's tensors, by parameter and kind: "stem.weight.exp_avg".
+        moments: the optimizer's tensors, by parameter and kind, such as "stem.bias.exp_avg".
 
     Raises:
         TypeError, ValueError: a number out of range.

@@ -225,7 +225,7 @@ def test_a_named_folder_without_the_files_is_an_error_not_a_silent_subset(
 
 
 def test_insisting_on_the_full_set_where_there_is_none(nowhere: Path) -> None:
-    with pytest.raises(FileNotFoundError, match=r"not on this machine: pass download=True, or .*COURSE_DATA_DIR"):
+    with pytest.raises(FileNotFoundError, match=r"not on this machine: call .*download=True.*COURSE_DATA_DIR"):
         load_fashion_mnist(source="full")
 
 

@@ -16,7 +16,7 @@ from test_blocks import randomize
 from course_lib.__main__ import _labels, main
 from course_lib.checkpoint import save_checkpoint
 from course_lib.sample import sample
-from course_lib.schedule import make_schedule, sampling_times
+from course_lib.schedule import make_schedule, sampling_times, start_time
 from course_lib.unet import BottleneckUNet, UNet
 from course_lib.viz import grid, to_gif
 
@@ -52,7 +52,9 @@ def test_it_writes_a_grid_single_pictures_and_the_way_there(gray: str, tmp_path:
 
     draw = torch.Generator().manual_seed(3)
     x_T = torch.randn(5, 1, 8, 8, generator=draw)
-    expected = sample(small(), SCHEDULE, x_T, times=sampling_times(50, 6), order=2, target="v", generator=draw)
+    expected = sample(
+        small(), SCHEDULE, x_T, times=sampling_times(50, 6), order=2, target="v", clip=False, generator=draw
+    )
     for i in range(5):
         assert torch.equal(pixels(out / f"000{i}.png"), grid(expected[i : i + 1], pad=0))
     together = grid(expected).repeat_interleave(3, 0).repeat_interleave(3, 1)
@@ -78,7 +80,7 @@ def test_color_other_samplers_and_batches(tmp_path: Path) -> None:
     path = save_checkpoint(tmp_path / "color.safetensors", model, SCHEDULE, target="x0")
     command = [*SAMPLE, "--checkpoint", str(path), "--count", "5", "--steps", "6", "--eta", "0", "--order", "2"]
     x_T = torch.randn(5, 3, 8, 8, generator=torch.Generator().manual_seed(0))
-    expected = sample(model, SCHEDULE, x_T, times=sampling_times(50, 6), eta=0, order=2, target="x0")
+    expected = sample(model, SCHEDULE, x_T, times=sampling_times(50, 6), eta=0, order=2, target="x0", clip=False)
     for size in ("2", "100"):
         out = tmp_path / size
         assert main([*command, "--batch-size", size, "--out", str(out)]) == 0
@@ -116,9 +118,36 @@ def test_classes(tmp_path: Path) -> None:
         command = [*SAMPLE, "--checkpoint", str(path), "--count", "6", "--steps", "5", "--eta", "0", *asked]
         assert main([*command, "--only", "grid", "--out", str(out)]) == 0
         y, times = torch.tensor(labels), sampling_times(50, 5)
-        expected = sample(model, SCHEDULE, x_T, times=times, eta=0, order=2, target="v", y=y)
+        expected = sample(model, SCHEDULE, x_T, times=times, eta=0, order=2, target="v", clip=False, y=y)
         together = grid(expected, columns).repeat_interleave(3, 0).repeat_interleave(3, 1)
         assert torch.equal(pixels(out / "grid.png"), together)
+
+
+def test_each_order_begins_and_clips_as_is_best_for_it(tmp_path: Path) -> None:
+    path = save_checkpoint(tmp_path / "eps.safetensors", small(), SCHEDULE, target="eps")
+    x_T = torch.randn(2, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    first = start_time(SCHEDULE)
+    assert first < 50
+    for order, clip, start in ((1, True, 50), (2, False, first)):
+        out = tmp_path / str(order)
+        command = [
+            *SAMPLE,
+            "--checkpoint",
+            str(path),
+            "--count",
+            "2",
+            "--steps",
+            "6",
+            "--eta",
+            "0",
+            "--only",
+            "pictures",
+        ]
+        assert main([*command, "--order", str(order), "--out", str(out)]) == 0
+        times = sampling_times(50, 6, start=start)
+        expected = sample(small(), SCHEDULE, x_T, times=times, eta=0, order=order, clip=clip)
+        for i in range(2):
+            assert torch.equal(pixels(out / f"000{i}.png"), grid(expected[i : i + 1], pad=0))
 
 
 @pytest.mark.parametrize(("count", "classes"), [(64, 9), (64, 10), (12, 10), (3, 10), (10, 10), (30, 10)])
@@ -159,7 +188,7 @@ def test_the_folder_of_a_run_stands_for_its_newest_weights(tmp_path: Path, capsy
         assert main([*command, "--out", str(tmp_path / str(seed))]) == 0
         draw = torch.Generator().manual_seed(0)
         x_T = torch.randn(1, 1, 8, 8, generator=draw)
-        expected = grid(sample(model.eval(), SCHEDULE, x_T, times=[50, 25, 0], target="v", generator=draw))
+        expected = grid(sample(model.eval(), SCHEDULE, x_T, times=[50, 25, 0], target="v", clip=False, generator=draw))
         seen.append(pixels(tmp_path / str(seed) / "grid.png"))
         assert torch.equal(seen[-1][::3, ::3], expected)
     assert not torch.equal(seen[0], seen[1]) and not torch.equal(seen[1], seen[2])

@@ -241,9 +241,10 @@ def test_stamp_holds_until_a_list_changes(monkeypatch: pytest.MonkeyPatch, tmp_p
     assert not setup_env.is_done()
 
 
-def fake_python(folder: Path, name: str, *, usable: bool) -> None:
+def fake_python(folder: Path, name: str, *, usable: bool, tried: bool = True) -> None:
     """A program that answers tools/setup.sh as a Python would."""
-    lines = ["#!/bin/sh", 'case "$*" in', f"*--usable*) exit {0 if usable else 1} ;;"]
+    lines = ["#!/bin/sh", 'case "$*" in', f"*--tried*) exit {0 if usable and tried else 1} ;;"]
+    lines += [f"*--usable*) exit {0 if usable else 1} ;;"]
     lines += ['"-c "*) exit 0 ;;', "esac", f'echo "{name} $*"', f"exit {0 if usable else 1}"]
     (folder / name).write_text("\n".join(lines) + "\n", encoding="utf-8")
     (folder / name).chmod(0o755)
@@ -255,6 +256,8 @@ def fake_python(folder: Path, name: str, *, usable: bool) -> None:
     [
         ({"python3": True, "python3.13": True}, [], 0, "python3 tools/setup_env.py\n"),
         ({"python3": False, "python3.12": True}, [], 0, "python3.12 tools/setup_env.py\n"),
+        ({"python3": "new", "python3.12": True}, [], 0, "python3.12 tools/setup_env.py\n"),
+        ({"python3": "new", "python3.12": False}, [], 0, "python3 tools/setup_env.py\n"),
         ({"python": True}, [], 0, "python tools/setup_env.py\n"),
         ({"python3": False, "python": False}, [], 1, "python3 tools/setup_env.py\n"),
         ({}, [], 1, "No Python was found. Install Python 3.11 or newer"),
@@ -263,10 +266,10 @@ def fake_python(folder: Path, name: str, *, usable: bool) -> None:
     ],
 )
 def test_a_usable_python_is_found(
-    tmp_path: Path, pythons: dict[str, bool], asked_for: list[str], status: int, said: str
+    tmp_path: Path, pythons: dict[str, bool | str], asked_for: list[str], status: int, said: str
 ) -> None:
     for name, usable in pythons.items():
-        fake_python(tmp_path, name, usable=usable)
+        fake_python(tmp_path, name, usable=bool(usable), tried=usable != "new")
     for tool in ("sh", "dirname"):
         found = next(Path(folder, tool) for folder in ("/bin", "/usr/bin") if Path(folder, tool).exists())
         (tmp_path / tool).symlink_to(found)

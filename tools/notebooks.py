@@ -35,7 +35,7 @@ EXECUTED = ROOT / "build" / "executed"
 SOLVED = ROOT / "build" / "executed-solutions"
 LONGEST_CELL = 25
 MEND = "make notebooks"
-TAKE_OVER = "python tools/notebooks.py adopt"
+TAKE_OVER = ".venv/bin/python tools/notebooks.py adopt"
 CHECK = re.compile(r'^check\("(\w+)", \w+\)', re.MULTILINE)
 WIDGET_STATE = "application/vnd.jupyter.widget-state+json"
 KERNEL = {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"}
@@ -118,9 +118,7 @@ def sync(folder: Path = NOTEBOOKS, *, force: bool = False) -> list[str]:
     problems = []
     for text_path, path in pairs(folder):
         if not text_path.exists():
-            problems.append(
-                f"{name_of(path)} has no {name_of(text_path)}: run `python tools/notebooks.py adopt {path.stem}`."
-            )
+            problems.append(f"{name_of(path)} has no {name_of(text_path)}: run `{TAKE_OVER} {path.stem}`.")
             continue
         text = text_path.read_text(encoding="utf-8")
         wanted = to_notebook(text)
@@ -129,7 +127,7 @@ def sync(folder: Path = NOTEBOOKS, *, force: bool = False) -> list[str]:
             if differs and path.stat().st_mtime > text_path.stat().st_mtime:
                 problems.append(
                     f"{name_of(path)} was edited after {name_of(text_path)}. To keep those edits run "
-                    f"`{TAKE_OVER} {path.stem}`, to drop them `python tools/notebooks.py sync --force`."
+                    f"`{TAKE_OVER} {path.stem}`, to drop them `.venv/bin/python tools/notebooks.py sync --force`."
                 )
                 continue
         if with_header(text) != text:
@@ -156,9 +154,7 @@ def check(folder: Path = NOTEBOOKS) -> list[str]:
     problems = []
     for text_path, path in pairs(folder):
         if not text_path.exists():
-            problems.append(
-                f"{name_of(path)} has no {name_of(text_path)}: run `python tools/notebooks.py adopt {path.stem}`."
-            )
+            problems.append(f"{name_of(path)} has no {name_of(text_path)}: run `{TAKE_OVER} {path.stem}`.")
             continue
         if not path.exists():
             problems.append(f"{name_of(text_path)} has no {name_of(path)}: run `{MEND}`.")

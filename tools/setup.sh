@@ -13,13 +13,16 @@ if [ $# -gt 0 ]; then
 fi
 
 first=
-for name in python3 python3.13 python3.12 python3.11 python; do
-    command -v "$name" >/dev/null 2>&1 || continue
-    "$name" -c "" >/dev/null 2>&1 || continue
-    if "$name" "$script" --usable >/dev/null 2>&1; then
-        exec "$name" "$script"
-    fi
-    first=${first:-$name}
+for how in "--usable --tried" --usable; do # newer ones may lack builds of the exact versions
+    for name in python3 python3.13 python3.12 python3.11 python; do
+        command -v "$name" >/dev/null 2>&1 || continue
+        "$name" -c "" >/dev/null 2>&1 || continue
+        # shellcheck disable=SC2086 # two words
+        if "$name" "$script" $how >/dev/null 2>&1; then
+            exec "$name" "$script"
+        fi
+        first=${first:-$name}
+    done
 done
 if [ -n "$first" ]; then
     exec "$first" "$script" # it says why it cannot be used

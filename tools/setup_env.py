@@ -178,6 +178,8 @@ def stop(sentence):
 def main(arguments):
     """Make the environment; 0 if it is there at the end."""
     problem = version_problem(sys.version_info) or venv_problem()
+    if "--tried" in arguments:
+        problem = problem or sys.version_info[:2] > NEWEST_TRIED
     if "--usable" in arguments:
         return 1 if problem else 0
     asked_for = "--asked-for" in arguments
