@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import math
 import shlex
 import sys
@@ -106,6 +107,9 @@ def main(arguments: list[str] | None = None) -> int:
     one.add_argument("--size", type=int, help="height and width of the picture; by default what the model is meant for")
     one.set_defaults(run=_trace)
 
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # redirected on Windows, they may lack a letter such as ×
     options = parser.parse_args(arguments)
     try:
         return options.run(options) or 0

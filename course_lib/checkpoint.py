@@ -12,6 +12,7 @@ import hashlib
 import json
 import os
 import tempfile
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -211,11 +212,25 @@ def write_atomically(path: Path, *content: bytes | memoryview) -> None:
             file.flush()
             os.fsync(file.fileno())
         os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
+        move(temporary, path)
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
     sync_folder(path.parent)
+
+
+def move(old: str | Path, new: str | Path) -> None:
+    """`os.replace`, tried again for some seconds: on Windows a scanner may hold a fresh file open for a moment.
+
+    Raises:
+        OSError: it cannot be done.
+    """
+    for wait in (0.1, 0.3, 1.0, 3.0):
+        try:
+            return os.replace(old, new)
+        except PermissionError:
+            time.sleep(wait)
+    os.replace(old, new)
 
 
 def sync_folder(folder: Path) -> None:

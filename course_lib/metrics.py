@@ -413,6 +413,7 @@ def sure_share(probabilities: Tensor, threshold: float = 0.9) -> SureShare:
     if probabilities.ndim != 2 or probabilities.numel() == 0:
         raise ValueError(f"probabilities must have shape (N, K), got {tuple(probabilities.shape)}")
     check_finite(probabilities, "probabilities")
+    probabilities = probabilities.detach().cpu()
     if probabilities.min() < 0 or (probabilities.sum(1) - 1).abs().max() > 1e-3:
         raise ValueError("probabilities must be >= 0 with sum 1 in each row; use scores.softmax(1)")
     best, label = probabilities.max(1)
@@ -633,4 +634,4 @@ def _check_features(features: Tensor, real_features: Tensor) -> tuple[Tensor, Te
             f"features and real_features must have the same length, got {features.shape[1]} and "
             f"{real_features.shape[1]}; were they made by the same network?"
         )
-    return features.double().cpu(), real_features.double().cpu()
+    return features.cpu().double(), real_features.cpu().double()  # in this order: MPS has no float64

@@ -35,7 +35,15 @@ from torch import Tensor
 from tqdm import tqdm
 
 from . import __version__
-from .checkpoint import load_checkpoint, load_tensors, save_checkpoint, save_tensors, sync_folder, write_atomically
+from .checkpoint import (
+    load_checkpoint,
+    load_tensors,
+    move,
+    save_checkpoint,
+    save_tensors,
+    sync_folder,
+    write_atomically,
+)
 from .data import Pictures, load_fashion_mnist, load_folder
 from .runtime import can_compile, describe_machine, pick_autocast, pick_device
 from .schedule import SCHEDULES, Schedule, make_schedule
@@ -292,7 +300,7 @@ def save_state(
         sync_folder(temporary)
         if path.exists():
             _remove(path)
-        os.rename(temporary, path)
+        move(temporary, path)
         sync_folder(folder)
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
@@ -349,7 +357,7 @@ def last_good(folder: Path, say: Callable[[str], object] = print) -> Saved | Non
             aside = bad.with_name(f"damaged-{bad.name}")
             if aside.exists():
                 _remove(aside)
-            os.rename(bad, aside)
+            move(bad, aside)
             say(f"{why}; set aside as {aside}, going back to the checkpoint before it")
         return saved
     if damaged:
@@ -360,7 +368,7 @@ def last_good(folder: Path, say: Callable[[str], object] = print) -> Saved | Non
 def _remove(path: Path) -> None:
     """Remove a folder, under a name by which it is known for rubbish if a crash comes between."""
     rubbish = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    os.rename(path, rubbish)
+    move(path, rubbish)
     shutil.rmtree(rubbish)
 
 
@@ -413,7 +421,7 @@ def run(
 ) -> bool:
     """Train as a run in a folder; call it in one process, or in many under `accelerate launch`.
 
-    Ctrl-C or SIGTERM saves a checkpoint and ends the run; a second one ends it at once.
+    Ctrl-C or SIGTERM saves a checkpoint and ends the run; a second Ctrl-C ends it at once.
 
     Args:
         folder: of the run; made where it is not there.
@@ -434,6 +442,7 @@ def run(
         OSError: the disk is full, or the folder cannot be written; the last good checkpoint is kept.
     """
     from accelerate import PartialState
+    from accelerate.state import AcceleratorState, is_initialized
 
     folder, save_every = Path(folder), save_every or SaveEvery()
     if folder.suffix == ".safetensors":
@@ -465,14 +474,21 @@ def run(
         raise ValueError(
             f"device must be {processes.device.type!r}, where Accelerate was first used in this process, got {chosen}"
         )
+    config.train.share(processes.num_processes)
     pictures = config.pictures()
     model = config.model(pictures)
     config = _decided(config, pictures, model, processes, begun)
+    if is_initialized() and AcceleratorState().mixed_precision != config.precision:
+        raise ValueError(
+            f"precision must be {AcceleratorState().mixed_precision!r}, with which Accelerate was first used in this "
+            f"process, got {config.precision!r}"
+        )
     processes.wait_for_everyone()  # all have looked whether there is a run before one is begun
-    if not begun and processes.is_main_process:
-        folder.mkdir(parents=True, exist_ok=True)
-        write_config(folder, config, pictures, command, describe_machine(chosen), processes.num_processes)
     with _alone_in(folder) if processes.is_main_process else nullcontext():
+        if not begun and processes.is_main_process:
+            if (folder / "config.json").exists():
+                raise ValueError(f"another process has just begun a run in {folder}; choose another --out")
+            write_config(folder, config, pictures, command, describe_machine(chosen), processes.num_processes)
         with processes.main_process_first():  # the first one cleans up
             saved = last_good(folder, processes.print)
         _check_shared(folder, saved.state.step if saved else 0)
@@ -493,34 +509,46 @@ def run(
         if config.compile == "yes":
             model.compile(dynamic=False)  # in place: names of the weights stay as they are
         try:
-            return _loop(folder, config, accelerator, model, ema, pictures, saved, save_every, command)
-        except (FloatingPointError, OSError) as error:
+            over = _loop(folder, config, accelerator, model, ema, pictures, saved, save_every, command)
+        except BaseException as error:
+            for tracker in accelerator.trackers:  # end_training() would wait for processes that still train
+                tracker.finish()
+            if not isinstance(error, (FloatingPointError, OSError)):
+                raise
             kept = checkpoints(folder)
             last = f"the last good checkpoint is {kept[0]}" if kept else "there was no checkpoint yet"
             what = f"cannot write to {folder}: {error.strerror or error}" if isinstance(error, OSError) else str(error)
             raise type(error)(f"{what}; {last}") from error
-        finally:
-            accelerator.end_training()
+        accelerator.end_training()
+        return over
 
 
 @contextmanager
 def _alone_in(folder: Path) -> Iterator[None]:
-    """Keep other processes from training in a folder meanwhile, where the system has locks.
+    """Make a folder, and keep other processes from training in it meanwhile, where the system has locks.
 
     Raises:
         ValueError: another process does.
+        OSError: the folder cannot be made.
     """
-    with (folder / "config.json").open() as file:
-        if importlib.util.find_spec("fcntl") is not None:
-            import fcntl
-
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                raise ValueError(f"another process is training in {folder}") from error
-            except OSError:  # of a network drive without locks
-                pass
+    folder.mkdir(parents=True, exist_ok=True)
+    if importlib.util.find_spec("fcntl") is None:
         yield
+        return
+    import fcntl
+
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        os.close(handle)
+        raise ValueError(f"another process is training in {folder}") from error
+    except OSError:  # of a network drive without locks
+        pass
+    try:
+        yield
+    finally:
+        os.close(handle)
 
 
 def _loop(
@@ -589,6 +617,7 @@ def _loop(
                 save(update)
         if update is not None and written != update.step:
             save(update)
+        accelerator.wait_for_everyone()  # where one process ends, its launcher ends the others
 
     step, seconds = (update.step, update.seconds) if update else (start.step, start.seconds)
     if update is not None and update.progress < 1:
@@ -673,7 +702,10 @@ def _engine(config: RunConfig, folder: Path, device: torch.device, log: bool, st
 
 
 class _Signals:
-    """Notes SIGINT and SIGTERM, so that a run can save before it ends; a second one has its usual effect."""
+    """Notes SIGINT and SIGTERM, so that a run can save before it ends; a second SIGINT has its usual effect.
+
+    A second SIGTERM has not: launchers pass on what the processes got from the system already.
+    """
 
     def __init__(self) -> None:
         self.name: str | None = None
@@ -694,4 +726,4 @@ class _Signals:
 
     def _note(self, number: int, _: object) -> None:
         self.name = signal.Signals(number).name
-        self.__exit__()
+        signal.signal(signal.SIGINT, self._before[signal.SIGINT])

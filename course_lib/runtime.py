@@ -54,7 +54,8 @@ def pick_autocast(device: torch.device) -> torch.dtype | None:
         torch.bfloat16 or None, for `train.train`.
     """
     if device.type == "cuda":
-        return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else None
+        with torch.cuda.device(device):  # it is the current one that is asked
+            return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else None
     if device.type != "cpu":
         return None
     with torch.random.fork_rng(devices=[]):  # whoever has set a seed keeps it

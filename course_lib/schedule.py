@@ -299,7 +299,7 @@ def from_betas(betas: Tensor, name: str = "custom") -> Schedule:
         raise TypeError("betas must be a floating-point tensor of shape (T,)")
     if betas.ndim != 1 or len(betas) == 0 or not ((betas > 0) & (betas <= 1)).all():
         raise ValueError(f"betas must have shape (T,) with values in (0, 1], got shape {tuple(betas.shape)}")
-    alpha_bar = torch.cat([torch.ones(1, dtype=torch.float64), (1 - betas.double().cpu()).cumprod(0)])
+    alpha_bar = torch.cat([torch.ones(1, dtype=torch.float64), (1 - betas.cpu().double()).cumprod(0)])
     return Schedule(alpha_bar.sqrt(), (1 - alpha_bar).sqrt(), name)
 
 

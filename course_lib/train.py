@@ -179,8 +179,9 @@ class Draws:
         """The order of a pass, the same on every device; the last one is kept."""
         if number != self._pass:
             order = torch.randperm(self.n, generator=torch.Generator().manual_seed(_seed(self.seed, "order", number)))
-            order = order.pin_memory() if self.device.type == "cuda" else order  # so that nobody waits for the copy
-            self._pass, self._order = number, order.to(self.device, non_blocking=True)
+            if self.device.type == "cuda":  # so that nobody waits for the copy
+                order = order.pin_memory().to(self.device, non_blocking=True)
+            self._pass, self._order = number, order.to(self.device)
         return self._order
 
 
@@ -322,8 +323,8 @@ class _Plain:
     def accumulate(self, model: nn.Module) -> AbstractContextManager[None]:
         return nullcontext()
 
-    def autocast(self) -> torch.autocast:
-        return torch.autocast(self.device.type, dtype=self.dtype, enabled=self.dtype is not None)
+    def autocast(self) -> AbstractContextManager[Any]:
+        return nullcontext() if self.dtype is None else torch.autocast(self.device.type, dtype=self.dtype)
 
     def backward(self, loss: Tensor) -> None:
         (loss / self.parts).backward()

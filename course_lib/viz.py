@@ -364,7 +364,8 @@ def show_features(h: Tensor, columns: int = 8, title: str | None = None) -> Figu
 
 
 def _list(values: Any) -> list[float]:
-    return torch.as_tensor(values, dtype=torch.float64).detach().cpu().flatten().tolist()
+    values = values.detach().cpu() if isinstance(values, Tensor) else values
+    return torch.as_tensor(values, dtype=torch.float64).flatten().tolist()
 
 
 @styled

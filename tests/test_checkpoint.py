@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import pickle
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,15 @@ import torch
 from test_blocks import randomize
 from torch import nn
 
-from course_lib.checkpoint import SHIPPED, load_checkpoint, load_shipped, load_tensors, save_checkpoint, save_tensors
+from course_lib.checkpoint import (
+    SHIPPED,
+    load_checkpoint,
+    load_shipped,
+    load_tensors,
+    move,
+    save_checkpoint,
+    save_tensors,
+)
 from course_lib.data import load_fashion_mnist
 from course_lib.objective import denoising_loss
 from course_lib.sample import sample
@@ -343,3 +352,30 @@ def test_samples_from_the_shipped_weights_have_the_statistics_of_clothes() -> No
     assert abs(black[0] - black[1]) < 0.12  # as much clean background
     distances = torch.cdist(x_0.flatten(1), x_0.flatten(1)) + 100 * torch.eye(32)
     assert distances.min() > 3
+
+
+def test_a_file_that_a_scanner_holds_for_a_moment_is_moved_in_the_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    honest, calls = os.replace, list[Path]()
+    slept: list[float] = []
+
+    def held(old: Path, new: Path) -> None:
+        calls.append(old)
+        if len(calls) < 3:
+            raise PermissionError(13, "the process cannot access the file")
+        honest(old, new)
+
+    monkeypatch.setattr(os, "replace", held)
+    monkeypatch.setattr(time, "sleep", slept.append)
+    (tmp_path / "a").write_text("a")
+    move(tmp_path / "a", tmp_path / "b")
+    assert (tmp_path / "b").read_text() == "a" and len(slept) == 2
+
+    def never(old: Path, new: Path) -> None:
+        raise PermissionError(13, "the process cannot access the file")
+
+    monkeypatch.setattr(os, "replace", never)
+    with pytest.raises(PermissionError):
+        move(tmp_path / "b", tmp_path / "c")
+    assert 1 < sum(slept[2:]) < 10

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import io
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +16,7 @@ import pytest
 from accelerate.state import AcceleratorState
 from PIL import Image
 
+import course_lib
 from course_lib.__main__ import main
 from course_lib.checkpoint import load_checkpoint, save_checkpoint
 from course_lib.runs import RunConfig, SaveEvery
@@ -166,3 +170,11 @@ def test_trace_takes_every_kind_of_checkpoint(
     size = ["--size", "44"] if isinstance(model, ClassicUNet) else []
     assert main(["trace", "--checkpoint", str(path), *size]) == 0
     assert capsys.readouterr().out.strip().endswith(f"{count_parameters(model):,}")
+
+
+def test_a_terminal_that_lacks_letters_gets_the_rest() -> None:
+    """As Windows' redirected output does."""
+    environment = {**os.environ, "PYTHONIOENCODING": "cp1252", "PYTHONPATH": str(Path(course_lib.__file__).parents[1])}
+    done = subprocess.run([sys.executable, "-m", "course_lib", "trace"], env=environment, capture_output=True)
+    assert done.returncode == 0, done.stderr
+    assert b"time.mlp.0" in done.stdout and b"?" in done.stdout

@@ -6,12 +6,14 @@ import errno
 import json
 import math
 import os
+import signal
 import sys
 from collections.abc import Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+import accelerate.tracking
 import accelerate.utils
 import numpy as np
 import pytest
@@ -337,7 +339,7 @@ def test_weights_that_are_no_numbers_are_never_saved(
     assert [path.name for path in checkpoints(out)] == ["step-00000004", "step-00000002"]
 
 
-@pytest.mark.parametrize("function", ["fsync", "rename", "replace"])
+@pytest.mark.parametrize("function", ["fsync", "replace"])
 def test_a_full_disk(function: str, config: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The disk is full at the last save: the message says so, no half-written file stays, and the run goes on later."""
     out, whole = tmp_path / "a", tmp_path / "whole"
@@ -493,11 +495,72 @@ def test_other_data_leave_behind_what_was_for_the_first(folder: Path) -> None:
 def test_two_processes_do_not_train_in_one_folder(config: RunConfig, tmp_path: Path) -> None:
     fcntl = pytest.importorskip("fcntl")
     go(tmp_path / "a", config)
-    with (tmp_path / "a" / "config.json").open() as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+    handle = os.open(tmp_path / "a", os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
         with pytest.raises(ValueError, match="another process is training in"):
             go(tmp_path / "a", None, resume=True)
+    finally:
+        os.close(handle)
     assert go(tmp_path / "a", None, resume=True)
+
+
+def test_of_two_runs_that_begin_in_one_folder_the_second_is_refused(
+    config: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decided = runs._decided
+
+    def slowly(*arguments: Any) -> RunConfig:
+        monkeypatch.setattr(runs, "_decided", decided)
+        go(tmp_path / "a", config)  # another one, which is faster
+        return decided(*arguments)
+
+    monkeypatch.setattr(runs, "_decided", slowly)
+    with pytest.raises(ValueError, match="another process has just begun a run in"):
+        go(tmp_path / "a", config)
+    assert go(tmp_path / "a", None, resume=True)
+
+
+def test_a_second_sigterm_does_not_end_it_before_it_has_saved() -> None:
+    """Launchers pass on a signal that the processes got from the system already."""
+    before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    with runs._Signals() as signals:
+        for _ in range(3):
+            signal.raise_signal(signal.SIGTERM)
+        assert signals.came() and signals.name == "SIGTERM"
+        assert signal.getsignal(signal.SIGINT) == before[0]  # and a second Ctrl-C does
+    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
+
+
+def test_nothing_is_written_for_a_run_that_cannot_begin(
+    config: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    go(tmp_path / "a", config)
+    with pytest.raises(ValueError, match="precision must be 'no', with which Accelerate was first used"):
+        go(tmp_path / "b", replace(config, precision="bf16"))
+    monkeypatch.setitem(accelerate.PartialState._shared_state, "num_processes", 3)
+    with pytest.raises(ValueError, match="batch_size must be a multiple of 3"):
+        go(tmp_path / "b", config)
+    assert not (tmp_path / "b").exists()
+
+
+def test_a_run_that_fails_does_not_wait_for_processes_that_still_train(
+    config: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ended: list[str] = []
+    monkeypatch.setattr(accelerate.Accelerator, "end_training", lambda self: ended.append("waited"))
+    monkeypatch.setattr(accelerate.tracking.TensorBoardTracker, "finish", lambda self: ended.append("closed"))
+
+    def broken(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(runs, "save_state", broken)
+        with pytest.raises(OSError, match="No space left on device; there was no checkpoint yet"):
+            go(tmp_path / "a", config, log=True)
+    assert ended == ["closed"]
+    go(tmp_path / "b", config)
+    assert ended == ["closed", "waited"]
 
 
 def test_machines_that_share_no_disk_are_told_so(
