@@ -173,7 +173,7 @@ def _sample(options: argparse.Namespace) -> None:
         return torch.cat([left, torch.full_like(left[:, :6], 205), right], 1)
 
     parts = x_T.split(options.batch_size)
-    with tqdm(total=len(parts) * steps, unit="step", disable=None) as bar:
+    with torch.inference_mode(), tqdm(total=len(parts) * steps, unit="step", disable=None) as bar:
         for i, part in enumerate(parts):
             y = None if labels is None else labels.split(options.batch_size)[i].to(device)
             settings = dict(times=times, eta=options.eta, order=options.order, target=made.target, y=y)

@@ -23,6 +23,7 @@ import torch
 import torch.nn.functional as F
 from PIL import Image, ImageOps
 from torch import Tensor
+from tqdm.auto import tqdm
 
 from .validate import check_choice, check_number, check_pictures
 
@@ -123,7 +124,10 @@ class Pictures:
 
     def __str__(self) -> str:
         n, c, h, w = self.images.shape
-        return f"{n:,} pictures of {h}×{w} pixels, {c} channel{'s' if c > 1 else ''}, from {self.source}"
+        return (
+            f"{n:,} picture{'s' if n > 1 else ''} of {h}×{w} pixels, {c} channel{'s' if c > 1 else ''}, "
+            f"from {self.source}"
+        )
 
     def __getitem__(self, index: int | slice | Tensor) -> Tensor:
         """Pictures as floats in [-1, 1]: (C, H, W) for an int, else (B, C, H, W)."""
@@ -195,7 +199,7 @@ def load_fashion_mnist(
             "its four idx files into a folder and name it in COURSE_DATA_DIR"
         )
     else:
-        with np.load(PACKAGED) as packed:
+        with np.load(PACKAGED, allow_pickle=False) as packed:
             images, labels = packed[f"{split}_images"], packed[f"{split}_labels"]
         where = "the subset of Fashion-MNIST that comes with the course"
     pictures = _fit(torch.from_numpy(images)[:, None], size)
@@ -289,10 +293,11 @@ def load_folder(path: str | Path, size: int = 28, channels: int = 1) -> Pictures
     files = sorted(file for file in _files_below(root) if file.suffix.lower() in SUFFIXES)
     if not files:
         raise ValueError(f"{root} holds no PNG, JPEG, WebP, BMP or GIF pictures")
-    images = []
-    for file in files:
+    images, sizes = [], set()
+    for file in tqdm(files, unit="picture", disable=True if len(files) < 500 else None):
         try:
             with Image.open(file) as picture:
+                sizes.add(picture.size)
                 square = _square(_plain(picture).convert("L" if channels == 1 else "RGB"), size)
         except Exception as error:  # a broken file makes Pillow raise almost anything
             raise ValueError(f"{file} is not a picture that can be read ({error}); mend or remove it") from error
@@ -300,7 +305,8 @@ def load_folder(path: str | Path, size: int = 28, channels: int = 1) -> Pictures
     folders = [file.relative_to(root).parts[0] if file.parent != root else "" for file in files]
     names = tuple(sorted(set(folders)))
     labels = torch.tensor([names.index(folder) for folder in folders]) if "" not in names and len(names) > 1 else None
-    return Pictures(torch.stack(images), labels, f"the folder {root.name}", names if labels is not None else ())
+    source = f"the folder {root.name}" + (f", cut to squares from {len(sizes)} sizes" if len(sizes) > 1 else "")
+    return Pictures(torch.stack(images), labels, source, names if labels is not None else ())
 
 
 def _files_below(root: Path) -> Iterator[Path]:

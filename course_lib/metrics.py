@@ -14,6 +14,7 @@ Samples are clipped to [-1, 1] and rounded to 256 levels before anything is meas
 from __future__ import annotations
 
 import hashlib
+import math
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -487,6 +488,17 @@ class Score:
     real: float
 
 
+def _without_nan(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A dictionary in which None stands for what is no number, as JSON has it."""
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, tuple | list):
+            return [plain(each) for each in value]
+        return None if isinstance(value, float) and math.isnan(value) else value
+
+    return {key: plain(value) for key, value in pairs}
+
+
 @dataclass(frozen=True)
 class Report:
     """All measures side by side; `print` it.
@@ -519,8 +531,8 @@ class Report:
     real_classes: SureShare
 
     def as_dict(self) -> dict[str, Any]:
-        """Nested dictionaries of numbers, for JSON."""
-        return asdict(self)
+        """Nested dictionaries of numbers, for JSON; None where there is none."""
+        return asdict(self, dict_factory=_without_nan)
 
     def __str__(self) -> str:
         head = (

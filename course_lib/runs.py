@@ -327,6 +327,8 @@ def load_state(path: Path) -> Saved:
         state, updates = TrainState(card["step"], card["seconds"], parts["moments"]), int(card["ema_updates"])
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{path / 'state.safetensors'} does not hold the state of a run: {error}") from error
+    if averaged.details.get("steps") != state.step:
+        raise ValueError(f"{path} holds weights of update {averaged.details.get('steps')} and a state of {state.step}")
     return Saved(path, parts["model"], averaged.model.state_dict(), updates, state, averaged.details)
 
 
@@ -504,6 +506,8 @@ def run(
             f"{describe_machine(chosen)}, {accelerator.num_processes} process(es), precision: {config.precision}, "
             f"compiled: {config.compile}\n{pictures}\n{count_parameters(model):,} parameters"
         )
+        if len(pictures) == 1:
+            accelerator.print("only one picture: the network will learn it by heart")
         if saved is not None:
             accelerator.print(f"going on from {saved.path}")
         if config.compile == "yes":

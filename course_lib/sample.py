@@ -169,7 +169,7 @@ def trajectory(
         order: 1, or 2 to reach beyond the last answer by what it changed since the one before (`extrapolate`).
         target: what the model predicts, one of `forward.TARGETS`.
         clip: keep x0_hat in [-1, 1] and let eps_hat follow, x_t = a x0_hat + b eps_hat. With order 2 and few steps
-            (25 or less) it does harm: better begin at `schedule.start_time` and do not clip.
+            (about 10) it does harm: better begin at `schedule.start_time` and do not clip.
         y: class labels, int64 (B,), or None.
         generator: source of the noise, on the device of x_T.
 

@@ -370,7 +370,7 @@ def sampling_times(T: int, steps: int, spacing: str = "trailing", start: int | N
         T: number of noising steps of the schedule.
         steps: number of reverse steps, 1..start.
         spacing: "trailing" starts at T (Lin et al. 2023, table 2), "leading" ends one step above 0 and may
-            start far below T (DDIM's code), "linspace" includes both 1 and T.
+            start far below T (DDIM's code), "linspace" includes both 1 and T if it has more than one step.
         start: begin here instead of T and space the steps as if this were T; see `start_time`.
 
     Returns:
@@ -422,7 +422,7 @@ def start_time(schedule: Schedule, target: str = "eps", largest: float = 80.0) -
     >>> start_time(make_schedule("cosine")), start_time(make_schedule("cosine"), "v")
     (991, 1000)
     """
-    check_number("largest", largest, 0)
+    check_number("largest", largest, 1e-12)
     if target != "eps":
         return schedule.T
     return max(1, int((schedule.noise <= largest * schedule.signal).nonzero()[-1]))

@@ -536,7 +536,7 @@ def _state(model: nn.Module, optimizers: list[torch.optim.Optimizer], step: int,
 
 def _set_moments(model: nn.Module, optimizers: list[torch.optim.Optimizer], moments: Mapping[str, Tensor]) -> None:
     """Give the optimizers the tensors of earlier ones, laid out in memory as the parameters are."""
-    parameters = dict(model.named_parameters())
+    parameters = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
     owner = {p: optimizer for optimizer in optimizers for group in optimizer.param_groups for p in group["params"]}
     for key, value in moments.items():
         name, _, kind = key.rpartition(".")

@@ -8,6 +8,7 @@ import os
 import pickle
 import time
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ import torch
 from test_blocks import randomize
 from torch import nn
 
+from course_lib import metrics, runs
 from course_lib.checkpoint import (
     SHIPPED,
     load_checkpoint,
@@ -26,10 +28,12 @@ from course_lib.checkpoint import (
     save_checkpoint,
     save_tensors,
 )
-from course_lib.data import load_fashion_mnist
+from course_lib.data import PACKAGED, load_fashion_mnist
 from course_lib.objective import denoising_loss
+from course_lib.runs import RunConfig
 from course_lib.sample import sample
 from course_lib.schedule import Schedule, linear_amount, make_schedule, sampling_times, zero_terminal_snr
+from course_lib.train import EMA, TrainConfig, TrainState
 from course_lib.unet import BottleneckUNet, ClassicUNet, DoubleConvUNet, UNet
 
 SCHEDULE = make_schedule("cosine", 20)
@@ -184,9 +188,15 @@ def test_nothing_is_unpickled(saved: Path, monkeypatch: pytest.MonkeyPatch) -> N
     def refuse(*_: object, **__: object) -> None:
         raise AssertionError("something was unpickled")
 
+    state = runs.save_state(saved.parent, small(), EMA(small()), SCHEDULE, "v", TrainState(7, 1.0), {"steps": 7})
     for owner, name in ((pickle, "load"), (pickle, "loads"), (pickle, "Unpickler"), (torch, "load")):
         monkeypatch.setattr(owner, name, refuse)
     assert load_checkpoint(saved).target == "v"
+    last = runs.last_good(state.parent)
+    assert last is not None and last.state.step == 7
+    metrics.load_feature_net.cache_clear()
+    metrics.load_feature_net()
+    assert len(load_fashion_mnist("train", source="packaged")) == 10_000
 
 
 def test_a_pickle_under_our_name_is_refused_and_not_run(saved: Path, tmp_path: Path) -> None:
@@ -307,7 +317,16 @@ def test_from_the_gpu_to_the_cpu_and_back(tmp_path: Path) -> None:
 
 def test_the_shipped_weights_are_small_and_say_how_they_were_made() -> None:
     shipped = load_shipped()
-    assert SHIPPED.stat().st_size <= 12e6
+    parts = [*SHIPPED.parent.glob("*.safetensors"), PACKAGED]
+    assert SHIPPED in parts and sum(path.stat().st_size for path in parts) <= 12e6
+    settings = shipped.details["settings"]
+    made = RunConfig(**{**settings, "train": TrainConfig(**settings["train"])})
+    default = RunConfig(TrainConfig(minutes=25.0, batch_size=64), full=True)  # as in the Makefile
+    chosen = {"precision", "compile", "data_sha256", "unet"}  # by the machine, the data and the model
+    assert {k: v for k, v in asdict(made).items() if k not in chosen} == {
+        k: v for k, v in asdict(default).items() if k not in chosen
+    }
+    assert shipped.model.config == UNet().config
     assert type(shipped.model) is UNet and shipped.model.config["size"] == 28
     makefile = (Path(__file__).parent.parent / "Makefile").read_text(encoding="utf-8")
     arguments = shipped.details["command"].removeprefix("python -m course_lib train ")

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from PIL import Image
 
 from course_lib import data
@@ -105,7 +106,10 @@ def test_pictures_hand_out_floats() -> None:
         pictures.of_class(3)
     with pytest.raises(ValueError, match="have no labels"):
         Pictures(images).of_class(0)
+    assert ones.labels is not None and set(ones.labels.tolist()) == {1}
     moved = pictures.to("cpu")
+    assert pictures.labels is not None and moved.labels is not None
+    assert torch.equal(moved.labels, pictures.labels) and moved.class_names == pictures.class_names != ()
     assert torch.equal(moved.images, images) and moved.labels is not None and str(moved) == str(pictures)
 
 
@@ -196,6 +200,8 @@ def test_larger_pictures_get_a_black_border_and_smaller_ones_are_resized(nowhere
     assert means.abs().max() < 4  # resized, not cropped: each keeps its brightness
     four = small[:, :, :8, :8].float().mean((1, 2, 3)) - as_published[:, :, :14, :14].float().mean((1, 2, 3))
     assert four.abs().max() < 8  # and each quarter its own
+    exact = F.interpolate(as_published.float(), size=(16, 16), mode="bilinear", antialias=True)
+    assert (small.float() - exact).abs().max() <= 0.5 + 1e-3
 
 
 @pytest.mark.parametrize("zipped", [True, False])
@@ -305,6 +311,11 @@ def test_the_packaged_pictures_are_in_the_published_set(nowhere: Path, monkeypat
 def save(path: Path, array: np.ndarray, **options: Any) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(array.astype(np.uint8)).save(path, **options)
+
+
+def test_pictures_are_resized_smoothly(tmp_path: Path) -> None:
+    save(tmp_path / "board.png", 255 * (np.indices((64, 64)).sum(0) % 2))  # the nearest pixels are black or white
+    assert (load_folder(tmp_path, size=8).images.float() - 127.5).abs().max() < 16
 
 
 def test_a_folder_of_folders_is_a_set_with_classes(tmp_path: Path) -> None:

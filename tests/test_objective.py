@@ -68,6 +68,16 @@ def test_loss_by_timestep_uses_the_same_noise_everywhere() -> None:
         torch.testing.assert_close(row, denoising_loss(model, SCHEDULE, X0, t.expand(3), EPS).mean().detach())
 
 
+def test_loss_by_timestep_hands_on_labels_and_target() -> None:
+    model, y = Constant(0.25), torch.tensor([2, 0, 1])
+    generator = torch.Generator().manual_seed(1)
+    rows = loss_by_timestep(model, SCHEDULE, X0, T, generator=generator, target="v", y=y)
+    assert all(label is not None and torch.equal(label, y) for *_, label, _ in model.asked)
+    for row, t in zip(rows, T, strict=True):
+        expected = denoising_loss(Constant(0.25), SCHEDULE, X0, t.expand(3), EPS, target="v").mean()
+        torch.testing.assert_close(row, expected)
+
+
 @pytest.mark.parametrize("mode", [True, False])
 def test_loss_by_timestep_gives_the_mode_back(mode: bool) -> None:
     model = Constant().train(mode)

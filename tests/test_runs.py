@@ -128,14 +128,17 @@ def test_color_of_64_pixels_with_classes(tmp_path: Path) -> None:
         go(tmp_path / "a", None, resume=True)
 
 
-def test_pictures_of_mixed_sizes_and_a_single_one(tmp_path: Path) -> None:
+def test_pictures_of_mixed_sizes_and_a_single_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     draw(tmp_path / "mixed" / "a.png", 30, 9)
     draw(tmp_path / "mixed" / "b.png", 5, 44)
     draw(tmp_path / "one" / "a.png")
     for name, count in (("mixed", 2), ("one", 1)):
         assert go(tmp_path / f"run-{name}", RunConfig.of({**SETTINGS, "data": str(tmp_path / name)}))
         details = load_checkpoint(tmp_path / f"run-{name}" / "model.safetensors").details
-        assert details["data"]["source"].startswith(f"{count} pictures")
+        said = capsys.readouterr().out
+        assert details["data"]["source"].startswith(f"{count} picture{'s' if count > 1 else ''} of 8×8")
+        assert ("cut to squares from 2 sizes" in said) is (name == "mixed")
+        assert ("only one picture: the network will learn it by heart" in said) is (name == "one")
 
 
 def test_the_log(config: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -269,6 +269,7 @@ def test_the_first_and_the_last_step_are_of_first_order(schedule: Schedule) -> N
         torch.randn(x_T.shape, generator=generator, dtype=DOUBLE)
         D = extrapolate(schedule, second.x0_hat, first.x0_hat, 60, 30, 100)
         a, b = schedule.signal[60].item(), schedule.noise[60].item()
+        torch.testing.assert_close(a * second.x0_hat + b * second.eps_hat, second.x_t, rtol=0, atol=1e-10)
         expected = reverse_step(schedule, D, (second.x_t - a * D) / b, 60, 30, eta, generator=generator)
         torch.testing.assert_close(second.x_s, expected, rtol=0, atol=1e-12)
         changed = (second.x_s - reverse_step(schedule, second.x0_hat, second.eps_hat, 60, 30, 0)).abs().max()
@@ -535,6 +536,24 @@ def test_a_low_precision_answer_is_worked_on_in_the_precision_of_the_pictures() 
 
 SCHEDULE = make_schedule("linear", 10)
 X = randn(2, 1, 4, 4)
+
+
+def test_predict_asks_once_at_t_with_the_labels_and_gives_the_mode_back() -> None:
+    model, y = Recorder().train(), torch.tensor([4, 0])
+    predict(model, SCHEDULE, X, 3, y=y)
+    ((x_t, t, label, training),) = model.calls
+    assert torch.equal(x_t, X) and t.tolist() == [3, 3] and label is y and not training and model.training
+
+
+def test_finite_answers_that_overflow_are_refused_at_the_end() -> None:
+    class Huge(nn.Module):
+        def forward(self, x_t: Tensor, t: Tensor, y: Tensor | None = None) -> Tensor:
+            return torch.full_like(x_t, 3e38)
+
+    with pytest.raises(ValueError, match="the samples hold"):
+        sample(Huge(), make_schedule("cosine", 10), X, times=[10, 0], clip=False)
+
+
 BAD_STEP: list[tuple[dict[str, Any], type[Exception], str]] = [
     (dict(x0_hat=[0.0]), TypeError, "x0_hat must be a torch.Tensor"),
     (dict(x0_hat=X.to(torch.uint8)), TypeError, "x0_hat must hold floats"),

@@ -411,3 +411,23 @@ def test_tables_follow_the_pictures_to_the_gpu() -> None:
         a, b = schedule.at(torch.tensor([10, 0, 7], device="cuda"), like)
         assert a.device.type == b.device.type == "cuda"
         assert torch.equal(a.flatten().cpu(), schedule.signal[[10, 0, 7]].float())
+
+
+@pytest.mark.parametrize("steps", [3, 7, 61, 300])
+def test_the_times_are_the_nearest_to_even_ones(steps: int) -> None:
+    for i, t in enumerate(sampling_times(1000, steps)[:-1]):
+        assert abs(t - (1000 - i * 1000 / steps)) <= 0.5
+    for i, t in enumerate(sampling_times(1000, steps, "linspace")[:-1]):
+        assert abs(t - (1000 - i * 999 / (steps - 1))) <= 0.5
+
+
+@pytest.mark.parametrize("largest", [0, -1.0, math.nan, "80"])
+def test_a_bad_bound_of_the_start_is_refused(largest: Any) -> None:
+    with pytest.raises((TypeError, ValueError), match="largest must"):
+        start_time(make_schedule("linear", 10), largest=largest)
+
+
+def test_offset_and_ends_of_the_betas_have_a_say() -> None:
+    assert (1 - cosine_betas(10, offset=0.0))[:5].prod().item() == pytest.approx(0.5)  # cos²(π/4)
+    for make in (linear_betas, quadratic_betas):
+        assert make(5, 0.1, 0.3)[[0, -1]].tolist() == pytest.approx([0.1, 0.3])

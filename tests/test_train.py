@@ -9,6 +9,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -370,6 +371,9 @@ def test_batches_and_accelerators_that_do_not_fit() -> None:
     config = TrainConfig(steps=1, batch_size=4)
     with pytest.raises(ValueError, match=r"config.accumulate=1, but the accelerator was made with .*=2"):
         train(Tiny(), SCHEDULE, some_pictures(), config, accelerator=accelerator)
+    scaled: Any = SimpleNamespace(scaler=object(), gradient_accumulation_steps=1)
+    with pytest.raises(ValueError, match="mixed_precision='fp16' of the accelerator needs a scaled loss"):
+        train(Tiny(), SCHEDULE, some_pictures(), config, accelerator=scaled)
     with pytest.raises(ValueError, match="autocast must be None where an accelerator is given"):
         train(Tiny(), SCHEDULE, some_pictures(), config, accelerator=accelerator, autocast=torch.bfloat16)
 
@@ -389,16 +393,27 @@ def test_it_ends_after_the_steps() -> None:
         assert len(updates) == steps and updates[-1].progress == 1
 
 
+class Clock:
+    """Goes on by one second each time it is read."""
+
+    now = 0.0
+
+    def perf_counter(self) -> float:
+        self.now += 1
+        return self.now
+
+
+def test_a_training_by_the_clock_goes_on_from_the_seconds_it_had(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(train_module, "time", Clock())
+    model, config = Tiny(), TrainConfig(minutes=0.1, warmup=0, lr=1.0)
+    *_, third = train(model, SCHEDULE, some_pictures(), replace(config, steps=3))
+    monkeypatch.setattr(train_module, "time", Clock())
+    rest = list(train(model, SCHEDULE, some_pictures(), config, start=third.state()))
+    assert [update.seconds for update in rest] == [4, 5, 6] and rest[-1].progress == 1
+    assert [update.lr for update in rest] == pytest.approx([config.learning_rate(9, s / 6) for s in (3, 4, 5)])
+
+
 def test_it_ends_after_the_minutes(monkeypatch: pytest.MonkeyPatch) -> None:
-    """On a clock that goes on by one second each time it is read."""
-
-    class Clock:
-        now = 0.0
-
-        def perf_counter(self) -> float:
-            self.now += 1
-            return self.now
-
     for options, expected in (
         (dict(minutes=0.1), 6),
         (dict(minutes=0.1, steps=4), 4),
@@ -427,6 +442,48 @@ def test_a_loss_that_is_no_number_ends_the_training() -> None:
         model.out.bias.fill_(math.nan)  # type: ignore[union-attr]
     with pytest.raises(FloatingPointError, match=r"the gradient is nan at update 1 .*lower lr, or train without"):
         list(train(model, SCHEDULE, some_pictures(), TrainConfig(steps=150, batch_size=1)))
+
+
+def test_an_infinite_gradient_is_refused_too() -> None:
+    check = train_module._FiniteCheck(torch.device("cpu"))
+    with pytest.raises(FloatingPointError, match="the gradient is inf at update 1"):
+        check(1, torch.tensor(math.inf), torch.tensor(1.0))
+
+
+def test_what_was_not_looked_at_is_when_the_training_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Late(train_module._FiniteCheck):
+        def __init__(self, device: torch.device) -> None:
+            super().__init__(torch.device("mps"))  # as elsewhere than on a CPU
+
+    monkeypatch.setattr(train_module, "_FiniteCheck", Late)
+    model = Tiny()
+    with torch.no_grad():
+        model.out.bias.fill_(math.nan)  # type: ignore[union-attr]
+    with pytest.raises(FloatingPointError, match="at update 50"):
+        list(train(model, SCHEDULE, some_pictures(), TrainConfig(steps=60, batch_size=1)))
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_frozen_and_unused_weights_stay_as_they_are(threads: int) -> None:
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        for kind in ("frozen", "unused"):
+            model: Any = Tiny()
+            if kind == "frozen":
+                model.conv.requires_grad_(False)
+            else:
+                model.spare = nn.Linear(16, 16)
+            still = model.conv if kind == "frozen" else model.spare
+            was = weights(still)
+            *_, update = train(model, SCHEDULE, some_pictures(), TrainConfig(steps=2, batch_size=6))
+            assert same(was, weights(still))
+            if kind == "frozen":
+                more = TrainConfig(steps=3, batch_size=6)
+                assert len(list(train(model, SCHEDULE, some_pictures(), more, start=update.state()))) == 1
+                assert same(was, weights(still))
+    finally:
+        torch.set_num_threads(before)
 
 
 def test_elsewhere_than_on_a_cpu_the_gradient_of_fifty_updates_ago_is_looked_at() -> None:
@@ -487,6 +544,7 @@ def test_the_average_is_a_model_of_its_own_in_eval_mode() -> None:
     model(torch.randn(4, 1, 3, 3) + 5)
     assert all(torch.equal(value, before[key]) for key, value in ema.model.state_dict().items())
     ema.update(model)
+    assert not any(parameter.requires_grad or parameter.grad_fn for parameter in ema.model.parameters())
     for mine, theirs in zip(ema.model.buffers(), model.buffers(), strict=True):
         assert torch.equal(mine, theirs) and mine is not theirs  # statistics are copied, not averaged
     for decay in (1.0, -0.1, math.nan):
@@ -539,8 +597,20 @@ def test_training_learns_to_find_the_noise() -> None:
         assert denoising_loss(ema.model, schedule, unseen, t, eps).mean() < 0.3
 
 
-def test_training_in_bfloat16_keeps_weights_and_loss_in_float32() -> None:
+@pytest.mark.parametrize("threads", [1, 3])
+def test_training_in_bfloat16_keeps_weights_and_loss_in_float32(threads: int) -> None:
+    before, seen = torch.get_num_threads(), set[torch.dtype]()
+    torch.set_num_threads(threads)
+    try:
+        _trains_in_bfloat16(seen)
+    finally:
+        torch.set_num_threads(before)
+    assert seen == {torch.bfloat16}
+
+
+def _trains_in_bfloat16(seen: set[torch.dtype]) -> None:
     model = UNet(8, channels=(8, 8), patch=1)
+    model.stem.register_forward_hook(lambda module, inputs, answer: seen.add(answer.dtype))
     pictures = Pictures(some_pictures().images.repeat(1, 1, 2, 2))
     update = None
     for update in train(model, SCHEDULE, pictures, TrainConfig(steps=3), autocast=torch.bfloat16):
@@ -584,11 +654,13 @@ def test_bad_configs(options: dict[str, Any], error: type[Exception], message: s
 def test_pictures_that_do_not_fit() -> None:
     config = TrainConfig(steps=1)
     color = Pictures(torch.zeros(2, 3, 4, 4, dtype=torch.uint8))
+    negative = Pictures(some_pictures().images, torch.arange(12) % 3 - 1)
     for model, pictures, error, message in (
         (Tiny(), some_pictures()[:], TypeError, r"pictures must be course_lib.data.Pictures, got Tensor"),
         (Tiny(), color, ValueError, r"pictures must have 1 channel\(s\), got 3"),
         (Tiny(num_classes=3), some_pictures(), ValueError, "built with classes, but these pictures have no labels"),
         (Tiny(num_classes=2), some_pictures(labels=True), ValueError, r"classes 0..1, these pictures have 0..2"),
+        (Tiny(num_classes=3), negative, ValueError, r"classes 0..2, these pictures have -1..1"),
     ):
         with pytest.raises(error, match=message):  # at the call, not at the first update
             train(model, SCHEDULE, pictures, config)  # type: ignore[arg-type]
