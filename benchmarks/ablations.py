@@ -12,7 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -38,10 +38,12 @@ from records import (
     read_rows,
     table,
 )
-from torch import nn
+from torch import Tensor, nn
 
 from course_lib.data import Pictures
+from course_lib.objective import denoising_loss
 from course_lib.runtime import pick_device
+from course_lib.schedule import Schedule
 from course_lib.shapes import count_parameters
 from course_lib.unet import UNet
 
@@ -53,6 +55,15 @@ def adamw_alone(model: nn.Module, lr: float, parts: int = 1) -> list[torch.optim
     return [torch.optim.AdamW(model.parameters(), lr, betas=(0.9, 0.99), weight_decay=0.0, fused=True)]
 
 
+def min_snr_loss(model: nn.Module, schedule: Schedule, x0: Tensor, t: Tensor, eps: Tensor, **options: Any) -> Tensor:
+    """The loss with the weights min(SNR, 5)/SNR (Hang et al. 2023, "Min-SNR weighting strategy", for noise)."""
+    snr = schedule.snr.float().to(t.device)[t]
+    return denoising_loss(model, schedule, x0, t, eps, **options) * (snr.clamp(max=5) / snr)
+
+
+ADAMW = {"course_lib.train.make_optimizers": adamw_alone, "contestants.make_optimizers": adamw_alone}
+
+
 @dataclass(frozen=True)
 class Variant:
     """The recipe with one thing changed.
@@ -61,13 +72,13 @@ class Variant:
         label: for the table.
         train: other settings of the training, as in `course_lib.runs.RunConfig.of`.
         unet: other arguments of `UNet`.
-        optimizers: in place of `make_optimizers`, or None.
+        patches: what stands in place of what else, by its name, while the variant trains.
     """
 
     label: str
     train: Mapping[str, Any] = field(default_factory=dict)
     unet: Mapping[str, Any] = field(default_factory=dict)
-    optimizers: Callable[..., list[torch.optim.Optimizer]] | None = None
+    patches: Mapping[str, Any] = field(default_factory=dict)
 
     def start(self, pictures: Pictures, minutes: float, seed: int, device: torch.device) -> OurTraining:
         """A training that has not begun."""
@@ -77,24 +88,28 @@ class Variant:
 
     @contextmanager
     def in_force(self) -> Iterator[None]:
-        """While this lasts, the optimizers of this variant are the ones that `train` takes."""
+        """While this lasts, `train` takes what this variant has in place of its own."""
         with ExitStack() as stack:
-            if self.optimizers is not None:
-                for module in ("course_lib.train", "contestants"):
-                    stack.enter_context(mock.patch(f"{module}.make_optimizers", self.optimizers))
+            for name, other in self.patches.items():
+                stack.enter_context(mock.patch(name, other))
             yield
 
 
 VARIANTS = {
     "recipe": Variant("the recipe"),
-    "adamw": Variant("AdamW at 1e-3 in place of Muon", {"lr": 1e-3}, optimizers=adamw_alone),
-    "adamw-fast": Variant("AdamW at 4e-3 in place of Muon", optimizers=adamw_alone),
+    "adamw": Variant("AdamW at 1e-3 in place of Muon", {"lr": 1e-3}, patches=ADAMW),
+    "adamw-fast": Variant("AdamW at 4e-3 in place of Muon", patches=ADAMW),
     "last": Variant("the last weights in place of their average", {"ema": 0.0}),
     "v": Variant("v predicted in place of the noise", {"target": "v"}),
     "linear": Variant("linear schedule in place of cosine", {"schedule": "linear"}),
+    "min-snr": Variant("loss weighted by min-SNR", patches={"course_lib.train.denoising_loss": min_snr_loss}),
     "slow": Variant("learning rate halved", {"lr": 2e-3}),
     "fast": Variant("learning rate doubled", {"lr": 8e-3}),
     "batch-64": Variant("batches of 64", {"batch_size": 64}),
+    "threads": Variant(
+        "the threads share each operation, not the batch",
+        patches={"course_lib.train._Workers.suit": lambda model: False},
+    ),
     "attention": Variant("attention after every block at 7×7", unet={"attention": (1,)}),
     "pixels": Variant("single pixels in place of 2×2 blocks", unet={"patch": 1}),
     "wide": Variant("half as many channels again, 48 and 96", unet={"channels": (48, 96)}),
@@ -163,7 +178,7 @@ def report(rows: Sequence[Row]) -> str:
         distance = interval(row["report"]["frechet"])
         lines.append([VARIANTS[name].label, f"{row['pictures_per_second']:.0f}", f"{row['updates']:,}", distance])
     if not lines:
-        return "Not run yet."
+        return "Not run."
     any_row = next(iter(newest.values()))
     floor = any_row["report"]["frechet"]["floor"]
     lines.append(["*real pictures, held out*", "", "", f"*{floor:.2f}*"])

@@ -405,6 +405,20 @@ def ratio_table(rows: dict[tuple[str, str, float], Row]) -> str:
     return table(["model", "recipe", *(f"after {each:g} min" for each in budgets)], lines) if lines else ""
 
 
+def per_picture(rows: dict[tuple[str, str, float], Row]) -> str:
+    """The others' distance beside ours after no more pictures; empty where there is nothing to compare."""
+    ours = [row for (model, _, _), row in rows.items() if model == "unet"]
+    lines = []
+    for (model, recipe, _), row in rows.items():
+        earlier = [one for one in ours if one["pictures"] <= row["pictures"]]
+        if model != "unet" and earlier:
+            last = max(earlier, key=lambda one: one["pictures"])
+            about = [CONTESTANTS[model].label, recipe_label(model, recipe)]
+            numbers = [f"{row['pictures']:,}", interval(nearest(row)), f"{last['pictures']:,}", interval(nearest(last))]
+            lines.append([*about, *numbers])
+    return table(["model", "recipe", "pictures", "distance", "ours: pictures", "distance"], lines) if lines else ""
+
+
 def by_recipe(rows: dict[tuple[str, str, float], Row]) -> dict[tuple[str, str], dict[float, Row]]:
     """Rows by minutes, for each model and recipe."""
     found: dict[tuple[str, str], dict[float, Row]] = {}
@@ -548,6 +562,8 @@ def report(bench_rows: Path, strips: Path, readmes: Sequence[Path]) -> str:
         ratios = f"\n\nTheir distance over that of our `UNet` after {smallest:g} minutes:\n\n{ratios}"
     if not stem.endswith("_cpu"):
         ratios += beside_cpu(rows, newest(read_rows(bench_rows.with_name(f"{NAME}_cpu.jsonl"))))
+    if pictures := per_picture(rows):
+        ratios += f"\n\nBy pictures in place of minutes, beside our `UNet` after no more of them:\n\n{pictures}"
     text = f"{short}{ratios}\n\nEvery measure:\n\n{long_table(rows)}"
     bench_rows.with_suffix(".md").write_text(text + "\n", encoding="utf-8")
     block = stem.replace(f"{NAME}_", f"{NAME} ")

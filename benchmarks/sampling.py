@@ -29,6 +29,7 @@ from records import (
     Row,
     append_row,
     circumstances,
+    describe,
     fill_block,
     has,
     intervals,
@@ -258,10 +259,11 @@ def run(
     """
     device = next(checkpoint.model.parameters()).device
     train, heldout = load_data(source)
-    same = {"weights": weights_id(checkpoint.model), "data": source, "samples": count, "seed": seed}
+    same = {"weights": weights_id(checkpoint.model), "machine": describe(device)}
 
     def facts(one: Sampler, n: int) -> Row:
-        return {**same, "kind": "sampler", "sampler": one.name, "evaluations": n, "features": FEATURES_ID}
+        about = {**same, "data": source, "samples": count, "seed": seed, "features": FEATURES_ID}
+        return {**about, "kind": "sampler", "sampler": one.name, "evaluations": n}
 
     for n in sorted({n for one in chosen for n in evaluations or one.evaluations}):
         there = read_rows(path)
@@ -277,7 +279,7 @@ def run(
             d = report.frechet
             print(f"{name}, {n} evaluations: distance {d.value:.2f} ({d.low:.2f} to {d.high:.2f})", flush=True)
     for batch in (16, 64):
-        about = {"weights": same["weights"], "kind": "overhead", "batch": batch}
+        about = {**same, "kind": "overhead", "batch": batch}
         if not any(has(row, about) for row in read_rows(path)):
             found = overhead(checkpoint, chosen, batch, 10, 15)
             append_row(path, {**about, **found, **circumstances(device)})
@@ -288,14 +290,14 @@ def run(
 
 
 def newest(rows: Sequence[Row]) -> tuple[dict[tuple[str, int], Row], dict[int, Row]]:
-    """The rows of the weights that were used last: by sampler and evaluations, and the overheads by batch."""
+    """The rows of the weights and machine of the last one: by sampler and evaluations, and the overheads by batch."""
     samplers = [row for row in rows if row["kind"] == "sampler" and row["features"] == FEATURES_ID]
     if not samplers:
         return {}, {}
-    weights = samplers[-1]["weights"]
-    chosen = {(row["sampler"], row["evaluations"]): row for row in samplers if row["weights"] == weights}
+    last = {name: samplers[-1][name] for name in ("weights", "machine")}
+    chosen = {(row["sampler"], row["evaluations"]): row for row in samplers if has(row, last)}
     order = [*SAMPLERS]
-    over = {row["batch"]: row for row in rows if row["kind"] == "overhead" and row["weights"] == weights}
+    over = {row["batch"]: row for row in rows if row["kind"] == "overhead" and has(row, last)}
     return dict(sorted(chosen.items(), key=lambda item: (order.index(item[0][0]), item[0][1]))), over
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import json
 import re
+import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
@@ -27,7 +28,7 @@ from course_lib.checkpoint import Checkpoint, load_shipped
 from course_lib.data import Pictures, load_fashion_mnist
 from course_lib.metrics import measure
 from course_lib.objective import denoising_loss
-from course_lib.schedule import make_schedule, sampling_times, start_time
+from course_lib.schedule import Schedule, make_schedule, sampling_times, start_time
 from course_lib.shapes import count_parameters
 from course_lib.train import Draws, TrainConfig
 from course_lib.unet import DoubleConvUNet, UNet
@@ -529,6 +530,26 @@ def test_the_readmes_have_their_blocks() -> None:
             assert text.count(f"<!-- {name}: begin -->") == text.count(f"<!-- {name}: end -->") == 1
 
 
+def test_the_pages_show_what_the_rows_say(tmp_path: Path) -> None:
+    """As if each program had just been called with --report."""
+    page = (records.HERE / "README.md").read_text(encoding="utf-8")
+    front = (records.ROOT / "README.md").read_text(encoding="utf-8")
+    for program, name in ((pictures_per_minute, "pictures_per_minute"), (sampling, "sampling"), (speed, "speed")):
+        rows = tmp_path / f"{name}_cpu.jsonl"
+        shutil.copy(records.RESULTS / rows.name, rows)
+        arguments: tuple[Any, ...] = (
+            (rows, records.RESULTS / rows.stem, []) if program is pictures_per_minute else (rows, [])
+        )
+        text = program.report(*arguments)
+        assert text.strip() in page, f"python benchmarks/{name}.py --report"
+        kept = (records.RESULTS / f"{name}_cpu.md").read_text(encoding="utf-8")
+        assert kept.strip() == text.strip(), f"python benchmarks/{name}.py --report"
+        for table in re.findall(rf"<!-- {name} cpu: begin -->\n(.*?)\n\n", front, re.DOTALL):
+            lines = [line.replace("**", "") for line in table.splitlines()[2:]]
+            assert all(line in text.replace("**", "") for line in lines), f"python benchmarks/{name}.py --report"
+    assert ablations.report(records.read_rows(records.RESULTS / "ablations_cpu.jsonl")) in page
+
+
 def test_what_the_readme_says_of_the_others_holds() -> None:
     path = records.RESULTS / "pictures_per_minute_cpu.jsonl"
     distances = {
@@ -633,7 +654,7 @@ def test_ablations_train_each_variant_its_way_and_make_no_row_twice(
         "VARIANTS",
         {
             "recipe": ablations.Variant("recipe", unet=small),
-            "adamw": ablations.Variant("AdamW", {"batch_size": 8}, small, ablations.adamw_alone),
+            "adamw": ablations.Variant("AdamW", {"batch_size": 8}, small, ablations.ADAMW),
             "linear": ablations.Variant("linear, last", {"schedule": "linear", "ema": 0.0, "batch_size": 16}, small),
         },
     )
@@ -664,6 +685,16 @@ def test_ablations_train_each_variant_its_way_and_make_no_row_twice(
     assert records.read_rows(tmp_path / "ablations_cpu.jsonl") == rows
     shown = capsys.readouterr().out
     assert "| AdamW | " in shown and "*real pictures, held out*" in shown
+
+
+def test_the_weights_of_min_snr() -> None:
+    """At most 1, by hand at t = 4 of a schedule of five steps: SNR 20, 5, 1 and 1/4."""
+    alpha_bar = torch.tensor([1.0, 20 / 21, 5 / 6, 1 / 2, 1 / 5], dtype=torch.float64)
+    schedule = Schedule(alpha_bar.sqrt(), (1 - alpha_bar).sqrt(), "by hand")
+    model = UNet(4, channels=(8,), attention=())  # answers 0 as long as it is new
+    x0, eps, t = torch.zeros(4, 1, 4, 4), torch.ones(4, 1, 4, 4), torch.tensor([1, 2, 3, 4])
+    loss = ablations.min_snr_loss(model, schedule, x0, t, eps)
+    assert loss.tolist() == pytest.approx([5 / 20, 1, 1, 1])
 
 
 def test_the_readme_shows_what_was_measured_on_the_weights_that_are_shipped() -> None:
