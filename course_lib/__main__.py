@@ -95,7 +95,7 @@ def main(arguments: list[str] | None = None) -> int:
     one.add_argument("--batch-size", type=int, default=256, help="pictures at a time")
     one.add_argument("--only", nargs="+", choices=PIECES, default=PIECES, help="write these alone")
     one.add_argument("--seed", type=int, default=0, help="of all noise; 0 by default")
-    one.add_argument("--compile", action="store_true", help="torch.compile; on an NVIDIA GPU it pays for many pictures")
+    one.add_argument("--compile", action="store_true", help="torch.compile, which takes about a minute first")
     one.add_argument("--device", help="cuda, mps or cpu; the best there is by default")
     one.add_argument("--out", type=Path, default=Path("samples"), help="folder to write into")
     one.set_defaults(run=_sample)

@@ -163,14 +163,19 @@ def test_a_batch_that_cannot_be_shared_is_refused(tmp_path: Path) -> None:
     assert in_two_processes(refused, tmp_path) == ["refused", "refused"]
 
 
+TWO_GPUS = pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two GPUs")
+
+
 @pytest.mark.slow
-def test_the_command_line_under_accelerate_launch(tmp_path: Path) -> None:
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=(pytest.mark.cuda, TWO_GPUS))])
+def test_the_command_line_under_accelerate_launch(device: str, tmp_path: Path) -> None:
     """Two processes make the run that one makes, and leave one set of files."""
     numbers = np.random.default_rng(0)
     (tmp_path / "pictures").mkdir()
     for i in range(5):
         Image.fromarray(numbers.integers(0, 256, (8, 8), dtype=np.uint8)).save(tmp_path / "pictures" / f"{i}.png")
-    options = f"train --data {tmp_path}/pictures --size 8 --channels 8 16 --steps 12 --batch-size 4 --device cpu"
+    options = f"train --data {tmp_path}/pictures --size 8 --channels 8 16 --steps 12 --batch-size 4"
+    options += f" --precision no --device {device}"
     launch = "-m accelerate.commands.launch --multi_gpu --num_machines 1 --mixed_precision no --dynamo_backend no"
     port = f"--num_processes 2 --main_process_port {free_port()}"
     for command in (f"{launch} {port} -m course_lib {options} --out two", f"-m course_lib {options} --out one"):

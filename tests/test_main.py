@@ -178,3 +178,13 @@ def test_a_terminal_that_lacks_letters_gets_the_rest() -> None:
     done = subprocess.run([sys.executable, "-m", "course_lib", "trace"], env=environment, capture_output=True)
     assert done.returncode == 0, done.stderr
     assert b"time.mlp.0" in done.stdout and b"?" in done.stdout
+
+
+def test_the_command_of_the_readme_with_fashion_mnist(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    command = f"train --data fashion-mnist --size 28 --minutes 0.02 --device cpu --out {tmp_path / 'a'}"
+    assert main(command.split()) == 0
+    said = capsys.readouterr()
+    assert "28×28 pixels" in said.out and "100%" in said.err and "update" in said.err
+    made = load_checkpoint(tmp_path / "a" / "model.safetensors")
+    assert made.model.config["size"] == 28 and made.details["settings"]["train"]["minutes"] == 0.02
+    assert main(["sample", "--checkpoint", str(tmp_path / "a"), "--count", "1", "--out", str(tmp_path / "b")]) == 0

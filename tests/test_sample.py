@@ -666,3 +666,19 @@ def test_on_the_gpu_as_on_the_cpu(name: str) -> None:
         for seed in (1, 1, 2)
     ]
     assert torch.equal(draws[0], draws[1]) and not torch.equal(draws[0], draws[2])
+
+
+@pytest.mark.cuda
+@pytest.mark.parametrize("order", [1, 2])
+def test_no_step_waits_for_the_gpu(order: int) -> None:
+    """After the first one PyTorch would raise."""
+    model, x_T = UNet(16, channels=(16, 32)).cuda().eval(), randn(4, 1, 16, 16).cuda()
+    generator = torch.Generator("cuda").manual_seed(0)
+    walk = trajectory(model, SCHEDULE, x_T, eta=1.0, order=order, target="v", generator=generator)
+    next(walk)
+    try:
+        torch.cuda.set_sync_debug_mode("error")
+        *_, last = walk
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    assert last.s == 0 and last.x_s.isfinite().all()
