@@ -61,6 +61,11 @@ def min_snr_loss(model: nn.Module, schedule: Schedule, x0: Tensor, t: Tensor, ep
     return denoising_loss(model, schedule, x0, t, eps, **options) * (snr.clamp(max=5) / snr)
 
 
+def noise_loss_of_v(model: nn.Module, schedule: Schedule, x0: Tensor, t: Tensor, eps: Tensor, **options: Any) -> Tensor:
+    """The loss of the noise that follows from a prediction of v: eps_hat − eps = a (v_hat − v), since a² + b² = 1."""
+    return denoising_loss(model, schedule, x0, t, eps, **options) * schedule.alpha_bar.float().to(t.device)[t]
+
+
 ADAMW = {"course_lib.train.make_optimizers": adamw_alone, "contestants.make_optimizers": adamw_alone}
 
 
@@ -101,6 +106,11 @@ VARIANTS = {
     "adamw-fast": Variant("AdamW at 4e-3 in place of Muon", patches=ADAMW),
     "last": Variant("the last weights in place of their average", {"ema": 0.0}),
     "v": Variant("v predicted in place of the noise", {"target": "v"}),
+    "v-noise": Variant(
+        "v predicted, with the loss of the noise",
+        {"target": "v"},
+        patches={"course_lib.train.denoising_loss": noise_loss_of_v},
+    ),
     "linear": Variant("linear schedule in place of cosine", {"schedule": "linear"}),
     "min-snr": Variant("loss weighted by min-SNR", patches={"course_lib.train.denoising_loss": min_snr_loss}),
     "slow": Variant("learning rate halved", {"lr": 2e-3}),
@@ -112,6 +122,7 @@ VARIANTS = {
     ),
     "attention": Variant("attention after every block at 7×7", unet={"attention": (1,)}),
     "pixels": Variant("single pixels in place of 2×2 blocks", unet={"patch": 1}),
+    "narrow": Variant("a quarter fewer channels above, 24 and 64", unet={"channels": (24, 64)}),
     "wide": Variant("half as many channels again, 48 and 96", unet={"channels": (48, 96)}),
 }
 

@@ -310,18 +310,25 @@ class Log:
 # ------------------------------------------------------------------------------------------------ report
 
 
-def newest(rows: Sequence[Row]) -> dict[tuple[str, str, float], Row]:
+def by_machine(rows: Sequence[Row]) -> list[dict[tuple[str, str, float], Row]]:
     """The last row of each model, recipe and budget, judged with the present feature network, in a fixed order.
 
-    Rows of other machines than the newest row's are left out: a minute is not worth the same on them.
+    One dictionary for each machine, since a minute is not worth the same on another; that of the last row first.
     """
-    judged = [row for row in rows if row["features"] == FEATURES_ID]
-    here = [row for row in judged if row["machine"] == judged[-1]["machine"]]
-    chosen = {(row["model"], row["recipe"], row["minutes"]): row for row in here}
     order = [*CONTESTANTS]
-    return dict(
-        sorted(chosen.items(), key=lambda item: (order.index(item[0][0]), RECIPES.index(item[0][1]), item[0][2]))
-    )
+    judged = [row for row in rows if row["features"] == FEATURES_ID]
+    found = []
+    for machine in dict.fromkeys(row["machine"] for row in reversed(judged)):
+        here = [row for row in judged if row["machine"] == machine]
+        chosen = {(row["model"], row["recipe"], row["minutes"]): row for row in here}
+        keys = sorted(chosen, key=lambda key: (order.index(key[0]), RECIPES.index(key[1]), key[2]))
+        found.append({key: chosen[key] for key in keys})
+    return found
+
+
+def newest(rows: Sequence[Row]) -> dict[tuple[str, str, float], Row]:
+    """The rows of the machine on which the last one was made; see `by_machine`."""
+    return next(iter(by_machine(rows)), {})
 
 
 def better(row: Row) -> str:
@@ -541,7 +548,7 @@ def report(bench_rows: Path, strips: Path, readmes: Sequence[Path]) -> str:
     Raises:
         ValueError: there are no rows yet.
     """
-    rows = newest(read_rows(bench_rows))
+    rows, *elsewhere = by_machine(read_rows(bench_rows)) or [{}]
     if not rows:
         raise ValueError(f"{bench_rows} holds no rows that were judged with the present feature network")
     stem, last = bench_rows.stem, [*rows.values()][-1]
@@ -565,6 +572,11 @@ def report(bench_rows: Path, strips: Path, readmes: Sequence[Path]) -> str:
     if pictures := per_picture(rows):
         ratios += f"\n\nBy pictures in place of minutes, beside our `UNet` after no more of them:\n\n{pictures}"
     text = f"{short}{ratios}\n\nEvery measure:\n\n{long_table(rows)}"
+    for others in elsewhere:
+        machine = next(iter(others.values()))["machine"]
+        single = sum(len(row["reports"]) < len(WAYS) for row in others.values())
+        how = f" ({single} of {len(others)} rows by {WAYS['unclipped']} alone)" if single else ""
+        text += f"\n\nOn another machine, {machine}{how}:\n\n{short_table(others)}"
     bench_rows.with_suffix(".md").write_text(text + "\n", encoding="utf-8")
     block = stem.replace(f"{NAME}_", f"{NAME} ")
     for readme in readmes:

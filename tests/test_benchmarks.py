@@ -26,6 +26,7 @@ from torch import Tensor, nn
 
 from course_lib.checkpoint import Checkpoint, load_shipped
 from course_lib.data import Pictures, load_fashion_mnist
+from course_lib.forward import q_sample
 from course_lib.metrics import measure
 from course_lib.objective import denoising_loss
 from course_lib.schedule import Schedule, make_schedule, sampling_times, start_time
@@ -477,7 +478,9 @@ def test_tables_are_made_from_the_newest_rows(tmp_path: Path) -> None:
     readme.write_text(f"a\n<!-- {name}: begin -->\nstale\n<!-- {name}: end -->\nb\n", encoding="utf-8")
     text = pictures_per_minute.report(path, tmp_path, [readme, tmp_path / "none.md"])
     assert "| UNet of this course | this course's | 89 | **4.00 (3.60–4.40)** | **2.00 (1.80–2.20)** |" in text
-    assert "99.00" not in text and "77.00" not in text and "1.00 (" not in text
+    here, elsewhere = text.split("On another machine, a slower one (1 of 1 rows by SDE-DPM-Solver++(2M) alone):")
+    assert "99.00" not in text and "77.00" not in here and "1.00 (" not in text
+    assert "| 77.00" in elsewhere.replace("**", "") and "60.00" not in elsewhere
     assert "| 60.00 (54.00–66.00) | 30.00 (27.00–33.00) |" in text
     assert "| AdamW 4e-4, batch 64, cosine, no EMA | 15.0× | 7.5× |" in text
     assert "| *real pictures, held out* |  |  | *0.18* | *0.18* |" in text
@@ -560,12 +563,13 @@ def test_what_the_readme_says_of_the_others_holds() -> None:
     ratios = [distances[model, "own", 30] / ours for model in CONTESTANTS if model != "unet"]
     readme = (records.ROOT / "README.md").read_text(encoding="utf-8")
     assert f"still {min(ratios):.1f} to {max(ratios):.0f} times as far from real pictures" in readme
-    assert "are nearer after ten minutes than with their own after thirty" in readme
-    for model in ("diffusers", "lucidrains"):
-        assert distances[model, "ours", 10] < distances[model, "own", 30]
-    for minutes in (3, 10, 30):  # "below all others at each", says what stands for the plot
+    for minutes in (3, 10, 30):  # "below all others", says what stands for the plot
         others = [each for (model, _, at), each in distances.items() if at == minutes and model != "unet"]
-        assert distances["unet", "ours", minutes] < min(others)
+        assert ours < min(others) and distances.get(("unet", "ours", minutes), ours) <= ours
+    rows = pictures_per_minute.newest(records.read_rows(path))
+    seen = rows["unet", "ours", 3]["pictures"]
+    for model in CONTESTANTS:  # "by then they have seen as many pictures"
+        assert model == "unet" or 1 <= rows[model, "own", 30]["pictures"] / seen < 1.15
 
 
 # ----------------------------------------------------------------------------------------------- sampling
@@ -695,6 +699,18 @@ def test_the_weights_of_min_snr() -> None:
     x0, eps, t = torch.zeros(4, 1, 4, 4), torch.ones(4, 1, 4, 4), torch.tensor([1, 2, 3, 4])
     loss = ablations.min_snr_loss(model, schedule, x0, t, eps)
     assert loss.tolist() == pytest.approx([5 / 20, 1, 1, 1])
+
+
+def test_the_loss_of_the_noise_by_a_network_that_predicts_v() -> None:
+    """v̂ = 0 means that the noise is b x_t."""
+    schedule, t = make_schedule("cosine", 10), torch.tensor([1, 4, 9])
+    model = UNet(4, channels=(8,), attention=())  # answers 0 as long as it is new
+    x0, eps = (torch.randn(3, 1, 4, 4, generator=torch.Generator().manual_seed(i)) for i in range(2))
+    x0 = x0.tanh()
+    x_t, _ = q_sample(schedule, x0, t, eps)
+    expected = (schedule.at(t, x_t)[1] * x_t - eps).square().mean((1, 2, 3))
+    loss = ablations.noise_loss_of_v(model, schedule, x0, t, eps, target="v")
+    torch.testing.assert_close(loss.detach(), expected)
 
 
 def test_the_readme_shows_what_was_measured_on_the_weights_that_are_shipped() -> None:
