@@ -48,7 +48,7 @@ from .data import Pictures, load_fashion_mnist, load_folder
 from .runtime import can_compile, describe_machine, pick_autocast, pick_device
 from .schedule import SCHEDULES, Schedule, make_schedule
 from .shapes import count_parameters
-from .train import EMA, TrainConfig, TrainState, Update, train
+from .train import EMA, Fetched, TrainConfig, TrainState, Update, train
 from .unet import UNet
 from .validate import check_choice, check_number
 
@@ -57,7 +57,7 @@ if TYPE_CHECKING:  # imported where it is needed alone: it takes a second
 
 FORMAT = 1
 KEPT = 2
-#: Updates between two looks at the loss: each makes a GPU wait, and processes for each other.
+#: Updates between two looks at the loss: each makes processes wait for each other.
 LOOK_EVERY = 50
 #: Settings that decide which pictures there are.
 OF_THE_DATA = ("data", "size", "color", "full", "classes")
@@ -579,22 +579,33 @@ def _loop(
     recent: deque[Tensor] = deque(maxlen=500)  # left on the device: reading a number makes a GPU wait
     start = saved.state if saved else TrainState()
     update, written, looked, last_save = None, start.step, (start.step, start.seconds), time.perf_counter()
+    unseen: tuple[int, float, float, Fetched] | None = None
 
     def look(update: Update) -> None:
-        """Read the loss, the mean over all processes, and show it; all of them must come here."""
-        nonlocal looked
-        loss = accelerator.reduce(torch.stack([*recent]).mean(), "mean").item()
+        """Fetch the loss, the mean over all processes, all of which must come here; what a GPU has is shown later."""
+        nonlocal looked, unseen
+        show()
+        loss = accelerator.reduce(torch.stack([*recent]).mean(), "mean")
         speed = config.train.batch_size * (update.step - looked[0]) / max(update.seconds - looked[1], 1e-9)
         looked = update.step, update.seconds
+        unseen = update.step, update.lr, speed, Fetched(loss, update.grad_norm)
+        if not _is_far(accelerator.device):
+            show()
+
+    def show() -> None:
+        """Say what was fetched last."""
+        nonlocal unseen
+        if unseen is None:
+            return
+        (step, lr, speed, fetched), unseen = unseen, None
+        loss, grad_norm = fetched.read()
         details["loss"] = round(loss, 4)
-        values = {"loss": loss, "grad_norm": update.grad_norm.item(), "lr": update.lr, "pictures_per_second": speed}
-        accelerator.log(values, step=update.step)
-        bar.set_postfix_str(
-            f"update {update.step:,}, loss {loss:.4f}, lr {update.lr:.1e}, {speed:,.0f} pictures/s", refresh=False
-        )
+        accelerator.log({"loss": loss, "grad_norm": grad_norm, "lr": lr, "pictures_per_second": speed}, step=step)
+        bar.set_postfix_str(f"update {step:,}, loss {loss:.4f}, lr {lr:.1e}, {speed:,.0f} pictures/s", refresh=False)
 
     def save(update: Update) -> None:
         nonlocal written, last_save
+        show()
         details.update(steps=update.step, minutes=round(update.seconds / 60, 1))
         if accelerator.is_main_process:
             save_state(folder, model, ema, schedule, config.train.target, update.state(), details)
@@ -615,6 +626,8 @@ def _loop(
             recent.append(update.loss)
             if update.step % LOOK_EVERY == 0 or update.progress == 1:
                 look(update)
+            if update.progress == 1:
+                show()
             bar.update(100 * update.progress - bar.n)
             by_time = save_every.minutes and time.perf_counter() - last_save >= 60 * save_every.minutes
             if by_time or (save_every.updates and update.step % save_every.updates == 0):
@@ -636,6 +649,11 @@ def _loop(
         f"{step:,} updates in {seconds / 60:.1f} minutes, loss {details['loss']}; saved {folder / 'model.safetensors'}"
     )
     return True
+
+
+def _is_far(device: torch.device) -> bool:
+    """Whether the host must wait for the device to read a number from it."""
+    return device.type != "cpu"
 
 
 def _check_shared(folder: Path, step: int) -> None:

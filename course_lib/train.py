@@ -482,6 +482,27 @@ class _Clock:
         return both[0].item(), bool(both[1])
 
 
+class Fetched:
+    """Numbers on their way to the CPU: nobody waits for a GPU until they are read.
+
+    Args:
+        numbers: floats of no dimension, on one device.
+    """
+
+    def __init__(self, *numbers: Tensor) -> None:
+        together = torch.stack([number.detach().float() for number in numbers])
+        self._event = torch.cuda.Event() if together.is_cuda else None
+        self._values = together.to("cpu", non_blocking=together.is_cuda)
+        if self._event is not None:
+            self._event.record(torch.cuda.current_stream(together.device))
+
+    def read(self) -> list[float]:
+        """The numbers."""
+        if self._event is not None:
+            self._event.synchronize()
+        return self._values.tolist()
+
+
 class _FiniteCheck:
     """Refuses a gradient that is no number: at once on a CPU; on others by what it was 50 updates ago.
 
@@ -490,38 +511,26 @@ class _FiniteCheck:
     """
 
     def __init__(self, device: torch.device) -> None:
-        self.device, self.every = device, 1 if device.type == "cpu" else 50
-        self.fetched: tuple[int, Tensor, torch.cuda.Event | None] | None = None
+        self.every = 1 if device.type == "cpu" else 50
+        self.unseen: tuple[int, Fetched] | None = None
 
     def __call__(self, step: int, grad_norm: Tensor, loss: Tensor) -> None:
-        if step % self.every:
-            return
-        if self.device.type == "cpu":
-            self._refuse(step, grad_norm, loss)
-            return
-        self.close()
-        event, on_cuda = None, self.device.type == "cuda"
-        both = torch.stack([grad_norm.float(), loss.float()]).to("cpu", non_blocking=on_cuda)
-        if on_cuda:
-            event = torch.cuda.Event()
-            event.record(torch.cuda.current_stream(self.device))
-        self.fetched = step, both, event
+        if step % self.every == 0:
+            self.close()
+            self.unseen = step, Fetched(grad_norm, loss)
+            if self.every == 1:
+                self.close()
 
     def close(self) -> None:
         """Look at what is still unseen."""
-        if self.fetched is not None:
-            (step, both, event), self.fetched = self.fetched, None
-            if event is not None:
-                event.synchronize()
-            self._refuse(step, *both)
-
-    @staticmethod
-    def _refuse(step: int, grad_norm: Tensor, loss: Tensor) -> None:
-        if not grad_norm.isfinite():
-            raise FloatingPointError(
-                f"the gradient is {grad_norm.item()} at update {step} (loss {loss.item():.3g}): "
-                "lower lr, or train without autocast"
-            )
+        if self.unseen is not None:
+            (step, fetched), self.unseen = self.unseen, None
+            grad_norm, loss = fetched.read()
+            if not math.isfinite(grad_norm):
+                raise FloatingPointError(
+                    f"the gradient is {grad_norm} at update {step} (loss {loss:.3g}): "
+                    "lower lr, or train without autocast"
+                )
 
 
 def _state(model: nn.Module, optimizers: list[torch.optim.Optimizer], step: int, seconds: float) -> TrainState:

@@ -141,15 +141,20 @@ def test_pictures_of_mixed_sizes_and_a_single_one(tmp_path: Path, capsys: pytest
         assert ("only one picture: the network will learn it by heart" in said) is (name == "one")
 
 
-def test_the_log(config: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("far", [False, True])
+def test_the_log(far: bool, config: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A GPU's numbers are shown one look later, and none is lost."""
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     monkeypatch.setattr(runs, "LOOK_EVERY", 2)
-    go(tmp_path / "a", config, log=True)
+    monkeypatch.setattr(runs, "_is_far", lambda device: far)
+    go(tmp_path / "a", config, updates=100, log=True)
     curves = EventAccumulator(str(tmp_path / "a" / "log"))
     curves.Reload()
     assert sorted(curves.Tags()["scalars"]) == ["grad_norm", "loss", "lr", "pictures_per_second"]
     assert [point.step for point in curves.Scalars("loss")] == [2, 4, 6]
+    details = load_checkpoint(tmp_path / "a" / "model.safetensors").details
+    assert details["loss"] == pytest.approx(curves.Scalars("loss")[-1].value, abs=1e-4)
     assert all(point.value > 0 for name in curves.Tags()["scalars"] for point in curves.Scalars(name))
 
 
@@ -609,3 +614,26 @@ def test_a_run_on_the_gpu(config: RunConfig, tmp_path: Path) -> None:
     assert checkpoint.details["device"] == "cuda" and checkpoint.details["loss"] < 1.2
     with torch.no_grad():
         assert checkpoint.model(torch.randn(1, 1, 28, 28), torch.tensor([9])).isfinite().all()
+
+
+@pytest.mark.cuda
+@pytest.mark.slow
+@pytest.mark.parametrize("compiled", ["no", "yes"])
+def test_nobody_waits_for_the_gpu_in_a_run(
+    compiled: str, config: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between the first updates and the last save, two looks included: PyTorch would raise."""
+    train = train_module.train
+
+    def watched(*arguments: Any, **options: Any) -> Iterator[Any]:
+        for update in train(*arguments, **options):
+            if update.step in (3, 119):
+                torch.cuda.set_sync_debug_mode("error" if update.step == 3 else "default")
+            yield update
+
+    monkeypatch.setattr(runs, "train", watched)
+    try:
+        changed = RunConfig.of(dict(compile=compiled, steps=120), config)
+        assert run(tmp_path / "a", changed, device="cuda", save_every=SaveEvery(None, 1000))
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
