@@ -24,8 +24,7 @@ def orthogonalize(matrices: Tensor) -> Tensor:
 
     Newton-Schulz: five times X ← a X + b (X Xᵀ) X + c (X Xᵀ)² X, which takes each singular value x to
     a x + b x³ + c x⁵ (Jordan et al. 2024, "Muon: an optimizer for hidden layers"). Values end within about
-    0.7 .. 1.2, which is near enough; those below about 0.0015 of the root of
-    the sum of their squares do not get there.
+    0.7 .. 1.2, which is near enough; those below about 0.0015 of the root of the sum of their squares stay below.
 
     Args:
         matrices: floats, (N, rows, columns).
