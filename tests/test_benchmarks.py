@@ -691,6 +691,13 @@ def test_ablations_train_each_variant_its_way_and_make_no_row_twice(
     assert "| AdamW | " in shown and "*real pictures, held out*" in shown
 
 
+def test_what_the_page_says_of_the_ablations_holds() -> None:
+    rows = records.read_rows(records.RESULTS / "ablations_cpu.jsonl")
+    last = {row["variant"]: row["report"]["frechet"] for row in rows if row["machine"] == rows[-1]["machine"]}
+    nearer = [name for name, distance in last.items() if distance["value"] < last["recipe"]["value"]]
+    assert nearer == ["min-snr"] and last["min-snr"]["high"] > last["recipe"]["low"]
+
+
 def test_the_weights_of_min_snr() -> None:
     """At most 1, by hand at t = 4 of a schedule of five steps: SNR 20, 5, 1 and 1/4."""
     alpha_bar = torch.tensor([1.0, 20 / 21, 5 / 6, 1 / 2, 1 / 5], dtype=torch.float64)
