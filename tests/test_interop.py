@@ -162,9 +162,9 @@ def test_our_network_in_their_pipeline() -> None:
     )
 
 
-def test_their_network_in_our_sampler() -> None:
+def their_unet(classes: int | None) -> Any:
     torch.manual_seed(0)
-    unet = diffusers.UNet2DModel(
+    return diffusers.UNet2DModel(
         sample_size=8,
         in_channels=1,
         out_channels=1,
@@ -172,8 +172,12 @@ def test_their_network_in_our_sampler() -> None:
         norm_num_groups=4,
         down_block_types=("DownBlock2D", "DownBlock2D"),
         up_block_types=("UpBlock2D", "UpBlock2D"),
-        num_class_embeds=3,
-    ).eval()
+        num_class_embeds=classes,
+    )
+
+
+def test_their_network_in_our_sampler() -> None:
+    unet = their_unet(3).eval()
     schedule, x_T, y = make_schedule("linear", 1000), randn(2, 1, 8, 8), torch.tensor([1, 2])
     ours = sample(ModelFromDiffusers(unet), schedule, x_T, times=sampling_times(1000, 10), y=y, generator=gen(1))
     theirs = their_sample(
@@ -188,17 +192,7 @@ def test_their_network_in_our_training() -> None:
     """With the classes that it was built for, or without any."""
     pictures = Pictures(torch.zeros(4, 1, 8, 8, dtype=torch.uint8), torch.tensor([0, 1, 2, 2]))
     for classes in (3, None):
-        torch.manual_seed(0)
-        unet = diffusers.UNet2DModel(
-            sample_size=8,
-            in_channels=1,
-            out_channels=1,
-            block_out_channels=(8, 8),
-            norm_num_groups=4,
-            down_block_types=("DownBlock2D", "DownBlock2D"),
-            up_block_types=("UpBlock2D", "UpBlock2D"),
-            num_class_embeds=classes,
-        )
+        unet = their_unet(classes)
         before = unet.conv_out.weight.detach().clone()
         config = TrainConfig(steps=1, batch_size=4, warmup=0)
         list(train(ModelFromDiffusers(unet), make_schedule("linear"), pictures, config))
