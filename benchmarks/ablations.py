@@ -38,12 +38,10 @@ from records import (
     read_rows,
     table,
 )
-from torch import Tensor, nn
+from torch import nn
 
 from course_lib.data import Pictures
-from course_lib.objective import denoising_loss
 from course_lib.runtime import pick_device
-from course_lib.schedule import Schedule
 from course_lib.shapes import count_parameters
 from course_lib.unet import UNet
 
@@ -53,17 +51,6 @@ NAME = "ablations"
 def adamw_alone(model: nn.Module, lr: float, parts: int = 1) -> list[torch.optim.Optimizer]:
     """AdamW for all weights, as most courses have it, in place of `course_lib.optim.make_optimizers`."""
     return [torch.optim.AdamW(model.parameters(), lr, betas=(0.9, 0.99), weight_decay=0.0, fused=True)]
-
-
-def min_snr_loss(model: nn.Module, schedule: Schedule, x0: Tensor, t: Tensor, eps: Tensor, **options: Any) -> Tensor:
-    """The loss with the weights min(SNR, 5)/SNR (Hang et al. 2023, "Min-SNR weighting strategy", for noise)."""
-    snr = schedule.snr.float().to(t.device)[t]
-    return denoising_loss(model, schedule, x0, t, eps, **options) * (snr.clamp(max=5) / snr)
-
-
-def noise_loss_of_v(model: nn.Module, schedule: Schedule, x0: Tensor, t: Tensor, eps: Tensor, **options: Any) -> Tensor:
-    """The loss of the noise that follows from a prediction of v: eps_hat − eps = a (v_hat − v), since a² + b² = 1."""
-    return denoising_loss(model, schedule, x0, t, eps, **options) * schedule.alpha_bar.float().to(t.device)[t]
 
 
 ADAMW = {"course_lib.train.make_optimizers": adamw_alone, "contestants.make_optimizers": adamw_alone}
@@ -106,13 +93,9 @@ VARIANTS = {
     "adamw-fast": Variant("AdamW at 4e-3 in place of Muon", patches=ADAMW),
     "last": Variant("the last weights in place of their average", {"ema": 0.0}),
     "v": Variant("v predicted in place of the noise", {"target": "v"}),
-    "v-noise": Variant(
-        "v predicted, with the loss of the noise",
-        {"target": "v"},
-        patches={"course_lib.train.denoising_loss": noise_loss_of_v},
-    ),
     "linear": Variant("linear schedule in place of cosine", {"schedule": "linear"}),
-    "min-snr": Variant("loss weighted by min-SNR", patches={"course_lib.train.denoising_loss": min_snr_loss}),
+    "unweighted": Variant("loss without the weights of min-SNR", {"snr_gamma": None}),
+    "gamma-1": Variant("weights of min-SNR with γ = 1 in place of 5", {"snr_gamma": 1.0}),
     "slow": Variant("learning rate halved", {"lr": 2e-3}),
     "fast": Variant("learning rate doubled", {"lr": 8e-3}),
     "batch-64": Variant("batches of 64", {"batch_size": 64}),

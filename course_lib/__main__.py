@@ -63,6 +63,12 @@ def main(arguments: list[str] | None = None) -> int:
     one.add_argument(
         "--warmup", type=int, help=f"updates over which the learning rate rises; {TrainConfig.warmup} by default"
     )
+    one.add_argument(
+        "--snr-gamma",
+        type=_snr_gamma,
+        metavar="G|none",
+        help=f"timesteps whose signal-to-noise ratio is above count for less; {TrainConfig.snr_gamma:g} by default",
+    )
     one.add_argument("--ema", type=float, help=f"decay of the averaged weights; {RunConfig.ema} by default")
     one.add_argument("--seed", type=int, help=f"of weights, data order and noise; {TrainConfig.seed} by default")
     one.add_argument("--precision", choices=("auto", "no", "bf16"), help="auto, the default, tries what is faster")
@@ -131,6 +137,15 @@ def _train(options: argparse.Namespace) -> int:
     settings = RunConfig.of(given, read_config(config)[0] if config else None)
     finished = run(folder, settings, command="python -m course_lib " + shlex.join(sys.argv[1:]), **how)
     return 0 if finished else 130
+
+
+def _snr_gamma(text: str) -> float | None:
+    if text == "none":
+        return None
+    try:
+        return float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"snr-gamma must be a number or none, got {text!r}") from None
 
 
 def _save_every(text: str) -> SaveEvery:

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from .forward import TARGETS, _target
 from .schedule import Schedule
-from .validate import check_choice, check_finite, check_index, check_pictures, check_same
+from .validate import check_choice, check_finite, check_index, check_number, check_pictures, check_same
 
 
 def denoising_loss(
@@ -54,6 +54,33 @@ def denoising_loss(
     answer = model(a * x0 + b * eps, t, y)
     error = F.mse_loss(answer.float(), _target(target, a, b, x0, eps).float(), reduction="none")
     return error.flatten(1).mean(1)
+
+
+def min_snr_weights(schedule: Schedule, target: str = "eps", gamma: float = 5.0) -> Tensor:
+    """Weights of the loss that take from timesteps with little noise (Hang et al. 2023, arXiv:2303.09556, section 3.4).
+
+    Whatever the target, the weighted loss is min(SNR, gamma) times the squared error of the picture x0_hat. For the
+    noise the weight is min(SNR, gamma)/SNR: 1 where the signal-to-noise ratio is at most gamma, less above, where
+    what is left to find can hardly be seen.
+
+    Args:
+        schedule: the tables a and b.
+        target: what the network predicts, one of `forward.TARGETS`.
+        gamma: > 0; the authors found 5 good and other values hardly worse.
+
+    Returns:
+        One weight for each timestep, float64 (T+1,); 0 at t = 0, which is not trained on.
+
+    Raises:
+        TypeError, ValueError: an unknown target, gamma out of range.
+    """
+    check_choice("target", target, TARGETS)
+    check_number("gamma", gamma, 1e-12)
+    a, b = schedule.signal[1:], schedule.noise[1:]
+    # SNR · |x0_hat − x0|² = this · |model(x_t, t) − target|²
+    shares = {"eps": torch.ones_like(a), "x0": a / b, "v": a / (a * a + b * b), "velocity": a / (a + b)}
+    weights = shares[target].square() * (gamma / schedule.snr[1:]).clamp(max=1)
+    return torch.cat([weights.new_zeros(1), weights])
 
 
 @torch.no_grad()

@@ -226,7 +226,8 @@ def read_config(path: Path) -> tuple[RunConfig, str]:
         if card["format"] != FORMAT:
             raise ValueError(f"it has format {card['format']}, this version of the course reads {FORMAT}")
         settings = dict(card["settings"])
-        return RunConfig(train=TrainConfig(**settings.pop("train")), **settings), str(card["command"])
+        training = {"snr_gamma": None, **settings.pop("train")}  # None: runs begun before there was such a setting
+        return RunConfig(train=TrainConfig(**training), **settings), str(card["command"])
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{path} does not describe a run of this course: {error}") from error
 

@@ -26,7 +26,7 @@ from torch import Tensor, nn
 
 from .data import Pictures, check_training_pictures
 from .forward import TARGETS
-from .objective import denoising_loss
+from .objective import denoising_loss, min_snr_weights
 from .optim import make_optimizers
 from .schedule import Schedule
 from .validate import check_choice, check_number
@@ -50,6 +50,8 @@ class TrainConfig:
         warmup: updates over which the learning rate rises from 0, >= 0.
         grad_clip: longest gradient allowed (norm over all parameters), > 0.
         target: what the network predicts, one of `forward.TARGETS`.
+        snr_gamma: the loss is weighted by `objective.min_snr_weights` with this gamma, > 0; None: all timesteps alike,
+            as in DDPM.
         seed: of data order, timesteps and noise.
 
     Raises:
@@ -64,6 +66,7 @@ class TrainConfig:
     warmup: int = 50
     grad_clip: float = 1.0
     target: str = "eps"
+    snr_gamma: float | None = 5.0
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -79,6 +82,8 @@ class TrainConfig:
         check_number("lr", self.lr, 1e-12)
         check_number("warmup", self.warmup, 0, integer=True)
         check_number("grad_clip", self.grad_clip, 1e-12)
+        if self.snr_gamma is not None:
+            check_number("snr_gamma", self.snr_gamma, 1e-12)
         check_number("seed", self.seed, 0, integer=True)
         check_choice("target", self.target, TARGETS)
 
@@ -218,7 +223,8 @@ class Update:
 
     Args:
         step: number of the update, from 1.
-        loss: mean loss of the batch before the update, shape (); with several processes, of this one's share.
+        loss: mean loss of the batch before the update, shape (), without the weights of `snr_gamma`, so that it can be
+            compared whatever they are; with several processes, of this one's share.
         grad_norm: length of the gradient before clipping, shape ().
         lr: learning rate that was used.
         progress: share of the training that is over, in (0, 1].
@@ -250,8 +256,8 @@ def train(
 ) -> Iterator[Update]:
     """Train a network to undo the noise (DDPM, algorithm 1), on the device where the model is.
 
-    For each update: pictures x_0, timesteps t uniform on 1..T, noise eps; a gradient step on the loss; then the
-    average in `ema` moves, and the update is yielded.
+    For each update: pictures x_0, timesteps t uniform on 1..T, noise eps; a gradient step on the loss, weighted
+    by t; then the average in `ema` moves, and the update is yielded.
 
     Args:
         model: called as model(x_t, t, y); y is given where it was built with classes. Left in train mode
@@ -350,11 +356,15 @@ def _updates(
     draws, check = Draws(pictures, schedule, config), _FiniteCheck(pictures.images.device)
     share, clock = config.share(engine.num_processes), _Clock(start.seconds, engine.num_processes > 1)
     step, stopping, progress = start.step, False, _progress(config, start.step, start.seconds)
+    weights = torch.ones(schedule.T + 1)
+    if config.snr_gamma is not None:
+        weights = min_snr_weights(schedule, config.target, config.snr_gamma).float()
+    weights = weights.to(pictures.images.device)
 
-    def each_loss(index: Tensor, t: Tensor, eps: Tensor) -> Tensor:
+    def each_loss(index: Tensor, t: Tensor, eps: Tensor) -> tuple[Tensor, Tensor]:
         y = pictures.labels[index] if with_labels and pictures.labels is not None else None
         with engine.autocast():
-            return denoising_loss(net, schedule, pictures[index], t, eps, target=config.target, y=y)
+            return denoising_loss(net, schedule, pictures[index], t, eps, target=config.target, y=y), weights[t]
 
     while progress < 1 and not stopping:
         step += 1
@@ -373,11 +383,11 @@ def _updates(
                 mine = [values[first : first + share] for values in drawn]
                 with engine.accumulate(net):
                     if workers is None:
-                        mean = each_loss(*mine).mean()
-                        engine.backward(mean)
+                        each, weight = each_loss(*mine)
+                        engine.backward((weight * each).mean())
+                        losses.append(each.detach().mean())
                     else:
-                        mean = workers.backward(each_loss, mine, 1 / config.accumulate)
-                losses.append(mean.detach())
+                        losses.append(workers.backward(each_loss, mine, 1 / config.accumulate))
             loss = torch.stack(losses).mean()
             grad_norm = engine.clip_grad_norm_(model.parameters(), config.grad_clip).detach()
             check(step, grad_norm, loss)
@@ -433,14 +443,17 @@ class _Workers:
     def __exit__(self, *error: object) -> None:
         torch.set_num_threads(self.threads)
 
-    def backward(self, each_loss: Callable[..., Tensor], batch: Sequence[Tensor], factor: float) -> Tensor:
-        """Add the gradient of factor · mean loss to the parameters; the mean loss, without a gradient."""
+    def backward(
+        self, each_loss: Callable[..., tuple[Tensor, Tensor]], batch: Sequence[Tensor], factor: float
+    ) -> Tensor:
+        """Add the gradient of factor · mean weighted loss to the parameters; the mean loss, without weights."""
         size = len(batch[0])
         pieces = zip(*(values.tensor_split(min(self.count, size)) for values in batch), strict=True)
 
         def learn(piece: Sequence[Tensor]) -> tuple[Tensor, Sequence[Tensor | None]]:
-            loss = each_loss(*piece).sum() / size
-            return loss.detach(), torch.autograd.grad(loss * factor, self.parameters, allow_unused=True)
+            each, weight = each_loss(*piece)
+            weighted = factor / size * (weight * each).sum()
+            return each.detach().sum() / size, torch.autograd.grad(weighted, self.parameters, allow_unused=True)
 
         losses, gradients = zip(*self.pool.map(learn, pieces), strict=True)
         for p, *parts in zip(self.parameters, *gradients, strict=True):

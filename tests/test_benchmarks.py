@@ -26,10 +26,9 @@ from torch import Tensor, nn
 
 from course_lib.checkpoint import Checkpoint, load_shipped
 from course_lib.data import Pictures, load_fashion_mnist
-from course_lib.forward import q_sample
 from course_lib.metrics import measure
 from course_lib.objective import denoising_loss
-from course_lib.schedule import Schedule, make_schedule, sampling_times, start_time
+from course_lib.schedule import make_schedule, sampling_times, start_time
 from course_lib.shapes import count_parameters
 from course_lib.train import Draws, TrainConfig
 from course_lib.unet import DoubleConvUNet, UNet
@@ -696,28 +695,6 @@ def test_what_the_page_says_of_the_ablations_holds() -> None:
     last = {row["variant"]: row["report"]["frechet"] for row in rows if row["machine"] == rows[-1]["machine"]}
     nearer = [name for name, distance in last.items() if distance["value"] < last["recipe"]["value"]]
     assert nearer == ["min-snr"] and last["min-snr"]["high"] > last["recipe"]["low"]
-
-
-def test_the_weights_of_min_snr() -> None:
-    """At most 1, by hand at t = 4 of a schedule of five steps: SNR 20, 5, 1 and 1/4."""
-    alpha_bar = torch.tensor([1.0, 20 / 21, 5 / 6, 1 / 2, 1 / 5], dtype=torch.float64)
-    schedule = Schedule(alpha_bar.sqrt(), (1 - alpha_bar).sqrt(), "by hand")
-    model = UNet(4, channels=(8,), attention=())  # answers 0 as long as it is new
-    x0, eps, t = torch.zeros(4, 1, 4, 4), torch.ones(4, 1, 4, 4), torch.tensor([1, 2, 3, 4])
-    loss = ablations.min_snr_loss(model, schedule, x0, t, eps)
-    assert loss.tolist() == pytest.approx([5 / 20, 1, 1, 1])
-
-
-def test_the_loss_of_the_noise_by_a_network_that_predicts_v() -> None:
-    """v̂ = 0 means that the noise is b x_t."""
-    schedule, t = make_schedule("cosine", 10), torch.tensor([1, 4, 9])
-    model = UNet(4, channels=(8,), attention=())  # answers 0 as long as it is new
-    x0, eps = (torch.randn(3, 1, 4, 4, generator=torch.Generator().manual_seed(i)) for i in range(2))
-    x0 = x0.tanh()
-    x_t, _ = q_sample(schedule, x0, t, eps)
-    expected = (schedule.at(t, x_t)[1] * x_t - eps).square().mean((1, 2, 3))
-    loss = ablations.noise_loss_of_v(model, schedule, x0, t, eps, target="v")
-    torch.testing.assert_close(loss.detach(), expected)
 
 
 def test_the_readme_shows_what_was_measured_on_the_weights_that_are_shipped() -> None:

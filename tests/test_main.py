@@ -114,10 +114,11 @@ def test_options_of_train_reach_the_run(
     line = (
         "train --data pictures --size 16 --color --classes --minutes 2 --steps 9 --schedule linear --target v "
         "--channels 16 32 --blocks 2 --patch 1 --attention 0 1 --batch-size 12 --accumulate 3 --lr 0.5 --warmup 7 "
-        "--ema 0.5 --seed 4 --precision bf16 --compile no --resume --device cpu --save-every 3m --log --out there"
+        "--snr-gamma 2.5 --ema 0.5 --seed 4 --precision bf16 --compile no --resume --device cpu --save-every 3m --log "
+        "--out there"
     )
     assert main(line.split()) == 130  # stopped, as by Ctrl-C
-    train = TrainConfig(9, 2.0, batch_size=12, accumulate=3, lr=0.5, warmup=7, target="v", seed=4)
+    train = TrainConfig(9, 2.0, batch_size=12, accumulate=3, lr=0.5, warmup=7, snr_gamma=2.5, target="v", seed=4)
     config = RunConfig(train, str(folder), 16, True, False, True, {}, "linear", ema=0.5, precision="bf16", compile="no")
     unet = dict(channels=[16, 32], blocks=2, patch=1, attention=[0, 1])
     how = dict(resume=True, device="cpu", save_every=SaveEvery(3.0), log=True)
@@ -125,6 +126,11 @@ def test_options_of_train_reach_the_run(
     assert calls.pop() == (Path("there"), replace(config, unet=unet), {**how, "command": command})
     main(["train", "--steps", "1", "--full", "--out", "there"])
     assert calls.pop() == (Path("there"), RunConfig(TrainConfig(steps=1), full=True), {"command": command})
+    main(["train", "--steps", "1", "--snr-gamma", "none", "--out", "there"])
+    assert calls.pop()[1] == RunConfig(TrainConfig(steps=1, snr_gamma=None))
+    with pytest.raises(SystemExit, match="2"):
+        main(["train", "--steps", "1", "--snr-gamma", "all", "--out", "there"])
+    assert "snr-gamma must be a number or none, got 'all'" in capsys.readouterr().err
     with pytest.raises(SystemExit, match="2"):
         main(["train", "--steps", "1", "--save-every", "often", "--out", "there"])
     assert "save-every must be minutes such as 5m, or updates such as 1000, got 'often'" in capsys.readouterr().err

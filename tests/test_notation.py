@@ -23,6 +23,7 @@ from course_lib.blocks import sinusoidal_embedding
 from course_lib.data import to_uint8
 from course_lib.forward import TARGETS, make_target, q_sample
 from course_lib.interop import to_diffusers
+from course_lib.objective import min_snr_weights
 from course_lib.sample import reverse_step, trajectory
 from course_lib.schedule import Schedule, from_betas, linear_amount, linear_betas, make_schedule, sampling_times
 from course_lib.unet import UNet
@@ -92,9 +93,10 @@ def values() -> dict[str, Any]:
     step = next(iter(trajectory(model, schedule, eps, times=times, y=y, generator=g)))
     sizes = {"B": B, "C": 1, "H": 8, "W": 8, "T": T, "K": K, "dim": 12}
     made: dict[str, Any] = {name: getattr(step, name) for name in ("x0_hat", "eps_hat", "x_s")}
-    functions: dict[str, Any] = {"make_target": make_target, "sinusoidal_embedding": sinusoidal_embedding}
+    functions: dict[str, Any] = {one.__name__: one for one in (make_target, min_snr_weights, sinusoidal_embedding)}
     made |= {"schedule": schedule, "model": model, "x0": x0, "eps": eps, "x_t": x_t, "t": t, "s": t - 1, "y": y}
-    return sizes | functions | made | {"amount": t / T, "eta": 1.0, "times": times, "decay": 0.999}
+    given = {"amount": t / T, "eta": 1.0, "times": times, "decay": 0.999, "target": "eps", "gamma": 5.0}
+    return sizes | functions | made | given
 
 
 VALUES = values()
@@ -172,6 +174,7 @@ def diffusers_problem(name: str) -> str:
             return ""
     others = {
         "compute_snr": "diffusers.training_utils",
+        "compute_loss_weighting_for_sd3": "diffusers.training_utils",
         "get_timestep_embedding": "diffusers.models.embeddings",
         "decay": "diffusers.training_utils.EMAModel",
         "class_labels": "diffusers.UNet2DModel.forward",

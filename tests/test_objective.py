@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from course_lib.forward import TARGETS, make_target, q_sample
-from course_lib.objective import denoising_loss, loss_by_timestep
-from course_lib.schedule import Schedule, make_schedule
+from course_lib.forward import TARGETS, make_target, q_sample, to_x0_eps
+from course_lib.objective import denoising_loss, loss_by_timestep, min_snr_weights
+from course_lib.schedule import Schedule, make_schedule, zero_terminal_snr
 from course_lib.unet import UNet
 
 SCHEDULE = make_schedule("linear", 10)
@@ -55,6 +55,49 @@ def test_the_loss_at_the_start_is_1() -> None:
     x0, eps = torch.zeros(64, 1, 28, 28), torch.randn(64, 1, 28, 28, generator=torch.Generator().manual_seed(2))
     loss = denoising_loss(UNet(), SCHEDULE, x0, torch.full((64,), 5), eps).mean().item()
     assert abs(loss - 1) < 4 * (2 / eps.numel()) ** 0.5
+
+
+# Weights
+
+
+def test_the_weights_of_min_snr_by_hand() -> None:
+    """Signal-to-noise ratios of 20, 5, 1 and 1/4; the formulas are those of the paper, section 3.4."""
+    alpha_bar = torch.tensor([1.0, 20 / 21, 5 / 6, 1 / 2, 1 / 5], dtype=torch.float64)
+    schedule = Schedule(alpha_bar.sqrt(), (1 - alpha_bar).sqrt(), "by hand")
+    for target, expected in {
+        "eps": [0, 5 / 20, 1, 1, 1],
+        "x0": [0, 5, 5, 1, 1 / 4],
+        "v": [0, 5 / 21, 5 / 6, 1 / 2, 1 / 5],
+    }.items():
+        assert min_snr_weights(schedule, target).tolist() == pytest.approx(expected)
+    assert min_snr_weights(schedule, gamma=0.5).tolist() == pytest.approx([0, 0.5 / 20, 0.5 / 5, 0.5, 1])
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_weighted_losses_of_all_targets_are_the_same_error_of_the_picture(target: str, schedule: Schedule) -> None:
+    """On every schedule, those that do not keep the variance among them."""
+    t = torch.tensor([1, 50, 99])
+    x_t, _ = q_sample(schedule, X0, t, EPS)
+    answer = make_target(target, schedule, X0, EPS, t) + 0.1 * EPS.flip(0)
+    x0_hat, _ = to_x0_eps(target, schedule, answer, x_t, t)
+    error = (x0_hat - X0).square().mean((1, 2, 3))
+    loss = denoising_loss(Constant(answer), schedule, X0, t, EPS, target=target)
+    weighted = min_snr_weights(schedule, target, 2.0)[t] * loss
+    torch.testing.assert_close(weighted, schedule.snr[t].clamp(max=2) * error, rtol=2e-3, atol=1e-8)
+
+
+def test_weights_are_finite_where_no_signal_is_left() -> None:
+    schedule = zero_terminal_snr(make_schedule("linear", 100))
+    weights = {target: min_snr_weights(schedule, target) for target in TARGETS}
+    assert all(value.shape == (101,) and value.isfinite().all() for value in weights.values())
+    assert {target: value[-1].item() for target, value in weights.items()} == dict(eps=1, x0=0, v=0, velocity=0)
+
+
+def test_bad_weights() -> None:
+    with pytest.raises(ValueError, match="target='noise' is unknown"):
+        min_snr_weights(SCHEDULE, "noise")
+    with pytest.raises(ValueError, match="gamma must lie in"):
+        min_snr_weights(SCHEDULE, gamma=0)
 
 
 def test_loss_by_timestep_uses_the_same_noise_everywhere() -> None:

@@ -99,6 +99,10 @@ def test_the_config_says_everything_that_was_decided(config: RunConfig, tmp_path
     full = config.model(config.pictures()).config
     assert stored.unet == {key: full[key] for key in ("channels", "blocks", "patch", "attention")}
     assert asdict(RunConfig.of({}, stored)) == asdict(stored)
+    card = json.loads((tmp_path / "a" / "config.json").read_text())
+    del card["settings"]["train"]["snr_gamma"]  # as in runs from before there were weights
+    (tmp_path / "old.json").write_text(json.dumps(card))
+    assert read_config(tmp_path / "old.json")[0].train == replace(config.train, snr_gamma=None)
 
 
 def test_the_weights_before_the_first_update_follow_from_the_seed(config: RunConfig) -> None:

@@ -68,14 +68,29 @@ def same(a: list[Tensor], b: list[Tensor]) -> bool:
 # What an update is
 
 
-@pytest.mark.parametrize("target", ["eps", "v"])
-def test_training_is_the_loop_that_the_docstring_promises(target: str) -> None:
-    """Twelve updates by hand: batch, t, eps, mean square error, clipped gradient, Muon for the matrix and Adam
-    with its bias correction for the rest.
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize(("target", "gamma", "longest"), [("eps", None, 6.0), ("eps", 20.0, 2.0), ("v", 0.5, 0.06)])
+def test_training_is_the_loop_that_the_docstring_promises(
+    target: str, gamma: float | None, longest: float, threads: int
+) -> None:
+    """Twelve updates by hand: batch, t, eps, mean square error, weights, clipped gradient, Muon for the matrix and
+    Adam with its bias correction for the rest.
 
-    The gradient is clipped to a length that some updates exceed and others do not.
+    The gradient is clipped to a length that some updates exceed and others do not. The loss that is told has no
+    weights.
     """
-    config = TrainConfig(steps=12, batch_size=5, lr=0.02, warmup=4, grad_clip=6.0, seed=3, target=target)
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        _is_the_loop_that_the_docstring_promises(target, gamma, longest)
+    finally:
+        torch.set_num_threads(before)
+
+
+def _is_the_loop_that_the_docstring_promises(target: str, gamma: float | None, longest: float) -> None:
+    config = TrainConfig(
+        steps=12, batch_size=5, lr=0.02, warmup=4, grad_clip=longest, seed=3, target=target, snr_gamma=gamma
+    )
     pictures, model = some_pictures(), Tiny()
     updates = list(train(model, SCHEDULE, pictures, config))
 
@@ -89,10 +104,13 @@ def test_training_is_the_loop_that_the_docstring_promises(target: str) -> None:
         x0 = to_float(pictures.images[index])
         a, b = (table[t].float().view(-1, 1, 1, 1) for table in (SCHEDULE.signal, SCHEDULE.noise))
         truth = eps if target == "eps" else a * eps - b * x0
-        loss = (ours(a * x0 + b * eps, t) - truth).square().mean()
-        gradients = torch.autograd.grad(loss, parameters)
+        error = (ours(a * x0 + b * eps, t) - truth).square()
+        snr = (a / b).square()
+        weight = torch.ones_like(snr) if gamma is None else snr.clamp(max=gamma) / (snr if target == "eps" else snr + 1)
+        loss = error.mean()
+        gradients = torch.autograd.grad((weight * error).mean(), parameters)
         length = math.sqrt(sum(g.square().sum().item() for g in gradients))
-        shrink = min(1.0, 6.0 / length)
+        shrink = min(1.0, longest / length)
         clipped += shrink < 1
         lr = 0.02 * min(1, step / 4) * (0.01 + 0.99 * (1 + math.cos(math.pi * (step - 1) / 12)) / 2)
         with torch.no_grad():
@@ -637,6 +655,7 @@ def _trains_in_bfloat16(seen: set[torch.dtype]) -> None:
         (dict(steps=1, lr=math.nan), ValueError, "lr must lie in"),
         (dict(steps=1, warmup=-1), ValueError, "warmup must lie in"),
         (dict(steps=1, grad_clip=0), ValueError, "grad_clip must lie in"),
+        (dict(steps=1, snr_gamma=0), ValueError, "snr_gamma must lie in"),
         (dict(steps=1, seed=-1), ValueError, "seed must lie in"),
         (dict(steps=1, seed=1.0), TypeError, "seed must be an int"),
         (
@@ -753,8 +772,8 @@ def test_gradients_are_laid_out_as_their_weights(three_threads: None) -> None:
     workers = train_module._Workers(model)
     x0, t = pictures[:6], torch.arange(1, 7)
 
-    def each_loss(x0: Tensor, t: Tensor) -> Tensor:
-        return model(x0, t).flatten(1).square().mean(1) + sum(p.sum() for p in model.parameters())
+    def each_loss(x0: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
+        return model(x0, t).flatten(1).square().mean(1) + sum(p.sum() for p in model.parameters()), torch.ones(len(t))
 
     with workers:
         workers.backward(each_loss, [x0, t], 1.0)

@@ -56,7 +56,7 @@ from course_lib.checkpoint import load_checkpoint, load_shipped, save_checkpoint
 from course_lib.checks import check, progress, solution  # noqa: F401 - solution is for you to call
 from course_lib.data import load_fashion_mnist
 from course_lib.forward import TARGETS, q_sample, to_x0_eps
-from course_lib.objective import denoising_loss
+from course_lib.objective import denoising_loss, min_snr_weights
 from course_lib.optim import is_matrix, make_optimizers, orthogonalize
 from course_lib.runtime import describe_machine, make_generator, pick_autocast, pick_device
 from course_lib.sample import sample
@@ -424,20 +424,20 @@ check("training_step", my_training_step)
 # </details>
 
 # %% [markdown]
-# The step that this notebook goes on with has two additions. The gradient is cut to length 1 where it is longer, so that one odd batch cannot
-# throw the weights far off. And `make_optimizers` returns two optimizers, of which the next section speaks.
+# The step that this notebook goes on with has three additions. Losses may be weighted, for the next section. The gradient is cut to length 1 where it is longer, so that one odd batch cannot
+# throw the weights far off. And `make_optimizers` returns two optimizers, of which the next section speaks too.
 
 
 # %%
-def step_once(model, optimizers, x0, t, eps):
-    """One update; returns the loss before it, a scalar tensor."""
-    loss = denoising_loss(model, schedule, x0, t, eps).mean()  # forward
+def step_once(model, optimizers, x0, t, eps, weight=1.0):
+    """One update, with a weight of each picture's loss; returns the loss before it, unweighted, a scalar tensor."""
+    each = denoising_loss(model, schedule, x0, t, eps)  # forward; (B,)
     model.zero_grad()  # forget the last gradient
-    loss.backward()  # gradient of each parameter
+    (weight * each).mean().backward()  # gradient of each parameter
     torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)  # at most of length 1
     for optimizer in optimizers:
         optimizer.step()
-    return loss.detach()
+    return each.detach().mean()
 
 
 torch.manual_seed(0)
@@ -483,7 +483,30 @@ assert renewed > 5 * losses[-1]
 #
 # ![The loss of a short run: it drops steeply from 1, then creeps down.](../figures/04_loss.png)
 #
-# DDPM's algorithm 1 is a loop around that step. Written as a Python generator (`yield`) it hands out each loss, and whoever calls it may look
+# ### Weigh the timesteps
+#
+# The loss of the noise is an error of the picture in disguise. Both come from one $x_t$, so by Exercise 2
+#
+# $$\lVert \varepsilon - \hat\varepsilon \rVert^2 = \frac{a_t^2}{b_t^2}\, \lVert x_0 - \hat x_0 \rVert^2 = \operatorname{SNR}_t\, \lVert x_0 - \hat x_0 \rVert^2$$
+#
+# At small t the signal-to-noise ratio goes into the thousands, and faults of the picture that nobody can see make most of the loss. **Min-SNR** weighting
+# (Hang et al. 2023) lets this factor grow to 5 and no further: it multiplies the loss by $\min(\operatorname{SNR}_t, 5) / \operatorname{SNR}_t$.
+
+# %%
+weights = min_snr_weights(schedule).float()  # (T+1,)
+snr = schedule.snr[1:].float()
+torch.testing.assert_close(weights[1:], snr.clamp(max=5) / snr)
+full = int((weights[1:] == 1).nonzero()[0]) + 1  # the first t of weight 1
+print(f"SNR at t = 20: {snr[19]:.0f}, weight {weights[20]:.4f}; weight 1 from t = {full} on")
+assert snr[9] > 1000 and weights[20] < 0.01 and 250 < full < 300
+viz.plot_curves({"min-SNR weight": (t_all, weights[1:])}, xlabel="t", ylabel="weight of the loss")
+
+# %% [markdown]
+# So a quarter of all timesteps counts for less, the first ones for next to nothing. What this is worth in pictures, benchmarks/README.md measures.
+#
+# ### The loop
+#
+# DDPM's algorithm 1 is a loop around the step. Written as a Python generator (`yield`) it hands out each loss, and whoever calls it may look
 # at anything in between:
 
 
@@ -491,6 +514,7 @@ assert renewed > 5 * losses[-1]
 def my_train(model, pictures, config):
     """Train for config.steps updates; yields the loss of each."""
     optimizers = make_optimizers(model, config.lr)
+    weights = min_snr_weights(schedule, gamma=config.snr_gamma).float().to(device)
     pictures = pictures.to(device)
     draws = Draws(pictures, schedule, config)  # pictures, timesteps and noise of an update, by its number
     for step in range(1, config.steps + 1):
@@ -498,7 +522,7 @@ def my_train(model, pictures, config):
         for optimizer in optimizers:
             for group in optimizer.param_groups:
                 group["lr"] = config.learning_rate(step, (step - 1) / config.steps)
-        yield step_once(model, optimizers, pictures[index], t, eps).item()
+        yield step_once(model, optimizers, pictures[index], t, eps, weights[t]).item()
 
 
 # %% [markdown]
@@ -739,19 +763,15 @@ viz.plot_loss_by_timestep(t_each, by_time, schedule.T)
 # </details>
 
 # %% [markdown]
-# Careful: an easy timestep is not one where the network knows the picture. From Exercise 2,
-#
-# $$\lVert x_0 - \hat x_0 \rVert^2 = \frac{b_t^2}{a_t^2}\, \lVert \varepsilon - \hat\varepsilon \rVert^2$$
-#
-# so the same error of the noise is a tiny error of the picture at small t and a huge one at large t:
+# Careful: an easy timestep is not one where the network knows the picture. Its error is that of the noise divided by the signal-to-noise ratio
+# (*Weigh the timesteps*), so the same error of the noise is a tiny error of the picture at small t and a huge one at large t:
 
 # %%
 with torch.no_grad():
     x_t, _ = q_sample(schedule, x0_each, t_each, eps_each)
     x0_hat, eps_hat = to_x0_eps("eps", schedule, net(x_t, t_each), x_t, t_each)
 picture_error = (x0_each - x0_hat).square().mean(dim=(1, 2, 3))  # (1000,)
-snr = schedule.snr[1:].float().to(device)
-torch.testing.assert_close(picture_error, by_time / snr, rtol=0.02, atol=1e-6)
+torch.testing.assert_close(picture_error, by_time / snr.to(device), rtol=0.02, atol=1e-6)
 
 for low in (1, 201, 401, 601, 801):
     errors = [error[low - 1 : low + 99].mean() for error in (by_time, picture_error)]
@@ -764,9 +784,10 @@ assert schedule.noise[1] < 0.01 and 1 / schedule.signal[-1] > 20_000
 #
 # <details><summary>Model answer</summary>
 #
-# Its answer can be turned into the other, but training weighs errors differently. By the equation above the loss on the noise is the loss
-# on the picture times $a_t^2/b_t^2$, the signal-to-noise ratio: asked for the noise, a network is taken to task for small faults of the picture
-# at small t; asked for the picture, for the rough guesses at large t, beside which the fine faults at small t count for next to nothing.
+# Its answer can be turned into the other, but training weighs errors differently. The loss on the noise is the loss on the picture times the
+# signal-to-noise ratio: asked for the noise, a network is taken to task for small faults of the picture at small t; asked for the picture, for the rough
+# guesses at large t, beside which the fine faults at small t count for next to nothing. Weights can make up for it: `min_snr_weights`
+# has a formula for each target, and with them all targets have the same weighted loss.
 #
 # </details>
 #
@@ -903,4 +924,5 @@ progress()
 # - Nichol, Dhariwal 2021, *Improved denoising diffusion probabilistic models*, arXiv:2102.09672. The cosine schedule, and which timesteps carry the bound.
 # - Dhariwal, Nichol 2021, *Diffusion models beat GANs on image synthesis*, arXiv:2105.05233. Scale and shift by the time, and other choices in the U-Net, tried one by one.
 # - Salimans, Ho 2022, *Progressive distillation for fast sampling of diffusion models*, arXiv:2202.00512. Section 4 and appendix D: the v target and what weighting each target implies.
+# - Hang et al. 2023, *Efficient diffusion training via min-SNR weighting strategy*, arXiv:2303.09556. The weights of the loss, and why timesteps pull against each other.
 # - Liu et al. 2025, *Muon is scalable for LLM training*, arXiv:2502.16982. Muon (Keller Jordan et al. 2024, kellerjordan.github.io/posts/muon) beside AdamW, with the factor that lets them share a learning rate.
