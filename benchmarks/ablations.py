@@ -14,7 +14,7 @@ import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -38,11 +38,13 @@ from records import (
     read_rows,
     table,
 )
-from torch import nn
+from torch import Tensor, nn
 
 from course_lib.data import Pictures
+from course_lib.runs import RunConfig
 from course_lib.runtime import pick_device
 from course_lib.shapes import count_parameters
+from course_lib.train import Draws
 from course_lib.unet import UNet
 
 NAME = "ablations"
@@ -51,6 +53,15 @@ NAME = "ablations"
 def adamw_alone(model: nn.Module, lr: float, parts: int = 1) -> list[torch.optim.Optimizer]:
     """AdamW for all weights, as most courses have it, in place of `course_lib.optim.make_optimizers`."""
     return [torch.optim.AdamW(model.parameters(), lr, betas=(0.9, 0.99), weight_decay=0.0, fused=True)]
+
+
+class ByChance(Draws):
+    """What is random in a training, its timesteps drawn one by one."""
+
+    def __call__(self, step: int) -> tuple[Tensor, Tensor, Tensor]:
+        """The draws of one update."""
+        index, t, eps = super().__call__(step)
+        return index, torch.randint(1, self.T + 1, t.shape, device=t.device, generator=self._generator), eps
 
 
 ADAMW = {"course_lib.train.make_optimizers": adamw_alone, "contestants.make_optimizers": adamw_alone}
@@ -96,6 +107,7 @@ VARIANTS = {
     "linear": Variant("linear schedule in place of cosine", {"schedule": "linear"}),
     "unweighted": Variant("loss without the weights of min-SNR", {"snr_gamma": None}),
     "gamma-1": Variant("weights of min-SNR with γ = 1 in place of 5", {"snr_gamma": 1.0}),
+    "chance": Variant("timesteps left to chance in place of spread", patches={"course_lib.train.Draws": ByChance}),
     "slow": Variant("learning rate halved", {"lr": 2e-3}),
     "fast": Variant("learning rate doubled", {"lr": 8e-3}),
     "batch-64": Variant("batches of 64", {"batch_size": 64}),
@@ -114,6 +126,7 @@ def facts(name: str, training: OurTraining, minutes: float, count: int, evaluati
     """What identifies a row, whenever it is made."""
     return {
         "variant": name,
+        "recipe": asdict(RunConfig.of({"minutes": minutes})),
         "minutes": minutes,
         "details": json.loads(json.dumps(training.details)),
         "parameters": count_parameters(training.model),
@@ -163,9 +176,11 @@ def compare(names: Sequence[str], options: argparse.Namespace, device: torch.dev
 
 
 def report(rows: Sequence[Row]) -> str:
-    """The table: one row for each variant, the newest of the machine on which the last one was made."""
+    """The table: one row for each variant, the newest with the machine and the recipe of the last one."""
     judged = [row for row in rows if row["features"] == FEATURES_ID]
-    newest = {row["variant"]: row for row in judged if row["machine"] == judged[-1]["machine"]}
+    newest = {
+        row["variant"]: row for row in judged if all(row[key] == judged[-1][key] for key in ("machine", "recipe"))
+    }
     lines = []
     for name in [name for name in VARIANTS if name in newest]:
         row = newest[name]

@@ -147,11 +147,13 @@ class Draws:
     """What is random in a training: the pictures, timesteps and noise of an update, by its number alone.
 
     Each pass goes through all pictures in an order of its own; a batch that reaches the end of one pass goes on with
-    the next. Nothing is carried from one update to another.
+    the next. Timesteps are uniform on 1..T, and spread: each of a batch comes from a part of 1..T of its own, so that
+    no batch is easy or hard by chance (Kingma et al. 2021, arXiv:2107.00630: a low-discrepancy sampler). Nothing is
+    carried from one update to another.
 
     Args:
         pictures: what to draw from; the draws are made on their device.
-        schedule: timesteps are uniform on 1..T.
+        schedule: timesteps lie in 1..T.
         config: batch_size and seed.
     """
 
@@ -176,7 +178,9 @@ class Draws:
             parts.append(self._order_of(number)[at : at + end - first])
             first += len(parts[-1])
         generator = self._generator.manual_seed(_seed(self.seed, "noise", step))
-        t = torch.randint(1, self.T + 1, (self.size,), device=self.device, generator=generator)
+        part = torch.randperm(self.size, device=self.device, generator=generator)
+        share = (part + torch.rand(self.size, device=self.device, generator=generator)) / self.size
+        t = (1 + (share * self.T).long()).clamp(max=self.T)  # where share is rounded up to 1
         eps = torch.randn(self.shape, device=self.device, generator=generator)
         return torch.cat(parts), t, eps
 

@@ -688,6 +688,8 @@ def test_ablations_train_each_variant_its_way_and_make_no_row_twice(
     assert records.read_rows(tmp_path / "ablations_cpu.jsonl") == rows
     shown = capsys.readouterr().out
     assert "| AdamW | " in shown and "*real pictures, held out*" in shown
+    other = {**rows[0], "recipe": {**rows[0]["recipe"], "ema": 0.5}}
+    assert ablations.report([other, *rows[1:]]) == ablations.report(rows[1:])  # of another recipe
 
 
 def test_what_the_page_says_of_the_ablations_holds() -> None:
