@@ -20,7 +20,7 @@ from typing import Any
 from unittest import mock
 
 import torch
-from contestants import OurTraining
+from contestants import ByChance, OurTraining
 from records import (
     FEATURES_ID,
     RESULTS,
@@ -38,13 +38,12 @@ from records import (
     read_rows,
     table,
 )
-from torch import Tensor, nn
+from torch import nn
 
 from course_lib.data import Pictures
 from course_lib.runs import RunConfig
 from course_lib.runtime import pick_device
 from course_lib.shapes import count_parameters
-from course_lib.train import Draws
 from course_lib.unet import UNet
 
 NAME = "ablations"
@@ -53,15 +52,6 @@ NAME = "ablations"
 def adamw_alone(model: nn.Module, lr: float, parts: int = 1) -> list[torch.optim.Optimizer]:
     """AdamW for all weights, as most courses have it, in place of `course_lib.optim.make_optimizers`."""
     return [torch.optim.AdamW(model.parameters(), lr, betas=(0.9, 0.99), weight_decay=0.0, fused=True)]
-
-
-class ByChance(Draws):
-    """What is random in a training, its timesteps drawn one by one."""
-
-    def __call__(self, step: int) -> tuple[Tensor, Tensor, Tensor]:
-        """The draws of one update."""
-        index, t, eps = super().__call__(step)
-        return index, torch.randint(1, self.T + 1, t.shape, device=t.device, generator=self._generator), eps
 
 
 ADAMW = {"course_lib.train.make_optimizers": adamw_alone, "contestants.make_optimizers": adamw_alone}
@@ -178,9 +168,8 @@ def compare(names: Sequence[str], options: argparse.Namespace, device: torch.dev
 def report(rows: Sequence[Row]) -> str:
     """The table: one row for each variant, the newest with the machine and the recipe of the last one."""
     judged = [row for row in rows if row["features"] == FEATURES_ID]
-    newest = {
-        row["variant"]: row for row in judged if all(row[key] == judged[-1][key] for key in ("machine", "recipe"))
-    }
+    alike = [row for row in judged if all(row[key] == judged[-1][key] for key in ("machine", "recipe"))]
+    newest = {row["variant"]: row for row in alike}
     lines = []
     for name in [name for name in VARIANTS if name in newest]:
         row = newest[name]

@@ -10,7 +10,7 @@ A picture flows through the files in this order, and an import only ever points 
     blocks      the parts of U-Nets
     unet        the ladder of U-Nets
     data        Fashion-MNIST, or your own folder of pictures
-    objective   the loss
+    objective   the loss, and its weights
     optim       Muon: more learned in fewer updates
     train       one loop, a generator
     checkpoint  weights and what they are, in one file

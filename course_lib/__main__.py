@@ -67,7 +67,8 @@ def main(arguments: list[str] | None = None) -> int:
         "--snr-gamma",
         type=_snr_gamma,
         metavar="G|none",
-        help=f"timesteps whose signal-to-noise ratio is above count for less; {TrainConfig.snr_gamma:g} by default",
+        help="the loss is min(signal-to-noise ratio, G) times the error of the picture; none: all timesteps alike; "
+        f"{TrainConfig.snr_gamma:g} by default",
     )
     one.add_argument("--ema", type=float, help=f"decay of the averaged weights; {RunConfig.ema} by default")
     one.add_argument("--seed", type=int, help=f"of weights, data order and noise; {TrainConfig.seed} by default")

@@ -57,11 +57,11 @@ def denoising_loss(
 
 
 def min_snr_weights(schedule: Schedule, target: str = "eps", gamma: float = 5.0) -> Tensor:
-    """Weights of the loss that take from timesteps with little noise (Hang et al. 2023, arXiv:2303.09556, section 3.4).
+    """Weights with which the loss of every target is one: min(SNR, gamma) times the squared error of x0_hat.
 
-    Whatever the target, the weighted loss is min(SNR, gamma) times the squared error of the picture x0_hat. For the
-    noise the weight is min(SNR, gamma)/SNR: 1 where the signal-to-noise ratio is at most gamma, less above, where
-    what is left to find can hardly be seen.
+    Hang et al. 2023, arXiv:2303.09556, section 3.4, who weigh losses of eps, x0 and v so. For the noise the weight is
+    min(SNR, gamma)/SNR: 1 where the signal-to-noise ratio is at most gamma, less above, where an error of the picture
+    can hardly be seen.
 
     Args:
         schedule: the tables a and b.
@@ -69,13 +69,14 @@ def min_snr_weights(schedule: Schedule, target: str = "eps", gamma: float = 5.0)
         gamma: > 0; the authors found 5 good and other values hardly worse.
 
     Returns:
-        One weight for each timestep, float64 (T+1,); 0 at t = 0, which is not trained on.
+        One weight for each timestep, float64 (T+1,). 0 at t = 0, which is not trained on, and where no signal is left
+        unless the target is eps: no x0_hat can be right there.
 
     Raises:
         TypeError, ValueError: an unknown target, gamma out of range.
     """
     check_choice("target", target, TARGETS)
-    check_number("gamma", gamma, 1e-12)
+    check_number("gamma", gamma, 1e-12, 1e12)
     a, b = schedule.signal[1:], schedule.noise[1:]
     # SNR · |x0_hat − x0|² = this · |model(x_t, t) − target|²
     shares = {"eps": torch.ones_like(a), "x0": a / b, "v": a / (a * a + b * b), "velocity": a / (a + b)}

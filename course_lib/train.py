@@ -50,8 +50,8 @@ class TrainConfig:
         warmup: updates over which the learning rate rises from 0, >= 0.
         grad_clip: longest gradient allowed (norm over all parameters), > 0.
         target: what the network predicts, one of `forward.TARGETS`.
-        snr_gamma: the loss is weighted by `objective.min_snr_weights` with this gamma, > 0; None: all timesteps alike,
-            as in DDPM.
+        snr_gamma: gamma of the weights of the loss, `objective.min_snr_weights`, > 0; None: all timesteps alike, as in
+            DDPM.
         seed: of data order, timesteps and noise.
 
     Raises:
@@ -83,7 +83,7 @@ class TrainConfig:
         check_number("warmup", self.warmup, 0, integer=True)
         check_number("grad_clip", self.grad_clip, 1e-12)
         if self.snr_gamma is not None:
-            check_number("snr_gamma", self.snr_gamma, 1e-12)
+            check_number("snr_gamma", self.snr_gamma, 1e-12, 1e12)
         check_number("seed", self.seed, 0, integer=True)
         check_choice("target", self.target, TARGETS)
 
@@ -148,8 +148,8 @@ class Draws:
 
     Each pass goes through all pictures in an order of its own; a batch that reaches the end of one pass goes on with
     the next. Timesteps are uniform on 1..T, and spread: each of a batch comes from a part of 1..T of its own, so that
-    no batch is easy or hard by chance (Kingma et al. 2021, arXiv:2107.00630: a low-discrepancy sampler). Nothing is
-    carried from one update to another.
+    no batch is easy or hard by chance (stratified sampling; Kingma et al. 2021, arXiv:2107.00630, appendix I.1, shift
+    one even grid instead). Nothing is carried from one update to another.
 
     Args:
         pictures: what to draw from; the draws are made on their device.
@@ -178,11 +178,15 @@ class Draws:
             parts.append(self._order_of(number)[at : at + end - first])
             first += len(parts[-1])
         generator = self._generator.manual_seed(_seed(self.seed, "noise", step))
-        part = torch.randperm(self.size, device=self.device, generator=generator)
-        share = (part + torch.rand(self.size, device=self.device, generator=generator)) / self.size
-        t = (1 + (share * self.T).long()).clamp(max=self.T)  # where share is rounded up to 1
+        t = self.timesteps(generator)
         eps = torch.randn(self.shape, device=self.device, generator=generator)
         return torch.cat(parts), t, eps
+
+    def timesteps(self, generator: torch.Generator) -> Tensor:
+        """The timesteps of one update, int64 (B,)."""
+        part = torch.randperm(self.size, device=self.device, generator=generator)
+        share = (part + torch.rand(self.size, device=self.device, generator=generator)) / self.size
+        return (1 + (share * self.T).long()).clamp(max=self.T)  # where share is rounded up to 1
 
     def _order_of(self, number: int) -> Tensor:
         """The order of a pass, the same on every device; the last one is kept."""
@@ -260,8 +264,8 @@ def train(
 ) -> Iterator[Update]:
     """Train a network to undo the noise (DDPM, algorithm 1), on the device where the model is.
 
-    For each update: pictures x_0, timesteps t uniform on 1..T, noise eps; a gradient step on the loss, weighted
-    by t; then the average in `ema` moves, and the update is yielded.
+    For each update: pictures x_0, timesteps t spread over 1..T, noise eps (see `Draws`); a gradient step on the
+    loss, weighted by t; then the average in `ema` moves, and the update is yielded.
 
     Args:
         model: called as model(x_t, t, y); y is given where it was built with classes. Left in train mode
@@ -282,7 +286,8 @@ def train(
 
     Raises:
         TypeError, ValueError: pictures that do not fit the model, labels missing or beyond the model's classes, a
-            batch that cannot be shared out, a state of another model: raised here, before the first update.
+            batch that cannot be shared out, a state of another model, snr_gamma where no signal is left at T and the
+            target is not eps: raised here, before the first update.
         FloatingPointError: the gradient is no longer finite; seen at once on a CPU, within 100 updates on a GPU.
     """
     built = getattr(model, "config", {})
@@ -296,6 +301,11 @@ def train(
             raise ValueError(
                 f"the model was built with classes 0..{built['num_classes'] - 1}, these pictures have {low}..{high}"
             )
+    if config.snr_gamma is not None and config.target != "eps" and schedule.signal[-1] == 0:
+        raise ValueError(
+            "snr_gamma gives t = T no weight, since the schedule's signal is 0 there: sampling would begin where "
+            "nothing was learned; take snr_gamma=None"
+        )
     device = next(model.parameters()).device
     if accelerator is not None:
         if autocast is not None:

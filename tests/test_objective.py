@@ -98,6 +98,8 @@ def test_bad_weights() -> None:
         min_snr_weights(SCHEDULE, "noise")
     with pytest.raises(ValueError, match="gamma must lie in"):
         min_snr_weights(SCHEDULE, gamma=0)
+    with pytest.raises(ValueError, match="gamma must lie in"):
+        min_snr_weights(SCHEDULE, gamma=float("inf"))
 
 
 def test_loss_by_timestep_uses_the_same_noise_everywhere() -> None:

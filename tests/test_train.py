@@ -23,7 +23,7 @@ from course_lib import train as train_module
 from course_lib.data import Pictures, load_fashion_mnist, to_float
 from course_lib.objective import denoising_loss
 from course_lib.optim import Muon, is_matrix, orthogonalize
-from course_lib.schedule import Schedule, from_betas, make_schedule
+from course_lib.schedule import Schedule, from_betas, make_schedule, zero_terminal_snr
 from course_lib.train import EMA, Draws, TrainConfig, TrainState, Update, train
 from course_lib.unet import UNet
 
@@ -668,6 +668,7 @@ def _trains_in_bfloat16(seen: set[torch.dtype]) -> None:
         (dict(steps=1, warmup=-1), ValueError, "warmup must lie in"),
         (dict(steps=1, grad_clip=0), ValueError, "grad_clip must lie in"),
         (dict(steps=1, snr_gamma=0), ValueError, "snr_gamma must lie in"),
+        (dict(steps=1, snr_gamma=math.inf), ValueError, "snr_gamma must lie in"),
         (dict(steps=1, seed=-1), ValueError, "seed must lie in"),
         (dict(steps=1, seed=1.0), TypeError, "seed must be an int"),
         (
@@ -698,6 +699,16 @@ def test_pictures_that_do_not_fit() -> None:
     coarse = UNet(8, channels=(8,), attention=(), patch=8)
     with pytest.raises(ValueError, match="nearest good sizes are 8"):
         next(train(coarse, SCHEDULE, some_pictures(), config))
+
+
+def test_a_timestep_without_weight_is_refused() -> None:
+    """At T of a schedule with zero terminal SNR: v must be learned there, the noise has its full weight."""
+    schedule, v = zero_terminal_snr(SCHEDULE), TrainConfig(steps=1, target="v")
+    with pytest.raises(ValueError, match="snr_gamma gives t = T no weight"):
+        train(Tiny(), schedule, some_pictures(), v)
+    for model, config in ((Tiny(), replace(v, snr_gamma=None)), (Tiny(), TrainConfig(steps=1))):
+        assert len(list(train(model, schedule, some_pictures(), config))) == 1
+    assert len(list(train(Tiny(), SCHEDULE, some_pictures(), v))) == 1
 
 
 # With a GPU

@@ -279,7 +279,8 @@ viz.plot_curves({"w_t": (t_all[1:], w)}, xlabel="t", ylabel="weight in the bound
 
 # %% [markdown]
 # On this schedule the bound cares most for both ends: the last touches, which nobody sees, and the first step out of pure noise. DDPM drops the weight
-# and gets better pictures. What is left is $L_\text{simple}$ (eq. 14), the loss of this course, with t uniform on 1..T:
+# and gets better pictures. What is left is $L_\text{simple}$ (eq. 14), with t uniform on 1..T, the loss that we write and watch; *Weigh the timesteps*, below, takes a little
+# from small t for the training:
 #
 # $$L_\text{simple} = \mathbb{E}_{x_0,\,t,\,\varepsilon}\ \lVert \varepsilon - \hat\varepsilon(a_t x_0 + b_t \varepsilon,\ t) \rVert^2 \quad\text{(mean over pixels)}$$
 #
@@ -424,8 +425,8 @@ check("training_step", my_training_step)
 # </details>
 
 # %% [markdown]
-# The step that this notebook goes on with has three additions. Losses may be weighted, for the next section. The gradient is cut to length 1 where it is longer, so that one odd batch cannot
-# throw the weights far off. And `make_optimizers` returns two optimizers, of which the next section speaks too.
+# The step that this notebook goes on with has three additions. The gradient is cut to length 1 where it is longer, so that one odd batch cannot
+# throw the weights far off. Each picture's loss can be multiplied by a number, and `make_optimizers` returns two optimizers: of both the next section speaks.
 
 
 # %%
@@ -485,24 +486,26 @@ assert renewed > 5 * losses[-1]
 #
 # ### Weigh the timesteps
 #
-# The loss of the noise is an error of the picture in disguise. Both come from one $x_t$, so by Exercise 2
+# The loss of the noise can be read as an error of the picture. The true pair and the guessed one make up the same $x_t$:
+# $a_t x_0 + b_t \varepsilon = a_t \hat x_0 + b_t \hat\varepsilon$, so $b_t (\varepsilon - \hat\varepsilon) = -a_t (x_0 - \hat x_0)$, and squared
 #
 # $$\lVert \varepsilon - \hat\varepsilon \rVert^2 = \frac{a_t^2}{b_t^2}\, \lVert x_0 - \hat x_0 \rVert^2 = \operatorname{SNR}_t\, \lVert x_0 - \hat x_0 \rVert^2$$
 #
-# At small t the signal-to-noise ratio goes into the thousands, and faults of the picture that nobody can see make most of the loss. **Min-SNR** weighting
-# (Hang et al. 2023) lets this factor grow to 5 and no further: it multiplies the loss by $\min(\operatorname{SNR}_t, 5) / \operatorname{SNR}_t$.
+# The signal-to-noise ratio (SNR, notebook 03) is over a thousand at t = 10: there an error of the picture that is too small to see is a large loss.
+# **Min-SNR** weighting (Hang et al. 2023) multiplies the loss by $\min(\operatorname{SNR}_t, 5) / \operatorname{SNR}_t$, so that an error of the picture counts
+# $\min(\operatorname{SNR}_t, 5)$ times: 5 times at most.
 
 # %%
-weights = min_snr_weights(schedule).float()  # (T+1,)
-snr = schedule.snr[1:].float()
-torch.testing.assert_close(weights[1:], snr.clamp(max=5) / snr)
-full = int((weights[1:] == 1).nonzero()[0]) + 1  # the first t of weight 1
-print(f"SNR at t = 20: {snr[19]:.0f}, weight {weights[20]:.4f}; weight 1 from t = {full} on")
-assert snr[9] > 1000 and weights[20] < 0.01 and 250 < full < 300
-viz.plot_curves({"min-SNR weight": (t_all, weights[1:])}, xlabel="t", ylabel="weight of the loss")
+loss_weights = min_snr_weights(schedule)  # (T+1,)
+torch.testing.assert_close(loss_weights[1:], snr[1:].clamp(max=5) / snr[1:])
+full = int((loss_weights == 1).nonzero()[0])  # the first t of weight 1
+print(f"SNR at t = 20: {snr[20]:.0f}, weight {loss_weights[20]:.4f}; weight 1 from t = {full} on")
+assert snr[10] > 1000 and loss_weights[20] < 0.01 and 250 < full < 300
+viz.plot_curves({"min-SNR": (t_all, loss_weights[1:])}, xlabel="t", ylabel="weight of the loss")
 
 # %% [markdown]
-# So a quarter of all timesteps counts for less, the first ones for next to nothing. What this is worth in pictures, benchmarks/README.md measures.
+# About a quarter of all timesteps count for less, the very first for next to nothing. How much nearer to real pictures this brings the samples is
+# measured in benchmarks/README.md.
 #
 # ### The loop
 #
@@ -514,7 +517,7 @@ viz.plot_curves({"min-SNR weight": (t_all, weights[1:])}, xlabel="t", ylabel="we
 def my_train(model, pictures, config):
     """Train for config.steps updates; yields the loss of each."""
     optimizers = make_optimizers(model, config.lr)
-    weights = min_snr_weights(schedule, gamma=config.snr_gamma).float().to(device)
+    loss_weights = min_snr_weights(schedule, gamma=config.snr_gamma).float().to(device)
     pictures = pictures.to(device)
     draws = Draws(pictures, schedule, config)  # pictures, timesteps and noise of an update, by its number
     for step in range(1, config.steps + 1):
@@ -522,13 +525,13 @@ def my_train(model, pictures, config):
         for optimizer in optimizers:
             for group in optimizer.param_groups:
                 group["lr"] = config.learning_rate(step, (step - 1) / config.steps)
-        yield step_once(model, optimizers, pictures[index], t, eps, weights[t]).item()
+        yield step_once(model, optimizers, pictures[index], t, eps, loss_weights[t]).item()
 
 
 # %% [markdown]
 # `draws(step)` gives what is random in an update: indices of B pictures, timesteps t (B,), noise (B, C, H, W). They follow from the seed
-# and the number of the update alone, so a training that was stopped can go on as if nothing had happened. The timesteps are uniform, but one comes
-# from each of B equal parts of 1..T: a batch that happens to hold small ones alone would pull the weights off.
+# and the number of the update alone, so a training that was stopped can go on as if nothing had happened. The timesteps are
+# uniform, and spread (algorithm 1 leaves them to chance): 1..T is cut into B equal parts, and one timestep comes from each. So every batch has early, middle and late ones.
 #
 # The library's `train` is this loop, plus time limits, autocast, averaging and many GPUs. From equal weights and one seed the two must agree:
 
@@ -536,7 +539,7 @@ def my_train(model, pictures, config):
 config = TrainConfig(steps=6, batch_size=16, lr=1e-3, warmup=0, seed=1)
 spread = Draws(pictures, schedule, config)(1)[1].sort().values
 print("timesteps of the first batch, in order:", spread.tolist())
-inside = spread - torch.arange(16) * schedule.T / 16  # where in its part
+inside = spread - torch.arange(16) * schedule.T / 16  # how far into its part
 assert inside.min() > 0 and inside.max() < schedule.T / 16 + 1
 torch.manual_seed(0)
 mine = UNet().to(device)
@@ -595,7 +598,7 @@ viz.plot_curves(curves, xlabel="direction", ylabel="singular value / the first",
 # %% [markdown]
 # Muon's values lie between about 0.7 and 1.2, which is near enough. AdamW scales each entry by itself, so that its first step is the sign of the gradient:
 # flatter than the gradient, but not flat. Why flat is better is not settled. One reading: what is rare or fine lives in the directions
-# that the gradient hardly has, and Muon learns it from the start. Is it better here? Measure it: *On your own*, 4.
+# that the gradient hardly has, and Muon learns it from the start. Is it better here? Measure it: *On your own*, 5.
 #
 # AdamW still trains what is no matrix (biases, scales of the norms) and the last convolution, a matrix of only four rows. The factor before $U V^\top$ makes the step
 # about as large as one of AdamW, so that one learning rate serves both.
@@ -705,7 +708,7 @@ viz.show_grid(draw(count=32), columns=8, title="32 samples of the averaged weigh
 # <details><summary>Answer</summary>
 #
 # The loss falls off a cliff and then creeps: the network soon tells noise from everything else; the rest is learning what clothes are. The samples are noise at first, then blots, then garments, and they go on improving while the loss hardly moves.
-# A single loss value says little, because each batch draws its own timesteps: that is the jitter, and the next section.
+# A single loss value says little: each batch has other pictures, other noise and other timesteps. How much the timestep matters is the next section.
 #
 # </details>
 #
@@ -761,9 +764,9 @@ viz.plot_loss_by_timestep(t_each, by_time, schedule.T)
 #
 # <details><summary>Model answer</summary>
 #
-# Small t. There the input is almost all picture, and the noise to be found is a whisper in it: at t = 1 it is weighted with less than a hundredth.
+# Small t. There the input is almost all picture, and the noise to be found is a whisper in it: at t = 1 its factor $b_t$ is less than a hundredth.
 # Whatever the network cannot tell from texture, it cannot report, so the loss goes towards 1. At large t the input is almost all noise, and
-# handing it on is nearly the right answer.
+# handing it on is nearly the right answer. That training hardly asks about the first timesteps adds to it; but without weights they are hard too (*On your own*, 2).
 #
 # </details>
 
@@ -776,7 +779,7 @@ with torch.no_grad():
     x_t, _ = q_sample(schedule, x0_each, t_each, eps_each)
     x0_hat, eps_hat = to_x0_eps("eps", schedule, net(x_t, t_each), x_t, t_each)
 picture_error = (x0_each - x0_hat).square().mean(dim=(1, 2, 3))  # (1000,)
-torch.testing.assert_close(picture_error, by_time / snr.to(device), rtol=0.02, atol=1e-6)
+torch.testing.assert_close(picture_error, by_time / snr[1:].float().to(device), rtol=0.02, atol=1e-6)
 
 for low in (1, 201, 401, 601, 801):
     errors = [error[low - 1 : low + 99].mean() for error in (by_time, picture_error)]
@@ -789,10 +792,10 @@ assert schedule.noise[1] < 0.01 and 1 / schedule.signal[-1] > 20_000
 #
 # <details><summary>Model answer</summary>
 #
-# Its answer can be turned into the other, but training weighs errors differently. The loss on the noise is the loss on the picture times the
+# Its answer can be turned into the other, but the plain losses count errors differently. The one on the noise is the one on the picture times the
 # signal-to-noise ratio: asked for the noise, a network is taken to task for small faults of the picture at small t; asked for the picture, for the rough
-# guesses at large t, beside which the fine faults at small t count for next to nothing. Weights can make up for it: `min_snr_weights`
-# has a formula for each target, and with them all targets have the same weighted loss.
+# guesses at large t, beside which the fine faults at small t count for next to nothing. The weights of `min_snr_weights` undo this: they have a
+# formula for each target, and the weighted loss is always $\min(\operatorname{SNR}_t, 5)$ times the error of the picture.
 #
 # </details>
 #
@@ -893,7 +896,7 @@ progress()
 # ## In three lines
 #
 # - The network sees $x_t$ and, through a scale and a shift in each block, the time; it answers with the noise.
-# - The loss is the mean squared error of that answer. It starts at 1, must go to 0 on one batch, and is highest at small t.
+# - The loss is the mean squared error of that answer. It starts at 1, must go to 0 on one batch, and is highest at small t, where training asks least.
 # - From $\hat\varepsilon$ comes $\hat x_0$: a mean over all pictures that could be there, so it is blurred where much noise is.
 #
 # ## Honest limits
@@ -906,13 +909,15 @@ progress()
 # ## On your own
 #
 # 1. Train with `target="v"` in `TrainConfig`. Pass the target on to `denoising_loss`, `sample`, `to_x0_eps`, the explorer and
-#    `save_checkpoint` too; what is asserted under *Loss by timestep* holds for eps alone. Where does x0_hat differ most?
-# 2. Break a copy of `step_once`: leave out `zero_grad`. Does overfitting one batch notice? And what if x_t is mixed without the square roots,
+#    `save_checkpoint` too; what is asserted under *Loss by timestep* holds for eps alone. Where does x0_hat differ most? (The weighted
+#    loss is the same error of the picture for both; what differs is how an answer becomes a picture.)
+# 2. Train with `TrainConfig(minutes=3, snr_gamma=None)`, all timesteps alike. Compare the loss by timestep, and the samples.
+# 3. Break a copy of `step_once`: leave out `zero_grad`. Does overfitting one batch notice? And what if x_t is mixed without the square roots,
 #    with `Schedule(schedule.alpha_bar, 1 - schedule.alpha_bar)` from `course_lib.schedule` in the loss?
-# 3. Draw timesteps below 200 only: in `my_train`, put `t = 1 + t % 199` after the draws, and run it with `TrainConfig(steps=update.step)`. What becomes of the loss, and what of the samples?
-# 4. Let `make_optimizers` in `my_train` be AdamW alone, `[torch.optim.AdamW(model.parameters(), lr=config.lr, weight_decay=0.0)]`, and train
+# 4. Draw timesteps below 200 only: in `my_train`, put `t = 1 + t % 199` after the draws, and run it with `TrainConfig(steps=update.step)`. What becomes of the loss, and what of the samples?
+# 5. Let `make_optimizers` in `my_train` be AdamW alone, `[torch.optim.AdamW(model.parameters(), lr=config.lr, weight_decay=0.0)]`, and train
 #    for as many updates as above, with `TrainConfig(steps=update.step)` and lr 4e-3 or 1e-3; compare with `model`, not with its average. What becomes of the loss, and what of the samples?
-# 5. Train for longer: in a terminal, in the course's folder, after `source .venv/bin/activate` (Windows: `.venv\Scripts\activate`). What takes hours should survive a closed lid: a run is a folder, and `--resume` goes on in it
+# 6. Train for longer: in a terminal, in the course's folder, after `source .venv/bin/activate` (Windows: `.venv\Scripts\activate`). What takes hours should survive a closed lid: a run is a folder, and `--resume` goes on in it
 #    where it was stopped or killed. The others train on your own pictures, on several GPUs, and look at the result:
 #
 # ```
