@@ -470,12 +470,15 @@ class _Workers:
             return each.detach().sum() / size, torch.autograd.grad(weighted, self.parameters, allow_unused=True)
 
         losses, gradients = zip(*self.pool.map(learn, pieces), strict=True)
-        for p, *parts in zip(self.parameters, *gradients, strict=True):
-            if parts[0] is not None:
-                total = torch.stack(parts).sum(0)
-                # laid out as the parameter, which fused optimizers rely on
-                total = total if total.stride() == p.stride() else torch.empty_like(p).copy_(total)
-                p.grad = total if p.grad is None else p.grad + total
+        used = [i for i, gradient in enumerate(gradients[0]) if gradient is not None]
+        totals = [gradients[0][i] for i in used]
+        for others in gradients[1:]:
+            totals = [*torch._foreach_add(totals, [others[i] for i in used])]
+        for i, total in zip(used, totals, strict=True):
+            p = self.parameters[i]
+            # laid out as the parameter, which fused optimizers rely on
+            total = total if total.stride() == p.stride() else torch.empty_like(p).copy_(total)
+            p.grad = total if p.grad is None else p.grad + total
         return torch.stack(losses).sum()
 
     def step(self, optimizers: Sequence[torch.optim.Optimizer]) -> None:
