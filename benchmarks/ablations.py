@@ -20,7 +20,7 @@ from typing import Any
 from unittest import mock
 
 import torch
-from contestants import ByChance, OurTraining
+from contestants import OurTraining
 from records import (
     FEATURES_ID,
     RESULTS,
@@ -38,12 +38,13 @@ from records import (
     read_rows,
     table,
 )
-from torch import nn
+from torch import Tensor, nn
 
 from course_lib.data import Pictures
 from course_lib.runs import RunConfig
 from course_lib.runtime import pick_device
 from course_lib.shapes import count_parameters
+from course_lib.train import Draws
 from course_lib.unet import UNet
 
 NAME = "ablations"
@@ -52,6 +53,17 @@ NAME = "ablations"
 def adamw_alone(model: nn.Module, lr: float, parts: int = 1) -> list[torch.optim.Optimizer]:
     """AdamW for all weights, as most courses have it, in place of `course_lib.optim.make_optimizers`."""
     return [torch.optim.AdamW(model.parameters(), lr, betas=(0.9, 0.99), weight_decay=0.0, fused=True)]
+
+
+class Spread(Draws):
+    """What is random in a training, each timestep of a batch from a part of 1..T of its own (stratified sampling)."""
+
+    def __call__(self, step: int) -> tuple[Tensor, Tensor, Tensor]:
+        """The draws of one update."""
+        index, t, eps = super().__call__(step)
+        part = torch.randperm(self.size, device=t.device, generator=self._generator)
+        share = (part + torch.rand(self.size, device=t.device, generator=self._generator)) / self.size
+        return index, (1 + (share * self.T).long()).clamp(max=self.T), eps
 
 
 ADAMW = {"course_lib.train.make_optimizers": adamw_alone, "contestants.make_optimizers": adamw_alone}
@@ -97,7 +109,7 @@ VARIANTS = {
     "linear": Variant("linear schedule in place of cosine", {"schedule": "linear"}),
     "unweighted": Variant("loss without the weights of min-SNR", {"snr_gamma": None}),
     "gamma-1": Variant("weights of min-SNR with γ = 1 in place of 5", {"snr_gamma": 1.0}),
-    "chance": Variant("timesteps left to chance in place of spread", patches={"course_lib.train.Draws": ByChance}),
+    "spread": Variant("timesteps of a batch spread over 1..T", patches={"course_lib.train.Draws": Spread}),
     "slow": Variant("learning rate halved", {"lr": 2e-3}),
     "fast": Variant("learning rate doubled", {"lr": 8e-3}),
     "batch-64": Variant("batches of 64", {"batch_size": 64}),
@@ -110,6 +122,10 @@ VARIANTS = {
     "narrow": Variant("a quarter fewer channels above, 24 and 64", unet={"channels": (24, 64)}),
     "wide": Variant("half as many channels again, 48 and 96", unet={"channels": (48, 96)}),
 }
+
+
+#: Labels of rows of earlier recipes, which have no variant here any more.
+EARLIER = {"v-noise": "v predicted, with the loss of the noise", "min-snr": "loss weighted by min-SNR"}
 
 
 def facts(name: str, training: OurTraining, minutes: float, count: int, evaluations: int, data: str) -> Row:
@@ -168,13 +184,14 @@ def compare(names: Sequence[str], options: argparse.Namespace, device: torch.dev
 def report(rows: Sequence[Row]) -> str:
     """The table: one row for each variant, the newest with the machine and the recipe of the last one."""
     judged = [row for row in rows if row["features"] == FEATURES_ID]
-    alike = [row for row in judged if all(row[key] == judged[-1][key] for key in ("machine", "recipe"))]
+    alike = [row for row in judged if all(row.get(key) == judged[-1].get(key) for key in ("machine", "recipe"))]
     newest = {row["variant"]: row for row in alike}
     lines = []
-    for name in [name for name in VARIANTS if name in newest]:
+    labels = {name: variant.label for name, variant in VARIANTS.items()} | EARLIER
+    for name in [name for name in labels if name in newest]:
         row = newest[name]
         distance = interval(row["report"]["frechet"])
-        lines.append([VARIANTS[name].label, f"{row['pictures_per_second']:.0f}", f"{row['updates']:,}", distance])
+        lines.append([labels[name], f"{row['pictures_per_second']:.0f}", f"{row['updates']:,}", distance])
     if not lines:
         return "Not run."
     any_row = next(iter(newest.values()))

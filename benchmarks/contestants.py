@@ -201,7 +201,6 @@ class OurTraining(Training):
         schedule = make_schedule(settings.schedule, settings.timesteps)
         details = {
             **dataclasses.asdict(self.config),
-            "timesteps": "spread",
             "optimizers": [type(one).__name__ for one in make_optimizers(model, self.config.lr)],
             "ema": settings.ema,
             "autocast": str(self.autocast),
@@ -251,14 +250,6 @@ class OurTraining(Training):
         return found
 
 
-class ByChance(Draws):
-    """What is random in a training, as published recipes have it: timesteps are drawn one by one."""
-
-    def timesteps(self, generator: torch.Generator) -> Tensor:
-        """The timesteps of one update, int64 (B,)."""
-        return torch.randint(1, self.T + 1, (self.size,), device=self.device, generator=generator)
-
-
 class OwnTraining(Training):
     """A plain loop at one learning rate, as in the published recipes of the others.
 
@@ -295,7 +286,7 @@ class OwnTraining(Training):
         super().__init__(model, schedule, target, batch_size, {"seed": seed, **details})
         self.pictures, self.loss, self.optimizer = pictures.to(self.device), loss, optimizer
         self.grad_clip, self.average = grad_clip, average
-        self.draws = ByChance(self.pictures, schedule, TrainConfig(steps=1, batch_size=batch_size, seed=seed))
+        self.draws = Draws(self.pictures, schedule, TrainConfig(steps=1, batch_size=batch_size, seed=seed))
 
     def _get_ready(self) -> None:
         self.model.train()

@@ -147,13 +147,11 @@ class Draws:
     """What is random in a training: the pictures, timesteps and noise of an update, by its number alone.
 
     Each pass goes through all pictures in an order of its own; a batch that reaches the end of one pass goes on with
-    the next. Timesteps are uniform on 1..T, and spread: each of a batch comes from a part of 1..T of its own, so that
-    no batch is easy or hard by chance (stratified sampling; Kingma et al. 2021, arXiv:2107.00630, appendix I.1, shift
-    one even grid instead). Nothing is carried from one update to another.
+    the next. Nothing is carried from one update to another.
 
     Args:
         pictures: what to draw from; the draws are made on their device.
-        schedule: timesteps lie in 1..T.
+        schedule: timesteps are uniform on 1..T.
         config: batch_size and seed.
     """
 
@@ -178,15 +176,9 @@ class Draws:
             parts.append(self._order_of(number)[at : at + end - first])
             first += len(parts[-1])
         generator = self._generator.manual_seed(_seed(self.seed, "noise", step))
-        t = self.timesteps(generator)
+        t = torch.randint(1, self.T + 1, (self.size,), device=self.device, generator=generator)
         eps = torch.randn(self.shape, device=self.device, generator=generator)
         return torch.cat(parts), t, eps
-
-    def timesteps(self, generator: torch.Generator) -> Tensor:
-        """The timesteps of one update, int64 (B,)."""
-        part = torch.randperm(self.size, device=self.device, generator=generator)
-        share = (part + torch.rand(self.size, device=self.device, generator=generator)) / self.size
-        return (1 + (share * self.T).long()).clamp(max=self.T)  # where share is rounded up to 1
 
     def _order_of(self, number: int) -> Tensor:
         """The order of a pass, the same on every device; the last one is kept."""
@@ -264,8 +256,8 @@ def train(
 ) -> Iterator[Update]:
     """Train a network to undo the noise (DDPM, algorithm 1), on the device where the model is.
 
-    For each update: pictures x_0, timesteps t spread over 1..T, noise eps (see `Draws`); a gradient step on the
-    loss, weighted by t; then the average in `ema` moves, and the update is yielded.
+    For each update: pictures x_0, timesteps t uniform on 1..T, noise eps; a gradient step on the loss, weighted
+    by t; then the average in `ema` moves, and the update is yielded.
 
     Args:
         model: called as model(x_t, t, y); y is given where it was built with classes. Left in train mode

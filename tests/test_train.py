@@ -196,18 +196,6 @@ def test_timesteps_are_uniform_on_1_to_T() -> None:
     assert ((counts[1:] - 1000).abs() < 4 * math.sqrt(10_000 * 0.1 * 0.9)).all()  # four standard deviations
 
 
-def test_the_timesteps_of_a_batch_are_spread() -> None:
-    """One from each of 8 parts of 1..100, in no order: at the first place they are uniform too."""
-    schedule, config = make_schedule("cosine", 100), TrainConfig(steps=1, batch_size=8)
-    draws = Draws(some_pictures(), schedule, config)
-    drawn = torch.stack([draws(step)[1] for step in range(1, 401)])
-    low = 100 / 8 * torch.arange(8)
-    assert ((drawn.sort(1).values >= low.floor() + 1) & (drawn.sort(1).values <= (low + 12.5).ceil())).all()
-    assert drawn.min() == 1 and drawn.max() == 100
-    first = drawn[:, 0].float()
-    assert abs(first.mean() - 50.5) < 4 * 28.9 / 20 and 25 < first.std() < 33
-
-
 def test_pictures_enter_in_their_range_and_every_one_of_them() -> None:
     """With next to no noise the network sees the pictures themselves."""
     model, pictures = Tiny(), some_pictures()

@@ -530,17 +530,12 @@ def my_train(model, pictures, config):
 
 # %% [markdown]
 # `draws(step)` gives what is random in an update: indices of B pictures, timesteps t (B,), noise (B, C, H, W). They follow from the seed
-# and the number of the update alone, so a training that was stopped can go on as if nothing had happened. The timesteps are
-# uniform, and spread (algorithm 1 leaves them to chance): 1..T is cut into B equal parts, and one timestep comes from each. So every batch has early, middle and late ones.
+# and the number of the update alone, so a training that was stopped can go on as if nothing had happened.
 #
 # The library's `train` is this loop, plus time limits, autocast, averaging and many GPUs. From equal weights and one seed the two must agree:
 
 # %%
 config = TrainConfig(steps=6, batch_size=16, lr=1e-3, warmup=0, seed=1)
-spread = Draws(pictures, schedule, config)(1)[1].sort().values
-print("timesteps of the first batch, in order:", spread.tolist())
-inside = spread - torch.arange(16) * schedule.T / 16  # how far into its part
-assert inside.min() > 0 and inside.max() < schedule.T / 16 + 1
 torch.manual_seed(0)
 mine = UNet().to(device)
 theirs = copy.deepcopy(mine)
