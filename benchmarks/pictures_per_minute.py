@@ -413,11 +413,11 @@ def ratio_table(rows: dict[tuple[str, str, float], Row]) -> str:
 
 
 def per_picture(rows: dict[tuple[str, str, float], Row]) -> str:
-    """The others' distance beside ours after as many pictures, up to a quarter more; empty where there is none."""
+    """The others' distance beside ours after no more pictures; empty where there is nothing to compare."""
     ours = [row for (model, _, _), row in rows.items() if model == "unet"]
     lines = []
     for (model, recipe, _), row in rows.items():
-        earlier = [one for one in ours if one["pictures"] <= 1.25 * row["pictures"]]
+        earlier = [one for one in ours if one["pictures"] <= row["pictures"]]
         if model != "unet" and earlier:
             last = max(earlier, key=lambda one: one["pictures"])
             about = [CONTESTANTS[model].label, recipe_label(model, recipe)]
@@ -570,8 +570,7 @@ def report(bench_rows: Path, strips: Path, readmes: Sequence[Path]) -> str:
     if not stem.endswith("_cpu"):
         ratios += beside_cpu(rows, newest(read_rows(bench_rows.with_name(f"{NAME}_cpu.jsonl"))))
     if pictures := per_picture(rows):
-        about = "By pictures in place of minutes, beside our `UNet` after as many, up to a quarter more:"
-        ratios += f"\n\n{about}\n\n{pictures}"
+        ratios += f"\n\nBy pictures in place of minutes, beside our `UNet` after no more of them:\n\n{pictures}"
     text = f"{short}{ratios}\n\nEvery measure:\n\n{long_table(rows)}"
     for others in elsewhere:
         machine = next(iter(others.values()))["machine"]
