@@ -1,6 +1,7 @@
 """What does each part of the course's recipe earn? The recipe, and variants that differ in one thing each.
 
-    python benchmarks/ablations.py                 fifty minutes on two cores
+    python benchmarks/ablations.py                 more than two hours on two cores
+    python benchmarks/ablations.py --seeds 0       one training of each in place of two
     python benchmarks/ablations.py --report        the table from the rows so far
 
 The trainings take turns of some seconds in one process, each with the same time of its own, and their samples are drawn
@@ -15,7 +16,9 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field
+from itertools import product
 from pathlib import Path
+from statistics import mean
 from typing import Any
 from unittest import mock
 
@@ -41,10 +44,12 @@ from records import (
 from torch import Tensor, nn
 
 from course_lib.data import Pictures
+from course_lib.objective import min_snr_weights
 from course_lib.runs import RunConfig
 from course_lib.runtime import pick_device
+from course_lib.schedule import Schedule
 from course_lib.shapes import count_parameters
-from course_lib.train import Draws
+from course_lib.train import Draws, TrainConfig
 from course_lib.unet import UNet
 
 NAME = "ablations"
@@ -64,6 +69,22 @@ class Spread(Draws):
         part = torch.randperm(self.size, device=t.device, generator=self._generator)
         share = (part + torch.rand(self.size, device=t.device, generator=self._generator)) / self.size
         return index, (1 + (share * self.T).long()).clamp(max=self.T), eps
+
+
+class Proportional(Draws):
+    """What is random in a training, the timesteps drawn in proportion to the weights that min-SNR gives them."""
+
+    def __init__(self, pictures: Pictures, schedule: Schedule, config: TrainConfig) -> None:
+        super().__init__(pictures, schedule, config)
+        gamma = TrainConfig().snr_gamma
+        assert gamma is not None
+        self.weights = min_snr_weights(schedule, config.target, gamma)[1:].to(self.device)
+
+    def __call__(self, step: int) -> tuple[Tensor, Tensor, Tensor]:
+        """The draws of one update."""
+        index, _, eps = super().__call__(step)
+        t = 1 + torch.multinomial(self.weights, self.size, replacement=True, generator=self._generator)
+        return index, t, eps
 
 
 ADAMW = {"course_lib.train.make_optimizers": adamw_alone, "contestants.make_optimizers": adamw_alone}
@@ -110,6 +131,11 @@ VARIANTS = {
     "unweighted": Variant("loss without the weights of min-SNR", {"snr_gamma": None}),
     "gamma-1": Variant("weights of min-SNR with γ = 1 in place of 5", {"snr_gamma": 1.0}),
     "spread": Variant("timesteps of a batch spread over 1..T", patches={"course_lib.train.Draws": Spread}),
+    "proportional": Variant(
+        "timesteps drawn in proportion to these weights, and the loss without them",
+        {"snr_gamma": None},
+        patches={"course_lib.train.Draws": Proportional},
+    ),
     "slow": Variant("learning rate halved", {"lr": 2e-3}),
     "fast": Variant("learning rate doubled", {"lr": 8e-3}),
     "batch-64": Variant("batches of 64", {"batch_size": 64}),
@@ -144,29 +170,29 @@ def facts(name: str, training: OurTraining, minutes: float, count: int, evaluati
 
 
 def compare(names: Sequence[str], options: argparse.Namespace, device: torch.device, path: Path) -> None:
-    """Train the variants in turns, judge each when its time is over, and write its row."""
+    """Train the variants in turns, each with every seed, judge each when its time is over, and write its row."""
     train, heldout = load_data(options.data)
-    waiting: dict[str, tuple[OurTraining, Row]] = {}
-    for name in names:
-        training = VARIANTS[name].start(train, options.minutes, options.seed, device)
+    waiting: dict[tuple[int, str], tuple[OurTraining, Row]] = {}
+    for seed, name in product(options.seeds, names):
+        training = VARIANTS[name].start(train, options.minutes, seed, device)
         row = facts(name, training, options.minutes, options.samples, options.evaluations, options.data)
         here = {**row, "machine": describe(device)}
         if not any(has(made, here) for made in read_rows(path)):
-            waiting[name] = training, row
+            waiting[seed, name] = training, row
     while waiting:
-        for name, (training, row) in [*waiting.items()]:
+        for (seed, name), (training, row) in [*waiting.items()]:
             with VARIANTS[name].in_force():
                 training.run(min(options.slice, 60 * options.minutes - training.seconds))
             if training.seconds < 60 * options.minutes:
                 continue
-            del waiting[name]
+            del waiting[seed, name]
             drawn = draw_samples(
                 training.to_sample_from(),
                 training.schedule,
                 training.target,
                 options.samples,
                 evaluations=options.evaluations,
-                seed=options.seed,
+                seed=seed,
             )
             pictures = training.step * training.batch_size
             row |= {
@@ -178,27 +204,42 @@ def compare(names: Sequence[str], options: argparse.Namespace, device: torch.dev
             }
             append_row(path, row)
             distance = row["report"]["frechet"]["value"]
-            print(f"{time.strftime('%H:%M')} {name}: distance {distance:.2f}, {pictures:,} pictures", flush=True)
+            about = f"{name}, seed {seed}: distance {distance:.2f}, {pictures:,} pictures"
+            print(f"{time.strftime('%H:%M')} {about}", flush=True)
+
+
+def newest(rows: Sequence[Row]) -> dict[str, dict[int, Row]]:
+    """The last row of each variant and seed, with the machine, recipe, minutes and samples of the very last."""
+    judged = [row for row in rows if row["features"] == FEATURES_ID]
+    found: dict[str, dict[int, Row]] = {name: {} for name in [*VARIANTS, *EARLIER]}
+    for row in judged:
+        if all(row.get(key) == judged[-1].get(key) for key in ("machine", "recipe", "minutes", "samples")):
+            found[row["variant"]][row["details"]["seed"]] = row
+    return {name: by_seed for name, by_seed in found.items() if by_seed}
 
 
 def report(rows: Sequence[Row]) -> str:
-    """The table: one row for each variant, the newest with the machine and the recipe of the last one."""
-    judged = [row for row in rows if row["features"] == FEATURES_ID]
-    alike = [row for row in judged if all(row.get(key) == judged[-1].get(key) for key in ("machine", "recipe"))]
-    newest = {row["variant"]: row for row in alike}
-    lines = []
-    labels = {name: variant.label for name, variant in VARIANTS.items()} | EARLIER
-    for name in [name for name in labels if name in newest]:
-        row = newest[name]
-        distance = interval(row["report"]["frechet"])
-        lines.append([labels[name], f"{row['pictures_per_second']:.0f}", f"{row['updates']:,}", distance])
-    if not lines:
+    """The table: one line for each variant, its distance with every seed and their mean; see `newest`."""
+    found = newest(rows)
+    if not found:
         return "Not run."
-    any_row = next(iter(newest.values()))
-    floor = any_row["report"]["frechet"]["floor"]
-    lines.append(["*real pictures, held out*", "", "", f"*{floor:.2f}*"])
-    words = f"{any_row['minutes']:g} minutes each on {any_row['machine']}, {any_row['samples']:,} samples."
-    return table(["variant", "pictures/s", "updates", "distance (95 %)"], lines) + "\n\n" + words
+    seeds = sorted({seed for by_seed in found.values() for seed in by_seed})
+    several = len(seeds) > 1
+    lines = []
+    for name, by_seed in found.items():
+        distances = [row["report"]["frechet"] for row in by_seed.values()]
+        speed = mean(row["pictures_per_second"] for row in by_seed.values())
+        updates = mean(row["updates"] for row in by_seed.values())
+        cells = [interval(by_seed[seed]["report"]["frechet"]) if seed in by_seed else "" for seed in seeds]
+        cells += [f"{mean(each['value'] for each in distances):.2f}" if len(by_seed) == len(seeds) else ""] * several
+        label = EARLIER.get(name) or VARIANTS[name].label
+        lines.append([label, f"{speed:.0f}", f"{updates:,.0f}", *cells])
+    row = next(iter(next(iter(found.values())).values()))
+    floor = f"*{row['report']['frechet']['floor']:.2f}*"
+    lines.append(["*real pictures, held out*", "", "", *[floor] * len(seeds), *[floor] * several])
+    words = f"{row['minutes']:g} minutes each on {row['machine']}, {row['samples']:,} samples."
+    head = [f"distance, seed {seed} (95 %)" if several else "distance (95 %)" for seed in seeds] + ["mean"] * several
+    return table(["variant", "pictures/s", "updates", *head], lines, words=1) + "\n\n" + words
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -210,7 +251,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--samples", type=int, default=1000, help="samples of each row")
     parser.add_argument("--evaluations", type=int, default=25, help="of the network, for each sample")
     parser.add_argument("--data", default="full", choices=("full", "packaged"))
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1], help="a training of each variant for each")
     parser.add_argument("--device", help="cuda, mps or cpu; the best there is by default")
     parser.add_argument("--results", type=Path, default=RESULTS, help="folder of rows")
     parser.add_argument("--report", action="store_true", help="train nothing; write the table from the rows")

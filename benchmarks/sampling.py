@@ -281,7 +281,7 @@ def run(
     for batch in (16, 64):
         about = {**same, "kind": "overhead", "batch": batch}
         if not any(has(row, about) for row in read_rows(path)):
-            found = overhead(checkpoint, chosen, batch, 10, 15)
+            found = overhead(checkpoint, chosen, batch, 10, 30)
             append_row(path, {**about, **found, **circumstances(device)})
             print(f"batch {batch}: a bare pass takes {found['bare_ms']} ms; loops {found['ratios']}", flush=True)
 

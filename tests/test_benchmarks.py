@@ -673,10 +673,23 @@ def test_ablations_train_each_variant_its_way_and_make_no_row_twice(
 
     monkeypatch.setattr(ablations, "OurTraining", Watched)
     command = ["--minutes", "0.01", "--slice", "0.3", "--samples", "80", "--evaluations", "2", "--data", "packaged"]
-    command += ["--results", str(tmp_path), "--device", "cpu", "--variants", "recipe", "adamw", "linear"]
+    command += [
+        "--results",
+        str(tmp_path),
+        "--device",
+        "cpu",
+        "--variants",
+        "recipe",
+        "adamw",
+        "linear",
+        "--seeds",
+        "0",
+        "3",
+    ]
     assert ablations.main(command) == 0
     rows = records.read_rows(tmp_path / "ablations_cpu.jsonl")
-    assert sorted(row["variant"] for row in rows) == ["adamw", "linear", "recipe"]
+    made = sorted((row["variant"], row["details"]["seed"]) for row in rows)
+    assert made == [(name, seed) for name in ("adamw", "linear", "recipe") for seed in (0, 3)]
     assert averaged == {"batches of 32": True, "batches of 8": True, "batches of 16": False}
     assert moments["batches of 32"] == {"momentum_buffer", "exp_avg", "exp_avg_sq", "step"}
     assert moments["batches of 8"] == {"exp_avg", "exp_avg_sq", "step"}
@@ -688,6 +701,10 @@ def test_ablations_train_each_variant_its_way_and_make_no_row_twice(
     assert records.read_rows(tmp_path / "ablations_cpu.jsonl") == rows
     shown = capsys.readouterr().out
     assert "| AdamW | " in shown and "*real pictures, held out*" in shown
+    for row in rows:
+        assert records.interval(row["report"]["frechet"]) in shown
+    a, b = (row["report"]["frechet"]["value"] for row in rows if row["variant"] == "linear")
+    assert f" | {(a + b) / 2:.2f} |" in next(line for line in shown.splitlines() if line.startswith("| linear"))
     other = {**rows[0], "recipe": {**rows[0]["recipe"], "ema": 0.5}}
     assert ablations.report([other, *rows[1:]]) == ablations.report(rows[1:])  # of another recipe
 
