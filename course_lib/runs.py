@@ -24,7 +24,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import asdict, dataclass, field, fields, replace
 from hashlib import sha256
 from pathlib import Path
@@ -203,6 +203,7 @@ def write_config(
         "pictures": str(pictures),
         "machine": machine,
         "processes": processes,
+        "threads": torch.get_num_threads(),
         "versions": {
             "course_lib": __version__,
             "python": platform.python_version(),
@@ -337,7 +338,8 @@ def last_good(folder: Path, say: Callable[[str], object] = print) -> Saved | Non
     """The newest checkpoint of a run that can be read; None where nothing was saved yet.
 
     What a crash left half-written is removed. A checkpoint that was cut short or altered is set aside under another
-    name, and the one before it is taken; where there is none before it, all stay where they are.
+    name, and the one before it is taken; so is one that the disk does not give. Where there is none before it, all
+    stay where they are.
 
     Args:
         folder: of the run.
@@ -353,7 +355,7 @@ def last_good(folder: Path, say: Callable[[str], object] = print) -> Saved | Non
     for path in checkpoints(folder):
         try:
             saved = load_state(path)
-        except (FileNotFoundError, ValueError) as error:
+        except (OSError, ValueError) as error:
             damaged.append((path, error))
             continue
         for bad, why in damaged:
@@ -424,7 +426,7 @@ def run(
 ) -> bool:
     """Train as a run in a folder; call it in one process, or in many under `accelerate launch`.
 
-    Ctrl-C or SIGTERM saves a checkpoint and ends the run; a second Ctrl-C ends it at once.
+    Ctrl-C, SIGTERM or a closed terminal saves a checkpoint and ends the run; a second Ctrl-C ends it at once.
 
     Args:
         folder: of the run; made where it is not there.
@@ -443,6 +445,7 @@ def run(
             checkpoints that cannot be read.
         FloatingPointError: the training ran into numbers that are none; the last good checkpoint is kept.
         OSError: the disk is full, or the folder cannot be written; the last good checkpoint is kept.
+        MemoryError: the device has not enough memory; the last good checkpoint is kept.
     """
     from accelerate import PartialState
     from accelerate.state import AcceleratorState, is_initialized
@@ -500,8 +503,11 @@ def run(
         model = model.to(accelerator.device).to(memory_format=torch.channels_last)
         ema = EMA(model, config.ema)
         if saved is not None:
-            model.load_state_dict(saved.weights)
-            ema.model.load_state_dict(saved.averaged)
+            try:
+                model.load_state_dict(saved.weights)
+                ema.model.load_state_dict(saved.averaged)
+            except RuntimeError as error:
+                raise ValueError(f"{saved.path} is not of the network of {folder / 'config.json'}: {error}") from error
             ema.updates = saved.ema_updates
         accelerator.print(
             f"{describe_machine(chosen)}, {accelerator.num_processes} process(es), precision: {config.precision}, "
@@ -518,10 +524,13 @@ def run(
         except BaseException as error:
             for tracker in accelerator.trackers:  # end_training() would wait for processes that still train
                 tracker.finish()
-            if not isinstance(error, (FloatingPointError, OSError)):
-                raise
             kept = checkpoints(folder)
             last = f"the last good checkpoint is {kept[0]}" if kept else "there was no checkpoint yet"
+            if _is_out_of_memory(error):
+                less = "take a smaller batch_size, or work through it in more parts, accumulate"
+                raise MemoryError(f"not enough memory for this network and batch: {less}; {last}") from error
+            if not isinstance(error, (FloatingPointError, OSError)):
+                raise
             what = f"cannot write to {folder}: {error.strerror or error}" if isinstance(error, OSError) else str(error)
             raise type(error)(f"{what}; {last}") from error
         accelerator.end_training()
@@ -614,7 +623,7 @@ def _loop(
 
     with (
         _Signals() as signals,
-        tqdm(
+        _Bar(
             total=100,
             bar_format="{l_bar}{bar}| {elapsed}<{remaining} {postfix}",
             mininterval=1,
@@ -650,6 +659,26 @@ def _loop(
         f"{step:,} updates in {seconds / 60:.1f} minutes, loss {details['loss']}; saved {folder / 'model.safetensors'}"
     )
     return True
+
+
+class _Bar(tqdm):  # type: ignore[misc]
+    """A progress bar that falls silent where what it is shown on has been closed."""
+
+    def display(self, *arguments: Any, **options: Any) -> Any:
+        try:
+            return super().display(*arguments, **options)
+        except OSError:
+            self.disable = True
+
+    def close(self) -> None:
+        with suppress(OSError):
+            super().close()
+
+
+def _is_out_of_memory(error: BaseException) -> bool:
+    """Whether PyTorch found no memory, of a GPU or, in words alone, of the computer."""
+    words = isinstance(error, RuntimeError) and re.search("(can't allocate|not enough) memory", str(error))
+    return bool(words) or isinstance(error, MemoryError | torch.OutOfMemoryError)
 
 
 def _is_far(device: torch.device) -> bool:
@@ -725,9 +754,10 @@ def _engine(config: RunConfig, folder: Path, device: torch.device, log: bool, st
 
 
 class _Signals:
-    """Notes SIGINT and SIGTERM, so that a run can save before it ends; a second SIGINT has its usual effect.
+    """Notes SIGINT, SIGTERM and SIGHUP (a closed terminal), so that a run can save before it ends.
 
-    A second SIGTERM has not: launchers pass on what the processes got from the system already.
+    A second SIGINT has its usual effect; a second SIGTERM has not: launchers pass on what the processes got from the
+    system already. What is ignored, as SIGHUP is under nohup, stays so.
     """
 
     def __init__(self) -> None:
@@ -740,7 +770,9 @@ class _Signals:
 
     def __enter__(self) -> _Signals:
         if threading.current_thread() is threading.main_thread():  # Python allows it nowhere else
-            self._before = {number: signal.signal(number, self._note) for number in (signal.SIGINT, signal.SIGTERM)}
+            known = (getattr(signal, name, None) for name in ("SIGINT", "SIGTERM", "SIGHUP"))  # Windows has two
+            noted = [number for number in known if number and signal.getsignal(number) != signal.SIG_IGN]
+            self._before = {number: signal.signal(number, self._note) for number in noted}
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -749,4 +781,5 @@ class _Signals:
 
     def _note(self, number: int, _: object) -> None:
         self.name = signal.Signals(number).name
-        signal.signal(signal.SIGINT, self._before[signal.SIGINT])
+        if signal.SIGINT in self._before:
+            signal.signal(signal.SIGINT, self._before[signal.SIGINT])

@@ -23,6 +23,8 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.dropout import _DropoutNd
 
 from .data import Pictures, check_training_pictures
 from .forward import TARGETS
@@ -431,17 +433,16 @@ class _Workers:
         self.parameters = [p for p in model.parameters() if p.requires_grad]
         self.threads = torch.get_num_threads()
         self.count = min(self.MOST, self.threads)
-        self.pool = ThreadPoolExecutor(self.count, initializer=self._begin)
+        # the initializer is not a method of this object: a pool that knows it would never be collected, nor its threads
+        self.pool = ThreadPoolExecutor(self.count, initializer=_begin_thread, initargs=(self.threads // self.count,))
 
     @staticmethod
     def suit(model: nn.Module) -> bool:
-        """Whether they can share the work: on a CPU with cores to share, where no layer looks across the batch."""
+        """Whether they can share the work: on a CPU with cores to share, where no layer looks across the batch or
+        draws random numbers, which would come in another order each time."""
         on_cpu = next(model.parameters()).device.type == "cpu"
-        return on_cpu and torch.get_num_threads() > 1 and next(model.buffers(), None) is None
-
-    def _begin(self) -> None:
-        torch.get_num_threads()  # which lets PyTorch set up this thread, so that what follows stays
-        torch.set_num_threads(self.threads // self.count)
+        whole = any(isinstance(layer, _BatchNorm | _DropoutNd) for layer in model.modules())
+        return on_cpu and torch.get_num_threads() > 1 and next(model.buffers(), None) is None and not whole
 
     def __enter__(self) -> None:
         torch.set_num_threads(self.threads // self.count)  # for small work, such as the optimizer's, fewer are faster
@@ -477,6 +478,11 @@ class _Workers:
         """Let all optimizers step."""
         for _ in self.pool.map(lambda optimizer: optimizer.step(), optimizers):
             pass  # reading the answers is what raises an error of a thread here
+
+
+def _begin_thread(threads: int) -> None:
+    torch.get_num_threads()  # which lets PyTorch set up this thread, so that what follows stays
+    torch.set_num_threads(threads)
 
 
 def _progress(config: TrainConfig, step: int, seconds: float) -> float:
@@ -555,12 +561,17 @@ class _FiniteCheck:
                 )
 
 
+#: Stands among the moments for a parameter that has had no gradient yet.
+UNUSED = "unused"
+
+
 def _state(model: nn.Module, optimizers: list[torch.optim.Optimizer], step: int, seconds: float) -> TrainState:
+    states: dict[Tensor, Any] = {p: state for one in optimizers for p, state in one.state.items()}
     moments = {
         f"{name}.{kind}": value
         for name, parameter in model.named_parameters()
-        for optimizer in optimizers
-        for kind, value in optimizer.state.get(parameter, {}).items()
+        if parameter.requires_grad
+        for kind, value in (states.get(parameter) or {UNUSED: torch.zeros(())}).items()
     }
     return TrainState(step, seconds, moments)
 
@@ -569,14 +580,17 @@ def _set_moments(model: nn.Module, optimizers: list[torch.optim.Optimizer], mome
     """Give the optimizers the tensors of earlier ones, laid out in memory as the parameters are."""
     parameters = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
     owner = {p: optimizer for optimizer in optimizers for group in optimizer.param_groups for p in group["params"]}
+    unused = {key.removesuffix(f".{UNUSED}") for key in moments if key.endswith(f".{UNUSED}")}
     for key, value in moments.items():
         name, _, kind = key.rpartition(".")
+        if kind == UNUSED:
+            continue
         parameter = parameters.get(name)
         if parameter is None or value.shape not in (parameter.shape, torch.Size()):
             raise ValueError(f"start.moments[{key!r}] {tuple(value.shape)} belongs to no parameter of this model")
         laid_out = value.clone() if value.shape != parameter.shape else torch.empty_like(parameter).copy_(value)
         owner[parameter].state[parameter][kind] = laid_out.detach()
-    missing = [name for name, parameter in parameters.items() if not owner[parameter].state.get(parameter)]
+    missing = [name for name, p in parameters.items() if not owner[p].state.get(p) and name not in unused]
     if missing:
         raise ValueError(f"start.moments has nothing for {len(missing)} parameters of this model, such as {missing[0]}")
     for optimizer in optimizers:

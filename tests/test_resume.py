@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import multiprocessing
 import os
 import random
@@ -132,7 +133,7 @@ def test_killed_twenty_times_a_run_ends_as_one_that_was_not(
     assert not [*out.glob(".*")] and len(checkpoints(out)) == 2
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_a_stopped_run_saves_says_so_and_goes_on(
     number: signal.Signals, folder: Path, tmp_path: Path, processes: multiprocessing.context.ForkServerContext
 ) -> None:
@@ -161,9 +162,14 @@ def test_a_stopped_run_saves_says_so_and_goes_on(
 
 
 @pytest.mark.parametrize("file", ["model.safetensors", "state.safetensors"])
-@pytest.mark.parametrize("damage", ["cut", "bit", "missing"])
+@pytest.mark.parametrize("damage", ["cut", "bit", "missing", "unreadable"])
 def test_a_damaged_checkpoint_is_refused_and_the_one_before_it_taken(
-    file: str, damage: str, folder: Path, tmp_path: Path, finished: Path, capsys: pytest.CaptureFixture[str]
+    file: str,
+    damage: str,
+    tmp_path: Path,
+    finished: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     from course_lib.__main__ import main
 
@@ -174,12 +180,23 @@ def test_a_damaged_checkpoint_is_refused_and_the_one_before_it_taken(
     (newest / file).write_bytes(raw[:-7] if damage == "cut" else raw[:-7] + bytes([raw[-7] ^ 1]) + raw[-6:])
     if damage == "missing":
         (newest / file).unlink()
+    if damage == "unreadable":
+        honest = Path.read_bytes
+
+        def read_bytes(path: Path) -> bytes:
+            if path == newest / file:
+                raise OSError(errno.EIO, os.strerror(errno.EIO), str(path))
+            return honest(path)
+
+        monkeypatch.setattr(Path, "read_bytes", read_bytes)
     (out / "model.safetensors").unlink()
     assert main(["train", "--resume", "--device", "cpu", "--save-every", "1", "--out", str(out)]) == 0
+    monkeypatch.undo()
     said = capsys.readouterr().out
     assert f"going on from {before}" in said
     assert f"set aside as {out}/damaged-{newest.name}, going back to the checkpoint before it" in said
-    assert ("there is no" if damage == "missing" else "cut short or altered: its hash") in said
+    reasons = {"missing": "there is no", "unreadable": "Input/output error"}
+    assert reasons.get(damage, "cut short or altered: its hash") in said
     assert_same(finished, out)
 
 

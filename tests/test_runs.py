@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import errno
+import io
 import json
 import math
 import os
+import shutil
 import signal
 import sys
 from collections.abc import Iterator
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -87,6 +90,7 @@ def test_the_files_of_a_run(config: RunConfig, folder: Path, tmp_path: Path) -> 
     assert 0 < details["loss"] < 2 and details["settings"]["train"]["steps"] == 6
     card = json.loads((out / "config.json").read_text())
     assert card["command"] == "the line" and card["processes"] == 1 and card["versions"]["torch"] == torch.__version__
+    assert card["threads"] == torch.get_num_threads()
 
 
 def test_the_config_says_everything_that_was_decided(config: RunConfig, tmp_path: Path) -> None:
@@ -236,6 +240,15 @@ def test_settings_are_those_with_which_the_run_was_begun(config: RunConfig, tmp_
         go(tmp_path / "b", None, resume=True)
 
 
+def test_a_checkpoint_of_another_network_is_refused(config: RunConfig, tmp_path: Path) -> None:
+    go(tmp_path / "a", config)
+    go(tmp_path / "b", replace(config, unet={**config.unet, "channels": [8, 24]}))
+    shutil.rmtree(tmp_path / "a" / "step-00000006")
+    shutil.copytree(tmp_path / "b" / "step-00000006", tmp_path / "a" / "step-00000006")
+    with pytest.raises(ValueError, match=r"step-00000006 is not of the network of .*a/config\.json"):
+        go(tmp_path / "a", None, resume=True)
+
+
 def test_other_pictures_are_refused(config: RunConfig, folder: Path, tmp_path: Path) -> None:
     go(tmp_path / "a", config)
     draw(folder / "0.png", seed=99)
@@ -318,6 +331,52 @@ def test_a_loss_that_is_no_number(config: RunConfig, tmp_path: Path, monkeypatch
         assert all(value.isfinite().all() for value in load_state(path).weights.values())
 
 
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."),
+        RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 4000000000000 bytes."),
+    ],
+)
+def test_too_little_memory(
+    error: RuntimeError, config: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    luck, honest = BadLuck(6), denoising_loss
+
+    def loss(*arguments: Any, **options: Any) -> Tensor:
+        if luck.due():
+            raise error
+        return honest(*arguments, **options)
+
+    out = tmp_path / "a"
+    with monkeypatch.context() as patch:
+        patch.setattr(train_module, "denoising_loss", loss)
+        expected = (
+            rf"not enough memory .*smaller batch_size.*accumulate; the last good checkpoint is {out}/step-00000004"
+        )
+        with pytest.raises(MemoryError, match=expected):
+            go(out, config)
+    assert go(out, None, resume=True)
+
+
+def test_a_run_outlives_what_it_is_shown_on(config: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Pipe(io.StringIO):
+        """Whoever reads from it goes away when the run has a checkpoint."""
+
+        broken = 0
+
+        def write(self, text: str) -> int:
+            if checkpoints(tmp_path / "a"):
+                Pipe.broken += 1
+                raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE))
+            return super().write(text)
+
+    monkeypatch.setattr(sys, "stderr", Pipe())
+    monkeypatch.setattr(runs, "_Bar", partial(runs._Bar, mininterval=0, miniters=0))
+    assert go(tmp_path / "a", config)
+    assert Pipe.broken >= 1 and (tmp_path / "a" / "model.safetensors").exists()
+
+
 def test_weights_that_are_no_numbers_are_never_saved(
     config: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -379,6 +438,33 @@ def test_a_full_disk(function: str, config: RunConfig, tmp_path: Path, monkeypat
     assert go(out, None, resume=True)
     mine, theirs = (load_tensors(path / "model.safetensors")[0] for path in (out, whole))
     assert all(torch.equal(value, theirs[key]) for key, value in mine.items())
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="limits of this kind are of Unix")
+def test_a_file_of_which_the_system_takes_no_more(
+    config: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing is pretended here: the system refuses in the middle of a write."""
+    import resource
+
+    out, save_state, (soft, hard) = tmp_path / "a", runs.save_state, resource.getrlimit(resource.RLIMIT_FSIZE)
+
+    def save(folder: Path, *arguments: Any) -> Path:
+        if len(checkpoints(folder)) == 2:
+            size = (checkpoints(folder)[0] / "state.safetensors").stat().st_size
+            resource.setrlimit(resource.RLIMIT_FSIZE, (size // 2, hard))
+        return save_state(folder, *arguments)
+
+    monkeypatch.setattr(runs, "save_state", save)
+    try:
+        with pytest.raises(OSError, match=rf"cannot write to {out}: .*the last good checkpoint is {out}/step-00000004"):
+            go(out, config)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert [path.name for path in checkpoints(out)] == ["step-00000004", "step-00000002"]
+    assert not [*out.rglob("*.tmp")]
+    monkeypatch.setattr(runs, "save_state", save_state)
+    assert go(out, None, resume=True)
 
 
 def test_a_disk_that_is_full_from_the_start(config: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -542,6 +628,22 @@ def test_a_second_sigterm_does_not_end_it_before_it_has_saved() -> None:
         assert signals.came() and signals.name == "SIGTERM"
         assert signal.getsignal(signal.SIGINT) == before[0]  # and a second Ctrl-C does
     assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such signal")
+def test_a_closed_terminal_ends_a_run_unless_nohup_says_otherwise() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with runs._Signals() as signals:
+            signal.raise_signal(signal.SIGHUP)
+            assert not signals.came()
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
+        with runs._Signals() as signals:
+            signal.raise_signal(signal.SIGHUP)
+            assert signals.came() and signals.name == "SIGHUP"
+        assert signal.getsignal(signal.SIGHUP) == signal.SIG_DFL
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 def test_nothing_is_written_for_a_run_that_cannot_begin(

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import copy
+import gc
 import math
 import subprocess
 import sys
 import threading
+import time
+import weakref
 from collections.abc import Iterator
 from dataclasses import replace
 from types import SimpleNamespace
@@ -496,10 +499,9 @@ def test_frozen_and_unused_weights_stay_as_they_are(threads: int) -> None:
             was = weights(still)
             *_, update = train(model, SCHEDULE, some_pictures(), TrainConfig(steps=2, batch_size=6))
             assert same(was, weights(still))
-            if kind == "frozen":
-                more = TrainConfig(steps=3, batch_size=6)
-                assert len(list(train(model, SCHEDULE, some_pictures(), more, start=update.state()))) == 1
-                assert same(was, weights(still))
+            more = TrainConfig(steps=3, batch_size=6)
+            assert len(list(train(model, SCHEDULE, some_pictures(), more, start=update.state()))) == 1
+            assert same(was, weights(still))
     finally:
         torch.set_num_threads(before)
 
@@ -738,6 +740,27 @@ def test_a_layer_that_looks_across_the_batch_is_not_shared_out(three_threads: No
     model = nn.Sequential(nn.Conv2d(1, 1, 1), nn.BatchNorm2d(1))
     assert not train_module._Workers.suit(model)
     assert train_module._Workers.suit(model[:1])
+    assert not train_module._Workers.suit(nn.Sequential(model[0], nn.BatchNorm2d(1, track_running_stats=False)))
+    assert not train_module._Workers.suit(nn.Sequential(model[0], nn.Dropout2d(0.1)))
+
+
+@pytest.mark.parametrize("leave_after", [1, None])
+def test_threads_and_model_go_with_the_training(three_threads: None, leave_after: int | None) -> None:
+    """Whether it is left early or goes to its end."""
+    before = threading.active_count()
+    model = Tiny()
+    gone = weakref.ref(model)
+    for update in train(model, SCHEDULE, some_pictures(), TrainConfig(steps=2, batch_size=6)):
+        assert threading.active_count() > before
+        if update.step == leave_after:
+            break
+    del model, update
+    gc.collect()
+    assert gone() is None
+    deadline = time.monotonic() + 60
+    while threading.active_count() > before and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert threading.active_count() == before
 
 
 def test_what_goes_wrong_in_a_thread_comes_out(three_threads: None) -> None:
