@@ -5,7 +5,8 @@
     python benchmarks/ablations.py --report        the table from the rows so far
 
 The trainings take turns of some seconds in one process, each with the same time of its own, and their samples are drawn
-and judged as in pictures_per_minute.py. A finished row is written at once and not made again.
+and judged as in pictures_per_minute.py. A finished row is written at once and not made again, and trainings are saved
+after each turn: stop the program at any time, and the next start goes on from there.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from unittest import mock
 import torch
 from contestants import OurTraining
 from records import (
+    BUILD,
     FEATURES_ID,
     RESULTS,
     ROOT,
@@ -171,6 +173,7 @@ def facts(name: str, training: OurTraining, minutes: float, count: int, evaluati
 
 def compare(names: Sequence[str], options: argparse.Namespace, device: torch.device, path: Path) -> None:
     """Train the variants in turns, each with every seed, judge each when its time is over, and write its row."""
+    states = options.build / f"{NAME}_{device.type}"
     train, heldout = load_data(options.data)
     waiting: dict[tuple[int, str], tuple[OurTraining, Row]] = {}
     for seed, name in product(options.seeds, names):
@@ -178,11 +181,14 @@ def compare(names: Sequence[str], options: argparse.Namespace, device: torch.dev
         row = facts(name, training, options.minutes, options.samples, options.evaluations, options.data)
         here = {**row, "machine": describe(device)}
         if not any(has(made, here) for made in read_rows(path)):
+            training.load(states / f"{name}_{seed}.safetensors")
             waiting[seed, name] = training, row
     while waiting:
         for (seed, name), (training, row) in [*waiting.items()]:
-            with VARIANTS[name].in_force():
-                training.run(min(options.slice, 60 * options.minutes - training.seconds))
+            if (left := 60 * options.minutes - training.seconds) > 0:
+                with VARIANTS[name].in_force():
+                    training.run(min(options.slice, left))
+                training.save(states / f"{name}_{seed}.safetensors")
             if training.seconds < 60 * options.minutes:
                 continue
             del waiting[seed, name]
@@ -203,6 +209,7 @@ def compare(names: Sequence[str], options: argparse.Namespace, device: torch.dev
                 "report": judge(drawn, train, heldout).as_dict(),
             }
             append_row(path, row)
+            (states / f"{name}_{seed}.safetensors").unlink()
             distance = row["report"]["frechet"]["value"]
             about = f"{name}, seed {seed}: distance {distance:.2f}, {pictures:,} pictures"
             print(f"{time.strftime('%H:%M')} {about}", flush=True)
@@ -254,6 +261,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1], help="a training of each variant for each")
     parser.add_argument("--device", help="cuda, mps or cpu; the best there is by default")
     parser.add_argument("--results", type=Path, default=RESULTS, help="folder of rows")
+    parser.add_argument("--build", type=Path, default=BUILD, help="folder of what is needed to go on")
     parser.add_argument("--report", action="store_true", help="train nothing; write the table from the rows")
     options = parser.parse_args(arguments)
     device = pick_device(options.device)

@@ -6,6 +6,7 @@ import inspect
 import json
 import re
 import shutil
+import signal
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
@@ -17,6 +18,7 @@ import contestants
 import pictures_per_minute
 import pytest
 import records
+import safetensors
 import sampling
 import speed
 import torch
@@ -673,21 +675,25 @@ def test_ablations_train_each_variant_its_way_and_make_no_row_twice(
 
     monkeypatch.setattr(ablations, "OurTraining", Watched)
     command = ["--minutes", "0.01", "--slice", "0.3", "--samples", "80", "--evaluations", "2", "--data", "packaged"]
-    command += [
-        "--results",
-        str(tmp_path),
-        "--device",
-        "cpu",
-        "--variants",
-        "recipe",
-        "adamw",
-        "linear",
-        "--seeds",
-        "0",
-        "3",
-    ]
+    build = tmp_path / "build" / "ablations_cpu"
+    command += ["--results", str(tmp_path), "--build", str(build.parent), "--device", "cpu"]
+    command += ["--variants", "recipe", "adamw", "linear", "--seeds", "0", "3"]
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):  # stopped before the first is judged
+        patch.setattr(ablations, "draw_samples", lambda *_, **__: signal.raise_signal(signal.SIGINT))
+        ablations.main(command)
+    saved = {}
+    for path in build.iterdir():
+        with safetensors.safe_open(path, "pt") as file:
+            saved[path.stem] = file.metadata()
     assert ablations.main(command) == 0
+    assert not [*build.iterdir()]
     rows = records.read_rows(tmp_path / "ablations_cpu.jsonl")
+    done = {f"{row['variant']}_{row['details']['seed']}": row["updates"] for row in rows}
+    assert saved.keys() == done.keys()
+    over = {name for name, about in saved.items() if float(about["seconds"]) >= 0.6}
+    assert over and over != saved.keys()
+    for name, about in saved.items():  # those whose time was over did not go on, the others did not begin anew
+        assert done[name] == int(about["step"]) if name in over else done[name] > int(about["step"])
     made = sorted((row["variant"], row["details"]["seed"]) for row in rows)
     assert made == [(name, seed) for name in ("adamw", "linear", "recipe") for seed in (0, 3)]
     assert averaged == {"batches of 32": True, "batches of 8": True, "batches of 16": False}

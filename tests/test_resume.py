@@ -46,7 +46,7 @@ def child(arguments: list[str], output: Path) -> None:
     with output.open("a") as file:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
-    torch.set_num_threads(1)
+    torch.set_num_threads(2)  # which share each batch
     from course_lib.__main__ import main
 
     os._exit(main(arguments))

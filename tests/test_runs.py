@@ -44,6 +44,13 @@ def fresh_engine() -> Iterator[None]:
     AcceleratorState._reset_state(True)
 
 
+@pytest.fixture
+def restore_threads() -> Iterator[None]:
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
 def draw(path: Path, width: int = 8, height: int = 8, seed: int = 0) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     pixels = np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
@@ -166,8 +173,9 @@ def test_the_log(far: bool, config: RunConfig, tmp_path: Path, monkeypatch: pyte
     assert all(point.value > 0 for name in curves.Tags()["scalars"] for point in curves.Scalars(name))
 
 
+@pytest.mark.parametrize("threads", [1, 2])
 def test_bf16_and_a_compiled_network_leave_ordinary_weights(
-    config: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    threads: int, config: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, restore_threads: None
 ) -> None:
     """Names and dtypes of the weights are those of the plain network, and they are near its weights.
 
@@ -179,6 +187,7 @@ def test_bf16_and_a_compiled_network_leave_ordinary_weights(
         compiled.append(model)
         nn.Module.compile(model, backend="eager", **options)
 
+    torch.set_num_threads(threads)
     monkeypatch.setattr(UNet, "compile", trace)
     monkeypatch.setattr(runs, "can_compile", lambda device: True)
     go(tmp_path / "plain", config)
