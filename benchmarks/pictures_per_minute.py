@@ -2,6 +2,7 @@
 
     python benchmarks/pictures_per_minute.py                                 all of it: five to eight hours on two cores
     python benchmarks/pictures_per_minute.py --minutes 3 --models unet diffusers --recipes own
+    python benchmarks/pictures_per_minute.py --minutes 0.25 0.75 --models unet    to compare by pictures from the first
     python benchmarks/pictures_per_minute.py --report                        tables and pictures from the rows so far
 
 All trainings take turns, some seconds each, in one process and with the same threads, and only the time of its own
@@ -19,6 +20,7 @@ import json
 import math
 import signal
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -313,13 +315,16 @@ class Log:
 def by_machine(rows: Sequence[Row]) -> list[dict[tuple[str, str, float], Row]]:
     """The last row of each model, recipe and budget, judged with the present feature network, in a fixed order.
 
-    One dictionary for each machine, since a minute is not worth the same on another; that of the last row first.
+    One dictionary for each machine, since a minute is not worth the same on another; that of the last row first. Of
+    rows with different numbers of samples, those with the most common one; see `with_more_samples`.
     """
     order = [*CONTESTANTS]
     judged = [row for row in rows if row["features"] == FEATURES_ID]
     found = []
     for machine in dict.fromkeys(row["machine"] for row in reversed(judged)):
         here = [row for row in judged if row["machine"] == machine]
+        (common, _), *_ = Counter(row["samples"] for row in here).most_common()
+        here = [row for row in here if row["samples"] == common]
         chosen = {(row["model"], row["recipe"], row["minutes"]): row for row in here}
         keys = sorted(chosen, key=lambda key: (order.index(key[0]), RECIPES.index(key[1]), key[2]))
         found.append({key: chosen[key] for key in keys})
@@ -410,6 +415,35 @@ def ratio_table(rows: dict[tuple[str, str, float], Row]) -> str:
             cells = [f"{nearest(row)['value'] / nearest(ours)['value']:.1f}×" if row else "" for row in judged]
             lines.append([CONTESTANTS[model].label, recipe_label(model, recipe), *cells])
     return table(["model", "recipe", *(f"after {each:g} min" for each in budgets)], lines) if lines else ""
+
+
+def shared(rows: dict[tuple[str, str, float], Row]) -> dict[tuple[str, str, float], Row]:
+    """The rows of budgets that another model has too; shorter trainings of ours are there for `per_picture` alone."""
+    budgets = {minutes for model, _, minutes in rows if model != "unet"}
+    return {key: row for key, row in rows.items() if key[2] in budgets} if budgets else rows
+
+
+def with_more_samples(rows: Sequence[Row], like: Row) -> str:
+    """Rows of the machine of `like` that were judged by more samples; empty where there are none."""
+    same = {key: like[key] for key in ("machine", "features")}
+    chosen = {
+        (row["model"], row["recipe"], row["minutes"]): row
+        for row in rows
+        if row["samples"] > like["samples"] and has(row, same)
+    }
+    lines = [
+        [
+            CONTESTANTS[model].label,
+            recipe_label(model, recipe),
+            f"{minutes:g}",
+            f"{row['samples']:,}",
+            interval(nearest(row)),
+            f"{nearest(row)['floor']:.2f}",
+        ]
+        for (model, recipe, minutes), row in chosen.items()
+    ]
+    head = ["model", "recipe", "minutes", "samples", "distance (95 %)", "real pictures, held out"]
+    return table(head, lines) if lines else ""
 
 
 def per_picture(rows: dict[tuple[str, str, float], Row]) -> str:
@@ -551,9 +585,9 @@ def report(bench_rows: Path, strips: Path, readmes: Sequence[Path]) -> str:
     rows, *elsewhere = by_machine(read_rows(bench_rows)) or [{}]
     if not rows:
         raise ValueError(f"{bench_rows} holds no rows that were judged with the present feature network")
-    stem, last = bench_rows.stem, [*rows.values()][-1]
-    bench_rows.with_suffix(".png").write_bytes(figure_png(plot(rows)))
-    bench_rows.with_name(f"{stem}_samples.png").write_bytes(figure_png(sample_cells(rows, strips)))
+    stem, last, main = bench_rows.stem, [*rows.values()][-1], shared(rows)
+    bench_rows.with_suffix(".png").write_bytes(figure_png(plot(main)))
+    bench_rows.with_name(f"{stem}_samples.png").write_bytes(figure_png(sample_cells(main, strips)))
     dates = sorted(row["date"][:10] for row in rows.values())
     versions = ", ".join(f"{name} {version}" for name, version in last["versions"].items() if version)
     how = (
@@ -562,21 +596,23 @@ def report(bench_rows: Path, strips: Path, readmes: Sequence[Path]) -> str:
         f"data: Fashion-MNIST, {last['data']}. {last['machine']}, {last['threads']} threads; {versions}; {dates[0]}"
         + (f" to {dates[-1]}." if dates[0] != dates[-1] else ".")
     )
-    short = f"{short_table(rows)}\n\n{how}"
-    ratios = ratio_table(rows)
-    smallest = min(minutes for _, _, minutes in rows)
+    short = f"{short_table(main)}\n\n{how}"
+    ratios = ratio_table(main)
+    smallest = min(minutes for _, _, minutes in main)
     if ratios:
         ratios = f"\n\nTheir distance over that of our `UNet` after {smallest:g} minutes:\n\n{ratios}"
     if not stem.endswith("_cpu"):
         ratios += beside_cpu(rows, newest(read_rows(bench_rows.with_name(f"{NAME}_cpu.jsonl"))))
     if pictures := per_picture(rows):
         ratios += f"\n\nBy pictures in place of minutes, beside our `UNet` after no more of them:\n\n{pictures}"
+    if more := with_more_samples(read_rows(bench_rows), last):
+        ratios += f"\n\nThe same, judged by more samples:\n\n{more}"
     text = f"{short}{ratios}\n\nEvery measure:\n\n{long_table(rows)}"
     for others in elsewhere:
         machine = next(iter(others.values()))["machine"]
         single = sum(len(row["reports"]) < len(WAYS) for row in others.values())
         how = f" ({single} of {len(others)} rows by {WAYS['unclipped']} alone)" if single else ""
-        text += f"\n\nOn another machine, {machine}{how}:\n\n{short_table(others)}"
+        text += f"\n\nOn another machine, {machine}{how}:\n\n{short_table(shared(others))}"
     bench_rows.with_suffix(".md").write_text(text + "\n", encoding="utf-8")
     block = stem.replace(f"{NAME}_", f"{NAME} ")
     for readme in readmes:

@@ -495,6 +495,39 @@ def test_tables_are_made_from_the_newest_rows(tmp_path: Path) -> None:
         pictures_per_minute.report(tmp_path / "pictures_per_minute_cuda.jsonl", tmp_path, [])
 
 
+def test_rows_with_more_samples_stand_apart(tmp_path: Path) -> None:
+    path = tmp_path / "pictures_per_minute_cpu.jsonl"
+    for each in (
+        row("unet", "ours", 3, 4.0),
+        row("diffusers", "own", 3, 60.0),
+        row("unet", "ours", 3, 3.0) | {"samples": 9000},
+        row("unet", "ours", 3, 1.0) | {"samples": 9000, "machine": "another"},
+        row("diffusers", "own", 3, 50.0) | {"samples": 9000},
+    ):
+        records.append_row(path, each)
+    text = pictures_per_minute.report(path, tmp_path, [])
+    first, more = text.split("The same, judged by more samples:")
+    assert "| **4.00 (3.60–4.40)** |" in first and "3.00 (" not in first and "50.00 (" not in first
+    more, _ = more.split("Every measure:")
+    assert "| UNet of this course | this course's | 3 | 9,000 | 3.00 (2.70–3.30) | 0.18 |" in more
+    assert "| 3 | 9,000 | 50.00 (45.00–55.00) | 0.18 |" in more and "1.00 (" not in more
+
+
+def test_a_short_training_of_ours_is_compared_by_pictures_alone(tmp_path: Path) -> None:
+    path = tmp_path / "pictures_per_minute_cpu.jsonl"
+    for each in (
+        row("unet", "ours", 0.25, 9.0) | {"pictures": 1000},
+        row("unet", "ours", 0.75, 7.0) | {"pictures": 3000},
+        row("unet", "ours", 3, 4.0),
+        row("diffusers", "own", 3, 60.0) | {"pictures": 2999},
+    ):
+        records.append_row(path, each)
+    text = pictures_per_minute.report(path, tmp_path, [])
+    assert "| model | recipe | pictures/s | after 3 min |\n" in text
+    assert "of our `UNet` after 3 minutes:" in text and "| 15.0× |" in text
+    assert "| 2,999 | 60.00 (54.00–66.00) | 1,000 | 9.00 (8.10–9.90) |" in text
+
+
 def test_minutes_to_a_distance() -> None:
     rows = {minutes: row("unet", "ours", minutes, value) for minutes, value in ((1.0, 8.0), (4.0, 2.0), (9.0, 1.0))}
     assert pictures_per_minute.minutes_to(4.0, rows) == "about 2 min"  # halfway, by logarithms

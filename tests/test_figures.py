@@ -64,6 +64,14 @@ def test_what_is_drawn_is_written_as_drawn(figures: ModuleType) -> None:
     assert (drawn.int() - exact.int()).abs().max() <= 16  # 256 colors have to do
 
 
+def test_the_samples_are_those_of_the_weights_that_are_shipped(figures: ModuleType) -> None:
+    """None of them was picked out, and none is of earlier weights; processors round differently, which shows little."""
+    drawn = figures.viz.Png(figures.to_bytes(figures.samples_64())).pixels().int()
+    kept = figures.viz.Png((FOLDER / "samples_64.png").read_bytes()).pixels().int()
+    assert kept.shape == drawn.shape
+    assert (kept - drawn).abs().float().mean() <= 1
+
+
 def test_a_picture_that_is_too_large_is_refused(figures: ModuleType) -> None:
     noise = torch.randint(0, 256, (500, 500), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     with pytest.raises(ValueError, match="draw it smaller"):
