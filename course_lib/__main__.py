@@ -16,7 +16,7 @@ from . import __version__
 from .checkpoint import SHIPPED, load_checkpoint
 from .forward import TARGETS
 from .runs import RunConfig, SaveEvery, checkpoints, read_config, run
-from .runtime import can_compile, make_generator, pick_device
+from .runtime import can_compile, is_out_of_memory, make_generator, pick_device
 from .sample import trajectory
 from .schedule import SCHEDULES, sampling_times, start_time
 from .shapes import format_trace, trace
@@ -120,9 +120,14 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     try:
         return options.run(options) or 0
-    except (ValueError, OSError, FloatingPointError, MemoryError) as error:
+    except (ValueError, OSError, FloatingPointError) as error:
         print(f"{parser.prog}: {error}", file=sys.stderr)
-        return 2
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        said = str(error) if type(error) is MemoryError and error.args else "not enough memory: do less at a time"
+        print(f"{parser.prog}: {said}", file=sys.stderr)
+    return 2
 
 
 def _train(options: argparse.Namespace) -> int:
@@ -170,7 +175,8 @@ def _sample(options: argparse.Namespace) -> None:
         raise ValueError(f"checkpoint must be of a UNet, which knows the time, got a {type(made.model).__name__}")
     if options.compile and not can_compile(device):
         raise ValueError("compile needs a compiler that PyTorch can use here; leave it out")
-    first = made.schedule.T if options.order == 1 else start_time(made.schedule, made.target)
+    none_left = made.target == "eps" and made.schedule.signal[-1] == 0  # in x_T, and so nothing to be seen in it
+    first = made.schedule.T if options.order == 1 and not none_left else start_time(made.schedule, made.target)
     steps = min(50, first) if options.steps is None else options.steps
     times = sampling_times(made.schedule.T, steps, start=first)
     labels, columns = _labels(options.label, options.count, made.model.config.get("num_classes"))
@@ -206,10 +212,10 @@ def _sample(options: argparse.Namespace) -> None:
     if "grid" in options.only:
         (options.out / "grid.png").write_bytes(to_png(pictures, columns))
     if "pictures" in options.only:
-        for old in options.out.glob("[0-9][0-9][0-9][0-9].png"):  # there may have been more last time
+        for old in options.out.glob("sample-[0-9]*.png"):  # there may have been more last time
             old.unlink()
         for i in range(options.count):
-            (options.out / f"{i:04d}.png").write_bytes(encode(grid(pictures[i : i + 1], pad=0)))
+            (options.out / f"sample-{i:04d}.png").write_bytes(encode(grid(pictures[i : i + 1], pad=0)))
     if "gif" in options.only:
         frames.append(side_by_side(pictures, pictures))
         (options.out / "trajectory.gif").write_bytes(to_gif(frames))
@@ -237,14 +243,16 @@ def _labels(asked: list[int] | None, count: int, classes: int | None) -> tuple[t
         check_number("label", label, 0, classes - 1, integer=True)
     if asked is not None:
         return torch.tensor(asked).repeat(math.ceil(count / len(asked)))[:count], None
-    columns = max(1, count // classes)
-    return (torch.arange(count) // columns).clamp(max=classes - 1), columns
+    if count < classes:
+        return torch.arange(count), None
+    return torch.arange(count) * classes // count, None if count % classes else count // classes
 
 
 def _trace(options: argparse.Namespace) -> None:
     checkpoint = load_checkpoint(_newest(options.checkpoint))
     built = checkpoint.model.config
-    size = options.size or built.get("size", RunConfig.size)
+    size = built.get("size", RunConfig.size) if options.size is None else options.size
+    check_number("size", size, 1, integer=True)
     x = torch.zeros(1, built["in_channels" if "in_channels" in built else "channels"], size, size)
     t, y = torch.ones(1, dtype=torch.int64), torch.zeros(1, dtype=torch.int64)
     told = [t] if "num_classes" in built or built.get("time_plane") else []

@@ -88,7 +88,7 @@ def sinusoidal_embedding(t: Tensor, dim: int, max_period: float = 10_000.0) -> T
     Args:
         t: timesteps, (B,), any real number type.
         dim: length of the embedding, even, >= 2.
-        max_period: the slowest wave takes about 2π times this many timesteps.
+        max_period: the waves take from 2π to 2π · max_period^(1 − 2/dim) timesteps.
 
     Returns:
         (B, dim), float32, values in [-1, 1].

@@ -118,9 +118,12 @@ def load_checkpoint(path: str | Path, device: torch.device | str = "cpu") -> Che
     check_choice("target", target, TARGETS)
     try:
         schedule = Schedule(tensors.pop("schedule.signal"), tensors.pop("schedule.noise"), schedule_name)
-        model = MODELS[name](**config)
-        model.load_state_dict({key.removeprefix("model."): tensor for key, tensor in tensors.items()})
-    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        with torch.random.fork_rng(devices=[]):  # what is drawn for new weights is missed by nobody
+            model = MODELS[name](**config)
+        state = {key.removeprefix("model."): tensor for key, tensor in tensors.items()}
+        model.to(next(tensor.dtype for tensor in state.values() if tensor.is_floating_point()))
+        model.load_state_dict(state)
+    except (KeyError, TypeError, ValueError, RuntimeError, StopIteration) as error:
         raise ValueError(f"{not_ours}: {error}") from error
     return Checkpoint(model.eval().to(device), schedule, target, details)
 

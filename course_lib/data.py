@@ -12,6 +12,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import os
+import struct
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -46,7 +47,7 @@ CLASS_NAMES = (
 PACKAGED = Path(__file__).parent / "fashion_mnist" / "subset.npz"
 #: Where the full set is looked for; the first two as four idx files, gzipped or not.
 DEBIAN_DIR = Path("/usr/share/datasets/fashion-mnist")
-DOWNLOAD_DIR = Path.home() / ".cache" / "torchvision"
+DOWNLOAD_DIR = Path(os.path.expanduser("~"), ".cache", "torchvision")
 SPLITS = {"train": "train", "test": "t10k"}
 SOURCES = ("full", "packaged")
 
@@ -248,6 +249,7 @@ def _read_idx(path: Path) -> np.ndarray:
             raise ValueError(f"{path} cannot be unpacked ({error}); remove it and fetch it again") from error
     axes = data[3] if len(data) > 3 and data[:3] == b"\x00\x00\x08" else 0
     start = 4 + 4 * axes
+    axes = 0 if len(data) < start else axes
     shape = tuple(int(n) for n in np.frombuffer(data[4:start], ">i4")) if axes else ()
     if not axes or len(data) - start != np.prod(shape):
         raise ValueError(f"{path} is not an idx file of bytes, or it is cut short; remove it and fetch it again")
@@ -269,8 +271,8 @@ def _fit(images: Tensor, size: int) -> Tensor:
 def load_folder(path: str | Path, size: int = 28, channels: int = 1) -> Pictures:
     """Your own pictures: every PNG, JPEG, WebP, BMP or GIF below a folder, center-cropped to a square and resized.
 
-    Where all pictures lie in subfolders, the subfolders are the classes, in alphabetical order. Photographs are turned
-    upright, transparent pictures are put on white, and of a film the first picture is taken. Links are followed;
+    Where all pictures lie in two subfolders or more, these are the classes, in alphabetical order. Photographs are
+    turned upright, transparent pictures are put on white, and of a film the first picture is taken. Links are followed;
     hidden files and folders are left out.
 
     Args:
@@ -284,13 +286,15 @@ def load_folder(path: str | Path, size: int = 28, channels: int = 1) -> Pictures
     Raises:
         TypeError, ValueError: a bad size or number of channels, a folder without pictures, a broken picture (named).
         FileNotFoundError: no such folder.
+        OSError: a folder below it cannot be read.
     """
     check_number("size", size, 1, integer=True)
     check_choice("channels", channels, (1, 3))
     root = Path(path)
     if not root.is_dir():
         raise FileNotFoundError(f"there is no folder {root}")
-    files = sorted(file for file in _files_below(root) if file.suffix.lower() in SUFFIXES)
+    found = (file for file in _files_below(root) if file.suffix.lower() in SUFFIXES)
+    files = sorted(found, key=lambda file: file.relative_to(root).parts)  # in the same order on every system
     if not files:
         raise ValueError(f"{root} holds no PNG, JPEG, WebP, BMP or GIF pictures")
     images, sizes = [], set()
@@ -299,20 +303,27 @@ def load_folder(path: str | Path, size: int = 28, channels: int = 1) -> Pictures
             with Image.open(file) as picture:
                 sizes.add(picture.size)
                 square = _square(_plain(picture).convert("L" if channels == 1 else "RGB"), size)
+        except MemoryError:
+            raise
         except Exception as error:  # a broken file makes Pillow raise almost anything
             raise ValueError(f"{file} is not a picture that can be read ({error}); mend or remove it") from error
         images.append(torch.from_numpy(np.array(square)).view(size, size, channels).permute(2, 0, 1))
     folders = [file.relative_to(root).parts[0] if file.parent != root else "" for file in files]
     names = tuple(sorted(set(folders)))
     labels = torch.tensor([names.index(folder) for folder in folders]) if "" not in names and len(names) > 1 else None
-    source = f"the folder {root.name}" + (f", cut to squares from {len(sizes)} sizes" if len(sizes) > 1 else "")
+    cut = f", cut to squares from {len(sizes)} sizes" if len(sizes) > 1 else ""
+    source = f"the folder {root.resolve().name}{cut}"
     return Pictures(torch.stack(images), labels, source, names if labels is not None else ())
 
 
 def _files_below(root: Path) -> Iterator[Path]:
     """All files below a folder that are not hidden, also through links; no folder twice."""
     seen = set()
-    for path, folders, files in os.walk(root, followlinks=True):
+
+    def refuse(error: OSError) -> None:
+        raise error
+
+    for path, folders, files in os.walk(root, onerror=refuse, followlinks=True):
         folders[:] = sorted(name for name in folders if not name.startswith(".") and name != "__MACOSX")
         if (real := os.path.realpath(path)) in seen:  # a link that leads back
             folders.clear()
@@ -323,7 +334,10 @@ def _files_below(root: Path) -> Iterator[Path]:
 
 def _plain(picture: Image.Image) -> Image.Image:
     """Upright, without transparency, at most 8 bits a channel."""
-    upright = ImageOps.exif_transpose(picture)
+    try:
+        upright = ImageOps.exif_transpose(picture)
+    except (SyntaxError, ValueError, KeyError, struct.error):  # its notes are broken; whether it is, is seen below
+        upright = picture
     if upright.mode.startswith("I"):  # 16 bits, which Pillow would clip to 8
         upright = Image.fromarray((np.asarray(upright) >> 8).astype(np.uint8))
     if upright.has_transparency_data:

@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .forward import TARGETS, _target
+from .runtime import eval_mode
 from .schedule import Schedule
 from .validate import check_choice, check_finite, check_index, check_number, check_pictures, check_same
 
@@ -52,6 +53,8 @@ def denoising_loss(
         schedule.check_t(t, low=1)
     a, b = schedule.at(t, x0)
     answer = model(a * x0 + b * eps, t, y)
+    if answer.shape != x0.shape:  # numbers would be compared all the same, with a copy of each channel
+        raise ValueError(f"prediction must have the shape of x0, {tuple(x0.shape)}, got {tuple(answer.shape)}")
     error = F.mse_loss(answer.float(), _target(target, a, b, x0, eps).float(), reduction="none")
     return error.flatten(1).mean(1)
 
@@ -108,15 +111,14 @@ def loss_by_timestep(
     Raises:
         TypeError, ValueError: as `denoising_loss`, or timesteps out of range.
     """
+    check_pictures(x0, "x0", in_range=True)
+    if not isinstance(times, Tensor):
+        raise TypeError(f"times must be a tensor of integers, (K,), got {type(times).__name__}")
     schedule.check_t(times, "times", low=1)
     eps = torch.randn(x0.shape, dtype=x0.dtype, device=x0.device, generator=generator)
-    was_training = model.training
-    model.eval()
-    try:
+    with eval_mode(model):
         rows = [
             denoising_loss(model, schedule, x0, t.expand(len(x0)).to(x0.device), eps, target=target, y=y).mean()
             for t in times
         ]
-    finally:
-        model.train(was_training)
     return torch.stack(rows).cpu()

@@ -45,7 +45,7 @@ from .checkpoint import (
     write_atomically,
 )
 from .data import Pictures, load_fashion_mnist, load_folder
-from .runtime import can_compile, describe_machine, pick_autocast, pick_device
+from .runtime import can_compile, describe_machine, is_out_of_memory, pick_autocast, pick_device
 from .schedule import SCHEDULES, Schedule, make_schedule
 from .shapes import count_parameters
 from .train import EMA, Fetched, TrainConfig, TrainState, Update, train
@@ -526,7 +526,7 @@ def run(
                 tracker.finish()
             kept = checkpoints(folder)
             last = f"the last good checkpoint is {kept[0]}" if kept else "there was no checkpoint yet"
-            if _is_out_of_memory(error):
+            if is_out_of_memory(error):
                 less = "take a smaller batch_size, or work through it in more parts, accumulate"
                 raise MemoryError(f"not enough memory for this network and batch: {less}; {last}") from error
             if not isinstance(error, (FloatingPointError, OSError)):
@@ -673,12 +673,6 @@ class _Bar(tqdm):  # type: ignore[misc]
     def close(self) -> None:
         with suppress(OSError):
             super().close()
-
-
-def _is_out_of_memory(error: BaseException) -> bool:
-    """Whether PyTorch found no memory, of a GPU or, in words alone, of the computer."""
-    words = isinstance(error, RuntimeError) and re.search("(can't allocate|not enough) memory", str(error))
-    return bool(words) or isinstance(error, MemoryError | torch.OutOfMemoryError)
 
 
 def _is_far(device: torch.device) -> bool:

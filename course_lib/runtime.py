@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 import time
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import nn
@@ -97,14 +100,37 @@ def make_generator(seed: int, device: torch.device | str = "cpu") -> torch.Gener
     """A source of randomness: same seed, same numbers, on one kind of device.
 
     Args:
-        seed: an int >= 0.
+        seed: an int, 0 <= seed < 2^64.
         device: where the tensors will be drawn.
 
     Raises:
         TypeError, ValueError: a bad seed.
     """
-    check_number("seed", seed, 0, integer=True)
+    check_number("seed", seed, 0, 2**64 - 1, integer=True)
     return torch.Generator(device).manual_seed(seed)
+
+
+@contextmanager
+def eval_mode(model: nn.Module) -> Iterator[None]:
+    """A model in eval mode; afterwards every layer has the mode that was its own.
+
+    Args:
+        model: looked at no further where it is in eval mode itself.
+    """
+    modes = {layer: layer.training for layer in model.modules()} if model.training else {}
+    if modes:
+        model.eval()
+    try:
+        yield
+    finally:
+        for layer, mode in modes.items():
+            layer.training = mode
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether there was no memory left, of a GPU or of the computer, which PyTorch says in words alone."""
+    words = isinstance(error, RuntimeError) and re.search("(can't allocate|not enough) memory", str(error))
+    return bool(words) or isinstance(error, MemoryError | torch.OutOfMemoryError)
 
 
 def describe_machine(device: torch.device | None = None) -> str:

@@ -19,8 +19,9 @@ import torch
 from torch import Tensor, nn
 
 from .forward import TARGETS, _check_target_at, _x0_eps
+from .runtime import eval_mode
 from .schedule import Schedule
-from .validate import check_choice, check_finite, check_index, check_number, check_pictures, check_same
+from .validate import check_choice, check_finite, check_labels, check_number, check_pictures, check_same
 
 
 def reverse_step(
@@ -118,6 +119,8 @@ def _reach(before: tuple[float, float], now: tuple[float, float], after: tuple[f
     if after[1] == 0 or before[0] == 0:  # λ is infinite at the picture itself, and where no picture is left
         return 0.0
     clock = [math.log(a / b) for a, b in (before, now, after)]
+    if clock[1] == clock[0]:  # nothing has changed from which to reach on
+        return 0.0
     return (clock[2] - clock[1]) / (clock[1] - clock[0]) / 2
 
 
@@ -192,7 +195,7 @@ def trajectory(
         raise ValueError(f"times must fall strictly and end with 0, got {times[:3]} ... {times[-3:]}")
     _check_target_at(target, schedule, times[0])
     if y is not None:
-        check_index(y, "y", batch=len(x_T), device=x_T.device)
+        check_labels(y, "y", batch=len(x_T), device=x_T.device)
     return _walk(model, schedule, x_T, times, eta, order, target, clip, y, generator)
 
 
@@ -260,14 +263,8 @@ def _see(
     model: nn.Module, a: float, b: float, x_t: Tensor, t: int, target: str, clip: bool, y: Tensor | None
 ) -> tuple[Tensor, Tensor]:
     """`predict` without the checks of its input."""
-    was_training = model.training
-    if was_training:
-        model.eval()
-    try:
+    with eval_mode(model):
         answer = model(x_t, torch.full((len(x_t),), t, device=x_t.device), y).to(x_t.dtype)
-    finally:
-        if was_training:
-            model.train()
     check_same(x_t, answer, "x_t", "prediction")
     if answer.device.type == "cpu" and not math.isfinite(answer.sum().item()):  # one sum is the quickest look
         check_finite(answer, "prediction")
@@ -309,7 +306,7 @@ def sample(
     size = len(x_T) if batch_size is None else batch_size
     check_number("batch_size", size, 1, integer=True)
     if y is not None:
-        check_index(y, "y", batch=len(x_T), device=x_T.device)
+        check_labels(y, "y", batch=len(x_T), device=x_T.device)
     done = []
     for i in range(0, len(x_T), size):
         steps = trajectory(

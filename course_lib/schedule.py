@@ -158,7 +158,8 @@ class Schedule:
         """
         key = (like.device, like.dtype)
         if key not in self._cache:
-            self._cache[key] = tuple(table.to(like.dtype).to(like.device) for table in (self.signal, self.noise))
+            with torch.inference_mode(False):  # what is kept must do for a training as well
+                self._cache[key] = tuple(table.to(like.dtype).to(like.device) for table in (self.signal, self.noise))
         a, b = self._cache[key]
         shape = (-1,) + (1,) * (like.ndim - 1)
         return a[t].view(shape), b[t].view(shape)

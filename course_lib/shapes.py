@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from .runtime import eval_mode
 from .validate import check_number
 
 
@@ -179,12 +180,10 @@ def trace(model: nn.Module, *inputs: Any, depth: int | None = None) -> list[Laye
         in_list = level - 1 == depth and isinstance(parts[name.rpartition(".")[0]], nn.ModuleList)
         if (is_leaf and (depth is None or level <= depth)) or level == depth or in_list:
             hooks.append(module.register_forward_hook(record(name, module)))
-    was_training = {module: module.training for module in model.modules()}
     try:
-        model.eval()(*inputs)
+        with eval_mode(model):
+            model(*inputs)
     finally:
-        for module, mode in was_training.items():
-            module.training = mode
         for handle in hooks:
             handle.remove()
     return rows

@@ -33,7 +33,7 @@ from .blocks import (
     zeroed,
 )
 from .shapes import nearest_sizes
-from .validate import check_index, check_number
+from .validate import check_index, check_labels, check_number
 
 
 def _check_input(x: Tensor, channels: int, multiple: int) -> None:
@@ -382,6 +382,8 @@ class UNet(nn.Module):
             check_number(name, value, 1, integer=True)
         if not channels:
             raise ValueError("channels must name at least one level, got none")
+        for wide in channels:
+            check_number("channels", wide, 1, integer=True)
         levels = len(channels)
         for level in attention:
             check_number("attention", level, 0, levels - 1, integer=True)
@@ -432,7 +434,7 @@ class UNet(nn.Module):
         if self.label is not None:
             if y is None:
                 raise TypeError(f"this model was built with {self.label.num_embeddings} classes: y must be given, (B,)")
-            check_index(y, "y", batch=len(x_t), device=x_t.device)
+            check_labels(y, "y", batch=len(x_t), device=x_t.device)
             if y.device.type == "cpu":  # on a GPU looking at values would make the host wait
                 low, high, classes = int(y.min()), int(y.max()), self.label.num_embeddings
                 if low < 0 or high >= classes:

@@ -119,6 +119,18 @@ def check_index(t: int | Tensor, name: str, *, batch: int | None = None, device:
         )
 
 
+def check_labels(y: Tensor, name: str, *, batch: int, device: torch.device) -> None:
+    """Refuse what is not one class per picture on the pictures' device; as in `check_index`, not looking at values.
+
+    Raises:
+        TypeError: not a tensor of integers.
+        ValueError: wrong number of dimensions, wrong length, another device.
+    """
+    if not isinstance(y, Tensor):
+        raise TypeError(f"{name} must be a tensor of integers, one per picture, got {type(y).__name__}")
+    check_index(y, name, batch=batch, device=device)
+
+
 def check_number(
     name: str, value: float, low: float = float("-inf"), high: float = float("inf"), *, integer: bool = False
 ) -> None:

@@ -96,6 +96,22 @@ def test_saved_and_loaded_the_same_output_bit_for_bit(
     assert all(parameter.requires_grad for parameter in loaded.model.parameters())
 
 
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_weights_keep_their_precision(dtype: torch.dtype, tmp_path: Path) -> None:
+    model = randomize(UNet(8, channels=(8,), attention=()).to(dtype)).eval()
+    loaded = load_checkpoint(save_checkpoint(tmp_path / "a.safetensors", model, linear_amount(10)))  # type: ignore[arg-type]
+    assert {value.dtype for value in loaded.model.state_dict().values()} == {dtype}
+    x, t = torch.ones(2, 1, 8, 8, dtype=dtype), torch.tensor([1, 2])
+    assert torch.equal(loaded.model(x, t), model(x, t))
+
+
+def test_loading_draws_no_random_numbers(saved: Path) -> None:
+    before = torch.get_rng_state()
+    load_checkpoint(saved)
+    metrics.load_feature_net()
+    assert torch.equal(torch.get_rng_state(), before)
+
+
 def test_a_sample_from_a_loaded_checkpoint_is_the_same_picture(tmp_path: Path) -> None:
     model = small()
     path = save_checkpoint(tmp_path / "a.safetensors", model, SCHEDULE)

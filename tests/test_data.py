@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
+import os
 import socket
 from collections.abc import Iterator
 from itertools import islice
@@ -258,6 +260,7 @@ def test_download_goes_through_torchvision_and_only_where_asked(nowhere: Path, m
         (b"", False, "is not an idx file of bytes, or it is cut short; remove it and fetch"),
         (b"<html>not found</html>", False, "is not an idx file of bytes"),
         (idx(np.zeros((3, 28, 28)))[:-1], False, "cut short"),
+        (idx(np.zeros((3, 28, 28)))[:6], False, "cut short"),
         (idx(np.zeros((3, 28, 28))) + b"x", False, "is not an idx file"),
         (gzip.compress(idx(np.zeros((3, 28, 28))))[:-12], True, "cannot be unpacked .*remove it and fetch"),
         (b"<html>not found</html>", True, "cannot be unpacked .*remove it and fetch"),
@@ -401,6 +404,42 @@ def test_photographs_stand_upright(tmp_path: Path) -> None:
     save(tmp_path / "photo.png", half, exif=exif)
     picture = load_folder(tmp_path, size=8).images[0, 0]
     assert (picture[:4] == 0).all() and (picture[4:] == 255).all()
+
+
+def test_broken_notes_do_not_break_a_picture(tmp_path: Path) -> None:
+    save(tmp_path / "photo.jpg", np.full((8, 8), 200), exif=b"Exif\x00\x00these are no notes")
+    assert (load_folder(tmp_path, size=8).images.int() - 200).abs().max() <= 2
+
+
+def test_a_folder_that_cannot_be_looked_into_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("coats", "dresses"):
+        save(tmp_path / name / "a.png", np.zeros((8, 8)))
+    honest = os.scandir
+
+    def scandir(path: Any) -> Any:
+        if Path(path).name == "dresses":
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+        return honest(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    with pytest.raises(PermissionError, match="dresses"):
+        load_folder(tmp_path)
+
+
+def test_the_order_is_that_of_the_letters_on_every_system(tmp_path: Path) -> None:
+    for i, name in enumerate(("B.png", "a.png", "b/c.png", "b-c.png")):
+        save(tmp_path / name, np.full((4, 4), i))
+    assert [int(picture.max()) for picture in load_folder(tmp_path, size=4).images] == [0, 1, 2, 3]
+
+
+def test_a_lack_of_memory_is_no_broken_picture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def none(*_: Any) -> None:
+        raise MemoryError
+
+    save(tmp_path / "good.png", np.zeros((4, 4)))
+    monkeypatch.setattr(data, "_square", none)
+    with pytest.raises(MemoryError):
+        load_folder(tmp_path)
 
 
 def test_bad_folders(tmp_path: Path) -> None:

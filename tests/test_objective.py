@@ -160,13 +160,22 @@ def test_bad_input(changes: dict[str, Any], error: type[Exception], message: str
         denoising_loss(**(good | changes))
 
 
+def test_an_answer_of_another_shape_is_refused() -> None:
+    """Of one channel for three: PyTorch would compare each of the three with the one."""
+    x0 = torch.zeros(2, 3, 8, 8)
+    model = UNet(8, in_channels=3, out_channels=1, channels=(8,))
+    with pytest.raises(ValueError, match=r"prediction must have the shape of x0, \(2, 3, 8, 8\), got \(2, 1, 8, 8\)"):
+        denoising_loss(model, SCHEDULE, x0, torch.tensor([1, 2]), torch.randn(2, 3, 8, 8))
+
+
 @pytest.mark.parametrize(
     ("times", "error", "message"),
     [
         (torch.tensor([0, 5]), ValueError, "times must lie in 1..10, got 0..5"),
         (torch.tensor([5, 11]), ValueError, "times must lie in 1..10, got 5..11"),
         (torch.tensor([5.0]), TypeError, "times must hold int64"),
-        ([5], TypeError, "times must be an int or a tensor of integers, got list"),
+        ([5], TypeError, r"times must be a tensor of integers, \(K,\), got list"),
+        (5, TypeError, r"times must be a tensor of integers, \(K,\), got int"),
     ],
 )
 def test_bad_times(times: Any, error: type[Exception], message: str) -> None:

@@ -91,7 +91,8 @@ def test_generators_are_seeded() -> None:
     state = torch.get_rng_state()
     assert torch.equal(draw(3), draw(3)) and not torch.equal(draw(3), draw(4))
     assert torch.equal(torch.get_rng_state(), state)
-    for seed in (-1, 1.0, None, True):
+    assert len(draw(2**64 - 1)) == 5
+    for seed in (-1, 2**64, 1.0, None, True):
         with pytest.raises((TypeError, ValueError), match="seed must"):
             make_generator(seed)  # type: ignore[arg-type]
 

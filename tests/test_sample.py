@@ -409,15 +409,29 @@ def test_a_walk_can_start_anywhere() -> None:
 
 
 @pytest.mark.parametrize("mode", [True, False])
-def test_the_mode_of_the_model_is_given_back_at_every_step_and_after_an_error(mode: bool) -> None:
+@pytest.mark.parametrize("frozen", [True, False])
+def test_the_modes_of_all_layers_are_given_back_at_every_step_and_after_an_error(mode: bool, frozen: bool) -> None:
+    """Also that of a layer which stays in eval mode while the rest is trained."""
     schedule, x_T = make_schedule("linear", 5), randn(1, 1, 8, 8)
-    model = nn.ModuleDict({"unet": UNet(8, channels=(8,), attention=())}).train(mode)
-    unet = model["unet"]
+    unet = UNet(8, channels=(8,), attention=()).train(mode)
+    if frozen:
+        unet.stem.eval()
+    seen: list[bool] = []
+    unet.out.register_forward_hook(lambda layer, *_: seen.append(layer.training))
+    before = [layer.training for layer in unet.modules()]
     for _ in trajectory(unet, schedule, x_T, generator=gen()):
-        assert unet.training is mode
+        assert [layer.training for layer in unet.modules()] == before
+    assert seen == [False] * 5
     with pytest.raises(ValueError, match="x_t must have shape"):
         sample(unet, schedule, randn(1, 3, 8, 8))
-    assert unet.training is mode
+    assert [layer.training for layer in unet.modules()] == before
+
+
+def test_where_nothing_has_changed_the_second_order_is_the_first() -> None:
+    """Two timesteps of one noise level, as a table of one's own may have: no line goes through two equal points."""
+    a = torch.tensor([1.0, 0.8, 0.6, 0.6, 0.3], dtype=DOUBLE)
+    schedule, x = Schedule(a, (1 - a * a).sqrt(), "my own"), randn(1, 1, 4, 4, dtype=DOUBLE)
+    assert torch.equal(extrapolate(schedule, x, 2 * x, 2, 1, 3), x)
 
 
 @pytest.mark.parametrize("eta", [0.0, 1.0])
@@ -590,6 +604,7 @@ BAD_WALK: list[tuple[dict[str, Any], type[Exception], str]] = [
     (dict(order=3), ValueError, "order=3 is unknown; choose one of 1, 2"),
     (dict(y=torch.tensor([1])), ValueError, "y must have one entry per picture, 2, got 1"),
     (dict(y=torch.tensor([1.0, 2.0])), TypeError, "y must hold int64"),
+    (dict(y=7), TypeError, "y must be a tensor of integers, one per picture, got int"),
     (dict(times=[11, 0]), ValueError, r"times must lie in \[0, 10\], got 11"),
     (dict(times=[5, -1]), ValueError, r"times must lie in \[0, 10\], got -1"),
     (dict(times=[5, 1]), ValueError, "times must fall strictly and end with 0"),

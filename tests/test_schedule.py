@@ -431,3 +431,13 @@ def test_offset_and_ends_of_the_betas_have_a_say() -> None:
     assert (1 - cosine_betas(10, offset=0.0))[:5].prod().item() == pytest.approx(0.5)  # cos²(π/4)
     for make in (linear_betas, quadratic_betas):
         assert make(5, 0.1, 0.3)[[0, -1]].tolist() == pytest.approx([0.1, 0.3])
+
+
+def test_numbers_that_were_looked_up_without_gradients_can_be_trained_with() -> None:
+    schedule, x = make_schedule("linear", 10), torch.zeros(1, 1, 2, 2)
+    with torch.inference_mode():
+        schedule.at(5, x)
+    weight = torch.ones(1, requires_grad=True)
+    a, _ = schedule.at(5, x)
+    (a * weight).sum().backward()
+    assert weight.grad is not None and weight.grad.item() == pytest.approx(schedule.signal[5].item())

@@ -430,6 +430,7 @@ def test_bad_classes() -> None:
     model, x, t = UNet(8, channels=(16,), attention=(), num_classes=3), torch.zeros(2, 1, 8, 8), torch.tensor([1, 2])
     for y, error, message in (
         (None, TypeError, r"built with 3 classes: y must be given, \(B,\)"),
+        (1, TypeError, "y must be a tensor of integers, one per picture, got int"),
         (torch.tensor([1]), ValueError, "y must have one entry per picture, 2, got 1"),
         (torch.tensor([1.0, 2.0]), TypeError, "y must hold int64 or int32"),
         (torch.tensor([1, 2], device="meta"), ValueError, "y must be on the device of the pictures, cpu, got meta"),
@@ -452,6 +453,7 @@ def test_bad_classes() -> None:
         (dict(size=0), ValueError, "size must lie in"),
         (dict(size=28.0), TypeError, "size must be an int"),
         (dict(channels=(12, 24)), ValueError, "channels must be a multiple of 8.*got 12"),
+        (dict(channels=(16, -8)), ValueError, "channels must lie in"),
         (dict(channels=()), ValueError, "channels must name at least one level"),
         (dict(attention=(2,)), ValueError, r"attention must lie in \[0, 1\], got 2"),
         (dict(attention=(-1,)), ValueError, r"attention must lie in \[0, 1\], got -1"),
