@@ -396,18 +396,22 @@ def test_of_sixteen_bits_the_upper_eight_are_taken(tmp_path: Path) -> None:
             assert torch.equal(layer, torch.from_numpy((deep >> 8).astype(np.uint8)))
 
 
-def test_photographs_stand_upright(tmp_path: Path) -> None:
-    half = np.zeros((8, 8))
-    half[:4] = 255  # bright above
+@pytest.mark.parametrize(("number", "turns"), [(1, 0), (3, 2), (6, 1), (8, 3)])
+@pytest.mark.parametrize("name", ["photo.jpg", "photo.png"])
+def test_photographs_stand_upright(name: str, number: int, turns: int, tmp_path: Path) -> None:
+    """Each was stored after so many quarter turns to the left, which the camera noted; upright, it is bright above."""
+    upright = np.zeros((16, 32))
+    upright[:8] = 255
     exif = Image.Exif()
-    exif[0x0112] = 3  # the camera was upside down
-    save(tmp_path / "photo.png", half, exif=exif)
-    picture = load_folder(tmp_path, size=8).images[0, 0]
-    assert (picture[:4] == 0).all() and (picture[4:] == 255).all()
+    exif[0x0112] = number
+    save(tmp_path / name, np.rot90(upright, turns), exif=exif)
+    picture = load_folder(tmp_path, size=16).images[0, 0]
+    assert picture[:7].min() > 240 and picture[9:].max() < 15
 
 
 def test_broken_notes_do_not_break_a_picture(tmp_path: Path) -> None:
-    save(tmp_path / "photo.jpg", np.full((8, 8), 200), exif=b"Exif\x00\x00these are no notes")
+    for name in ("a.png", "b.webp", "c.jpg"):
+        save(tmp_path / name, np.full((8, 8), 200), exif=b"Exif\x00\x00these are no notes")
     assert (load_folder(tmp_path, size=8).images.int() - 200).abs().max() <= 2
 
 
