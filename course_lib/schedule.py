@@ -232,7 +232,7 @@ def linear_betas(T: int = 1000, start: float = 1e-4, end: float = 0.02) -> Tenso
 
 
 def quadratic_betas(T: int = 1000, start: float = 1e-4, end: float = 0.02) -> Tensor:
-    """β whose square root rises in a straight line (DDIM, appendix D.1, arXiv:2010.02502).
+    """β whose square root rises in a straight line ("quad" in the code of DDPM, github.com/hojonathanho/diffusion).
 
     Args, Returns, Raises: as `linear_betas`.
     """

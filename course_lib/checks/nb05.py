@@ -112,10 +112,10 @@ DDPM_STEP = Exercise(
     _ddpm,
     _ddpm_cases,
     {
-        "σ_t² = beta_t is DDPM's other choice, and it adds noise at the last step; use the posterior variance.": (
+        "var = beta_t is DDPM's other choice, and it adds noise at the last step; use the posterior variance.": (
             lambda x, e, z, t, a: _ddpm_mean(x, e, t, a) + (1 - a[t] / a[t - 1]).sqrt() * z
         ),
-        "σ_t² = beta_t is DDPM's other choice. It samples, too; here the posterior variance is asked for.": (
+        "var = beta_t is DDPM's other choice. It samples, too; here the posterior variance is asked for.": (
             lambda x, e, z, t, a: _ddpm_mean(x, e, t, a) + (t > 1) * (1 - a[t] / a[t - 1]).sqrt() * z
         ),
         "The noise is scaled by the variance; scale it by its root, the standard deviation.": (

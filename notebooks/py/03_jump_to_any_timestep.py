@@ -232,7 +232,7 @@ viz.show_rows({f"copy {i + 1}": walks[i] for i in range(3)}, titles=[f"t = {t}" 
 #
 # ### Exercise 2 — The product of the alphas  (difficulty 1 of 3, 4 minutes)
 #
-# Compute equation (6) for all $t$ at once. Mind the first entry.
+# Compute equation (6) for all $t$ at once. Mind the first entry; make it on the device of `betas`.
 
 
 # %%
@@ -339,7 +339,7 @@ assert abs(blended.mean()) < 0.06 and abs(blended.var() - 1) < 0.09  # 5 standar
 # <details><summary>Model answer</summary>
 #
 # Means and variances do not ask for a distribution: scaling and adding independent draws works for every kind of noise. So $x_t$ has mean $\sqrt{\bar\alpha_t}\,x_0$ and variance
-# $1-\bar\alpha_t$, as before. But the blended noise is neither uniform nor the same kind at every $t$: two uniform draws make a triangle, many make nearly a normal distribution (the central
+# $1-\bar\alpha_t$, as before. But the blended noise is neither uniform nor the same kind at every $t$: two uniform draws make nearly a triangle, many make nearly a normal distribution (the central
 # limit theorem). One uniform draw in its place would be another process. Only normal noise stays what it is when it is added up.
 #
 # </details>
@@ -405,13 +405,13 @@ for t in stops[1:]:
         print(f"{t:4}  {name:5}{numbers}")
         assert all(abs(v - 1) < 0.15 for v in typical) and all(v < 5.5 for v in largest)
         assert all(abs(v.mean()) < 4 / 28 for v in off)  # over 784 pixels SE is 1/28
-late = alpha_bar[11] / alpha_bar[1]  # at t = 10, if each beta came one index late
+late = alpha_bar[11] / alpha_bar[1]  # at t = 10, if each step took the beta of the next one
 assert (alpha_bar[10] - late) / (1 - alpha_bar[10]) / (2 / (len(x_t) - 1)) ** 0.5 > 4 / 28
 
 # %% [markdown]
-# A typical surprise is 1, for the chain as for the jump, and none is beyond what one of 784 normal numbers may do. The last assertion is sharper:
+# A typical surprise is 1, for the chain as for the jump, and none is beyond what one of 784 normal numbers may do. The assertion below it is sharper:
 # over all pixels together, mean and variance agree to within a seventh of a pixel's standard error. A chain whose
-# $\beta$'s are off by a single index fails it.
+# $\beta$'s are off by a single index fails it, at $t = 10$ by the last line.
 #
 # One black and one bright pixel on their way. Bars are two standard errors.
 
@@ -476,7 +476,7 @@ viz.plot_histogram(residuals, title="x₅₀₀ without its picture, in units of
 # | schedule | rule | from |
 # |---|---|---|
 # | linear | $\beta_t$ rises in a straight line | DDPM |
-# | quadratic | $\sqrt{\beta_t}$ rises in a straight line, between the same ends | DDIM |
+# | quadratic | $\sqrt{\beta_t}$ rises in a straight line, between the same ends | DDPM's code |
 # | sigmoid | $\beta_t$ rises along an S, between nearly the same ends | GeoDiff |
 # | cosine | $\bar\alpha_t$ falls along a squared cosine | improved DDPM |
 # | linear amount | $a_t = 1 - t/T$, $b_t = t/T$ | notebook 01 |
@@ -493,6 +493,8 @@ viz.plot_histogram(residuals, title="x₅₀₀ without its picture, in units of
 # \text{sigmoid:}\quad & \beta_t = \beta_{\min} + \frac{\beta_{\max} - \beta_{\min}}{1 + e^{-(12\rho - 6)}} \\
 # \text{cosine:}\quad & \bar\alpha_t = \frac{f(t)}{f(0)}, \quad f(t) = \cos^2\Big(\frac{t/T + 0.008}{1.008} \cdot \frac\pi2\Big), \quad \beta_t = 1 - \frac{\bar\alpha_t}{\bar\alpha_{t-1}} \text{, but at most } 0.999
 # \end{aligned}$$
+#
+# Where the cap bites, at $t = T$, $\bar\alpha_T$ is the product with the capped $\beta_T$: small, but not the 0 of $f(T)$.
 #
 # Write them as one function. The check takes the kinds in this order and stops at the first that is wrong or missing, so you can run it after each.
 
@@ -562,7 +564,7 @@ widgets.timestep_explorer(pictures[:6], schedules)
 #
 # <details><summary>Answer</summary>
 #
-# *Linear* hurries: at 250 it is about where *cosine* is at 500, and its last third is noise upon noise. *Quadratic* and *sigmoid* begin gently and hurry later.
+# *Linear* hurries: at 250 it is about where *cosine* is at 500, and its last third is little but noise. *Quadratic* and *sigmoid* begin gently and hurry later.
 # *Cosine* spreads its work evenly. *Linear amount* keeps step with *cosine* around the middle, but is paler: its variance sags.
 #
 # </details>
@@ -606,7 +608,7 @@ viz.show_rows(rows)
 #
 # <details><summary>Answer</summary>
 #
-# The same pictures five times. All schedules pass through the same states; they differ in *when*. A schedule is a clock, and choosing one means choosing which noise
+# The same pictures five times. All schedules pass through the same states, as far as each one goes; they differ in *when*. A schedule is a clock, and choosing one means choosing which noise
 # levels a network practices often, and where a sampler takes long strides.
 #
 # </details>
@@ -691,7 +693,7 @@ assert abs(brightness.mean() + 0.43) < 0.01 and darker > 0.9
 #
 # <details><summary>Model answer</summary>
 #
-# The mean of pure noise over a picture is always near 0. The network takes it for the trace of a picture of brightness 0 and paints nothing else, although more than nine in ten of the real
+# The mean of pure noise over a picture is always near 0. The network takes it for the trace of a picture of brightness 0 and paints mostly such, although more than nine in ten of the real
 # pictures are darker. It does what it learned; the mistake is in the schedule, and no amount of training mends it.
 #
 # </details>
@@ -945,7 +947,7 @@ for t in (2, 30, 300, 1000):
     assert all(abs(v) < 4.5 for v in off)
 
 # %% [markdown]
-# How much does knowing the picture help? Compare $\tilde\beta_t$ with $\beta_t$, the variance of the step forward:
+# How much does knowing the picture help? Compare $\tilde\beta_t$ with $\beta_t$. That is the variance of the step forward, and it would be that of the step back, too, if pictures were nothing but noise from $N(0, I)$ (DDPM, section 3.2):
 
 # %%
 t = torch.arange(1, 1001)
@@ -982,7 +984,7 @@ progress()
 #
 # ## On your own
 #
-# - Walk the chain with uniform noise of variance 1, `(torch.rand(...) * 2 - 1) * 3**0.5`, with 1 and 5 added to `stops`. Look at histograms of $(x_t - \sqrt{\bar\alpha_t}\,x_0)/\sqrt{1-\bar\alpha_t}$ at $t = 1$, 5 and 500. Which theorem is at work?
+# - Walk the chain with uniform noise of variance 1, `(torch.rand(...) * 2 - 1) * 3**0.5`, with 1 and 5 added to `stops`. (The assertions of that cell are for normal noise: take them out.) Look at histograms of $(x_t - \sqrt{\bar\alpha_t}\,x_0)/\sqrt{1-\bar\alpha_t}$ at $t = 1$, 5 and 500. Which theorem is at work?
 # - Give `from_betas` the linear betas times `1000 / T`. How small may $T$ be before a $\beta$ leaves (0, 1], and what is $a_T$ then?
 # - Derive the posterior for a stride, $q(x_s \mid x_t, x_0)$ with any $s < t$. Which lines of (10) to (16) change? Compare with `q_posterior(schedule, x_t, x0, s, t)`.
 # - Invent a schedule: any falling table from 1 will do. `Schedule(signal, noise)` of `course_lib.schedule` tells you what it minds.

@@ -86,7 +86,7 @@ print(pictures)
 #
 # - **As the raw number:** 1 to 1000, beside pixels between −1 and 1. It would drown them.
 # - **As one more input plane filled with t/T,** as the `DoubleConvUNet` of notebook 02 can. Neighbors then differ by a thousandth,
-#   even at small t, where one step changes the input most. And the plane enters once, at the top: every deeper layer must be handed the time by the one above.
+#   even at small t, where one step can halve the signal-to-noise ratio. And the plane enters once, at the top: every deeper layer must be handed the time by the one above.
 
 # %%
 snr = schedule.snr
@@ -94,7 +94,7 @@ print(f"t/T moves by {1 / schedule.T}; signal-to-noise ratio: {snr[1]:,.0f} at t
 assert snr[2] < snr[1] / 2
 
 # %% [markdown]
-# One step more than halves the signal-to-noise ratio, and the plane hardly moves. A **sinusoidal embedding** writes t as the hands of many
+# The first step more than halves it, and the plane hardly moves. A **sinusoidal embedding** writes t as the hands of many
 # clocks, fast ones for the fine differences and slow ones for the coarse. With `dim` entries and $i = 0, \dots, \text{dim}/2-1$:
 #
 # $$e_i(t) = \cos(\omega_i t), \qquad e_{\text{dim}/2+i}(t) = \sin(\omega_i t), \qquad \omega_i = 10000^{-2i/\text{dim}}$$
@@ -196,7 +196,7 @@ viz.plot_curves({f"channel {c}": (t_all, gain[:, c]) for c in most.tolist()}, xl
 # <details><summary>Answer</summary>
 #
 # The gains are smooth in t: from fast and slow clocks the network has mixed slow curves of its own. They move most at small t,
-# where the signal-to-noise ratio does, and level off where there is little but noise.
+# where $b_t$ grows fastest, and level off where there is little but noise.
 #
 # </details>
 #
@@ -222,7 +222,7 @@ viz.plot_unet(rows)
 # %% [markdown]
 # ## Ask for the noise
 #
-# **What we want** is a step back, from $x_t$ to a less noisy $x_s$. Notebook 03 has it, the posterior $q(x_s \mid x_t, x_0)$, but it needs
+# **What we want** is a step back, from $x_t$ to a less noisy $x_s$. Notebook 03 has it for $s = t - 1$, the posterior $q(x_s \mid x_t, x_0)$, but it needs
 # the picture $x_0$, which a sampler does not have. So a network $f(x_t, t)$ guesses. Of all guesses, the mean of all pictures that could
 # hide in $x_t$ has the least squared error, and that is what training approaches.
 #
@@ -266,21 +266,21 @@ check("x0_hat", my_x0_hat)
 # reverse step from the posterior, measured by a *KL divergence* between the two distributions? If the reverse step is a Gaussian with the
 # posterior's variance, that is a weighted squared error of the noise. We take it from the paper (DDPM, eq. 12, for s = t − 1):
 #
-# $$L_t = \underbrace{\frac{\beta_t}{2\,\alpha_t\,(1-\bar\alpha_{t-1})}}_{w_t}\; \mathbb{E}\,\lVert \varepsilon - \hat\varepsilon(x_t, t) \rVert^2$$
+# $$L_t = \underbrace{\frac{\beta_t}{2\,\alpha_t\,(1-\bar\alpha_{t-1})}}_{c_t}\; \mathbb{E}\,\lVert \varepsilon - \hat\varepsilon(x_t, t) \rVert^2 \quad\text{(sum over pixels)}$$
 #
-# with $\alpha_t = 1 - \beta_t$. Here is $w_t$, the weight (t = 1 is a case of its own, since $\bar\alpha_0 = 1$):
+# with $\alpha_t = 1 - \beta_t$. Here is $c_t$, the weight (t = 1 is a case of its own, since $\bar\alpha_0 = 1$):
 
 # %%
 beta, alpha_bar = schedule.beta, schedule.alpha_bar
-w = beta[2:] / (2 * (1 - beta[2:]) * (1 - alpha_bar[1:-1]))
-print(f"w at t = 2: {w[0]:.2f}, smallest: {w.min():.4f}, at t = T: {w[-1]:.0f}")
-assert w[0] > 100 * w.min() and w[-1] > 100 * w.min()
-viz.plot_curves({"w_t": (t_all[1:], w)}, xlabel="t", ylabel="weight in the bound", logy=True)
+c = beta[2:] / (2 * (1 - beta[2:]) * (1 - alpha_bar[1:-1]))
+print(f"c at t = 2: {c[0]:.2f}, smallest: {c.min():.4f}, at t = T: {c[-1]:.0f}")
+assert c[0] > 100 * c.min() and c[-1] > 100 * c.min()
+viz.plot_curves({"c_t": (t_all[1:], c)}, xlabel="t", ylabel="weight in the bound", logy=True)
 
 # %% [markdown]
 # On this schedule the bound cares most for both ends: the last touches, which nobody sees, and the first step out of pure noise. DDPM drops the weight
-# and gets better pictures. What is left is $L_\text{simple}$ (eq. 14), with t uniform on 1..T, the loss that we write and watch; *Weigh the timesteps*, below, takes a little
-# from small t for the training:
+# and gets better pictures. What is left is $L_\text{simple}$ (eq. 14), with t uniform on 1..T, the loss that we write and watch; *Weigh the timesteps*, below, gives
+# small t less weight in the training:
 #
 # $$L_\text{simple} = \mathbb{E}_{x_0,\,t,\,\varepsilon}\ \lVert \varepsilon - \hat\varepsilon(a_t x_0 + b_t \varepsilon,\ t) \rVert^2 \quad\text{(mean over pixels)}$$
 #
@@ -358,8 +358,8 @@ assert eps_hat.abs().max() == 0 and abs(loss - 1) < 5 * scatter
 
 # %% [markdown]
 # This is a free test of any training code. While the last layer is zero, the loss is the mean of the squared target, whatever the network is
-# shown. A start other than 1 means that the last layer is not zero, or that the target is not noise of variance 1 (another scale, bytes, a
-# sum in the place of a mean). An answer that leaks into the input shows later: then the loss falls to almost 0 on new noise too.
+# shown. A start other than 1 means that the last layer is not zero, that the target is not noise of variance 1 (another scale, bytes), or
+# that the loss is a sum, not a mean. An answer that leaks into the input shows later: then the loss falls to almost 0 on new noise too.
 #
 # ### Other things to ask for
 #
@@ -558,8 +558,8 @@ torch.testing.assert_close(my_losses, their_losses, atol=0.005, rtol=0)
 #
 # $$W \leftarrow W - \text{lr} \cdot 0.2\,\sqrt{\max(\text{rows}, \text{columns})}\; U V^\top$$
 #
-# where G is now a running mean of the gradients. Instead of working out U and V it takes a polynomial of matrices, which does to every singular value
-# $S_i$ what it does to a number, $3.4445\,S_i - 4.775\,S_i^3 + 2.0315\,S_i^5$; after five times, all are near 1:
+# where G is now a running mean of the gradients. Instead of working out U and V it divides G by its norm and takes a polynomial of matrices, which acts on
+# each singular value as on a plain number, $3.4445\,S_i - 4.775\,S_i^3 + 2.0315\,S_i^5$; after five times, all but the tiniest are near 1:
 
 
 # %%
@@ -727,7 +727,7 @@ check("hard_times", my_hard_times)
 # %% [markdown]
 # <details><summary>Hint</summary>
 #
-# The network is asked for the noise, not for the picture. Imagine to be shown $x_t$ at t = 1, and to be asked which noise is in it.
+# The network is asked for the noise, not for the picture. Imagine being shown $x_t$ at t = 1 and being asked which noise is in it.
 #
 # </details>
 # <details><summary>Solution</summary>
@@ -760,7 +760,7 @@ viz.plot_loss_by_timestep(t_each, by_time, schedule.T)
 # <details><summary>Model answer</summary>
 #
 # Small t. There the input is almost all picture, and the noise to be found is a whisper in it: at t = 1 its factor $b_t$ is less than a hundredth.
-# Whatever the network cannot tell from texture, it cannot report, so the loss goes towards 1. At large t the input is almost all noise, and
+# Whatever the network cannot tell from texture, it cannot report; only on the black ground around the clothes does the noise lie open. At large t the input is almost all noise, and
 # handing it on is nearly the right answer. That training hardly asks about the first timesteps adds to it; but without weights they are hard too (*On your own*, 2).
 #
 # </details>

@@ -161,15 +161,15 @@ print(f"x_s    = {a_s:.3f} · {guess:.3f} + {b_s:.3f} · {e:.3f} = {a_s * guess 
 assert abs(a_s * guess + b_s * e - (a_s * x0_hat + b_s * eps_hat)[0, 0, 14, 14].item()) < 1e-4
 
 # %% [markdown]
-# **DDPM** takes the other road of notebook 03. If x_0 were known, x_s would be a draw from the posterior $q(x_s \mid x_t, x_0)$, a normal distribution with the variance
+# **DDPM** takes the other road of notebook 03. If x_0 were known, x_s would be a draw from the posterior $q(x_s \mid x_t, x_0)$, a normal distribution. There s was t − 1. For any s < t the same lines hold, with $a_t^2/a_s^2$ for $\alpha_t$ and $b_t^2 - (a_t^2/a_s^2)\,b_s^2$ for $\beta_t$, and the variance is
 #
 # $$\mathrm{var} = b_s^2\left(1 - \frac{a_t^2\,b_s^2}{a_s^2\,b_t^2}\right)$$
 #
-# Put $\hat x_0$ in the place of $x_0$ and draw. Part of the old noise is kept, part is replaced by fresh noise $z \sim N(0, I)$:
+# Put $\hat x_0$ in the place of $x_0$ and draw. Part of the old noise is kept, part is replaced by fresh noise $z \sim N(0, I)$, and η, from 0 to 1, scales what is fresh:
 #
 # $$x_s = a_s\,\hat x_0 + \sqrt{b_s^2 - \eta^2\,\mathrm{var}}\;\hat\varepsilon + \eta\,\sqrt{\mathrm{var}}\;z$$
 #
-# with η = 1: put $x_t = a_t x_0 + b_t\varepsilon$ into the posterior's mean of notebook 03, and it becomes the first two terms. At η = 0 it is the DDIM step. Between them lies a whole family, and in all of it the noise at s has the variance $b_s^2$: squared, the two roots add up to it.
+# At η = 1 it is DDPM: with $x_t = a_t \hat x_0 + b_t \hat\varepsilon$ put in, the posterior's mean is the first two terms. At η = 0 it is the DDIM step. Between them lies a whole family, and in all of it the noise at s has the variance $b_s^2$: squared, the two roots add up to it.
 
 # %% [markdown]
 # ### Exercise 2 — The DDPM step  (difficulty 2 of 3, 10 minutes)
@@ -391,7 +391,7 @@ assert torch.equal(steps[-1].x_s, steps[-1].x0_hat)
 print(f"posterior variance at s = 0: {var.max():g}; the last x_s is x0_hat, bit for bit")
 
 # %% [markdown]
-# Much code gets this wrong. DDPM's other choice of variance, the one of the step forward, is not 0 at s = 0: it is $b_t^2$, where t is the last timestep before 0. Then grain is added to a picture that was finished. Let us do it on purpose, and measure the grain:
+# Much code gets this wrong. DDPM's other choice of variance, the one of the step forward, is not 0 at s = 0: it is $b_t^2$, where t is the last timestep before 0. Then grain is added to a picture that was finished. Let us add on purpose what runs of 1000, 50 and 10 steps would add, and measure it:
 
 # %%
 rows = {"right": final}
@@ -514,7 +514,7 @@ viz.show_rows(rows)
 #
 # <details><summary>Answer</summary>
 #
-# Time grows with the number of steps and hardly anything else. From 50 to 250 steps you have to search for differences. With 5 steps the pictures are coarse, also because the wild first guess at t = T weighs much when the next s is far away.
+# The time is nearly proportional to the number of steps. From 50 to 250 steps you have to search for differences. With 5 steps the pictures are coarse, also because the wild first guess at t = T weighs much when the next s is far away.
 #
 # </details>
 
@@ -665,7 +665,7 @@ training = train[:]
 viz.nearest_table(samples[:8].cpu(), training)
 
 # %% [markdown]
-# A distance means nothing alone. The honest yardstick are *held-out* pictures: test pictures are real, and the network has certainly not copied them. If samples were copies, they would be much nearer to the training set than test pictures are.
+# A distance means nothing alone. The honest yardstick is *held-out* pictures: test pictures are real, and the network has certainly not copied them. If samples were copies, they would be much nearer to the training set than test pictures are.
 
 # %%
 test = load_fashion_mnist("test", source="packaged")
@@ -714,7 +714,7 @@ viz.plot_curves(curves, xlabel="distance to the nearest training picture", ylabe
 #
 # Papers call it FID when the features come from a network named Inception (arXiv:1706.08500). Ours is *not* FID. Other features, other pictures and another number of samples give other numbers: compare it with nothing outside this course, and inside it only where the number of samples and the real pictures are the same.
 #
-# A number needs company. Its interval: other samples would give another number. Its *floor*: the distance of as many real pictures that were held out. The **kernel distance** below it compares more than mean and covariance, and on average does not depend on how many samples there are. For both, less is better. *Precision* is the share of samples that lie among real pictures, *recall* the share of real pictures that lie among samples; *nearer than 99 % of the real* is near 1 % unless training pictures were copied.
+# A number needs company. Its interval: other samples would give another number. Its *floor*: the distance of as many real pictures that were held out. The **kernel distance** below it compares more than mean and covariance, and on average does not depend on how many samples there are. For both, less is better. *Precision* is the share of samples that lie among real pictures, *recall* the share of real pictures that lie among samples; *nearer than 99 % of the real* is near 1 % for real pictures; copies would raise it, and so do pictures that are smoother than real ones.
 
 
 # %%
@@ -765,7 +765,7 @@ for eta in (1.0, 0.0):
     print(f"{name}, η = {eta:g}: distance {d.value:.1f} ({d.low:.1f} to {d.high:.1f})")
 
 # %% [markdown]
-# For networks as briefly trained as ours, sampling with fresh noise is usually better. Without it, an error that is made early is carried to the end; with it, each step covers some of what went wrong before, and the network gets another try. The better the network, the less there is to cover.
+# For networks as briefly trained as ours, sampling with fresh noise is usually better (measured in benchmarks/README.md). Without it, an error that is made early is carried to the end; with it, each step covers some of what went wrong before, and the network gets another try. The better the network, the less there is to cover.
 
 # %% [markdown]
 # The exercises of this notebook, by the last run of each check:
