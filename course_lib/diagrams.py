@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -113,7 +114,7 @@ def plot_kernel(
             _cells(sheet, right, out, titles[1], 0, out),
         )
         single, square, count = (right, cells[1]), (left, cells[0]), min(2, out)
-        rest = full - ((out - 1) * stride + reach)
+        rest = max(0, full - ((out - 1) * stride + reach) - padding)  # of the input: padding may be left over too
         if padding:
             notes.append("Hatched: padding.")
         if rest:
@@ -211,7 +212,7 @@ def plot_halvings(size: int, halvings: int = 4, levels: int | None = None) -> Fi
             sheet.text(3.2, y(level) - 0.1, "skip fits", 8.5, "#555555")
     times = "once" if halvings == 1 else f"{halvings} times"
     words = problem or f"{size} can be halved {times}: every skip fits."
-    sheet.text(3.2, y(room) + 0.5, words, 10, COLORS["red" if problem else "black"])
+    sheet.text(3.2, y(room) + 0.5, textwrap.fill(words, 72), 10, COLORS["red" if problem else "black"])
     way = " → ".join(f"{side}×{side}" for side in down)
     back = ", ".join(
         f"{doubled}×{doubled} {'fits' if doubled == skip else 'does not fit'} the skip of {skip}×{skip}"

@@ -38,7 +38,7 @@ from .drawing import (
 from .forward import corrupt
 from .sample import SampleStep
 from .schedule import Schedule
-from .validate import check_choice, check_number, check_pictures
+from .validate import check_choice, check_finite, check_number, check_pictures
 
 __all__ = [
     "CARD",
@@ -463,9 +463,14 @@ def plot_histogram(
         normal: draw the normal curve.
         title: above.
         bins: about how many bins.
+
+    Raises:
+        ValueError: values that are NaN or infinite.
     """
     named = {"": values} if isinstance(values, Tensor) else dict(values)
     flat = {label: tensor.detach().cpu().float().flatten() for label, tensor in named.items()}
+    for label, tensor in flat.items():
+        check_finite(tensor, label or "values")
     low, high = min(float(v.min()) for v in flat.values()), max(float(v.max()) for v in flat.values())
     if normal:
         low, high = min(low, -4.0), max(high, 4.0)

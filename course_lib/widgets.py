@@ -615,11 +615,11 @@ def eta_explorer(samples_by_eta: Mapping[float, Tensor], *, columns: int | None 
     if not samples_by_eta:
         raise ValueError("samples_by_eta must hold at least one eta with its samples, got none")
     stored = {float(eta): samples_by_eta[eta] for eta in sorted(samples_by_eta)}
+    for eta, x in stored.items():
+        check_pictures(x, f"samples_by_eta[{eta:g}]")
     shapes = {tuple(x.shape) for x in stored.values()}
     if len(shapes) > 1:
         raise ValueError(f"samples_by_eta must hold pictures of one shape, got {sorted(shapes)}")
-    for eta, x in stored.items():
-        check_pictures(x, f"samples_by_eta[{eta:g}]")
     film = torch.stack(list(stored.values())).cpu()
     columns = _columns(film[0], columns)
 
@@ -686,7 +686,8 @@ def x0_hat_explorer(
     schedule.check_t(start, low=1)
     eps = _noise_like(x0, seed)
     scale, side = _scale(x0, len(x0), 540), len(x0)
-    every = max(1, T // 25) if os.environ.get(STORE_FRAMES) else 1
+    storing = bool(os.environ.get(STORE_FRAMES))
+    every = max(1, T // 25) if storing else 1
     times = list(range(every, T + 1, every))
     begin = min(times, key=lambda time: abs(time - start))
 
@@ -705,7 +706,7 @@ def x0_hat_explorer(
             "x0_hat": _pixels(x0_hat, side),
         }
 
-    stored = [guess(time) for time in times] if every > 1 else []
+    stored = [guess(time) for time in times] if storing else []
     stacks = [Stack(x0), Stack(eps, 16)]
     if stored:
         stacks.append(Stack(torch.stack([x0_hat for x0_hat, _ in stored])))

@@ -206,6 +206,11 @@ def test_small_disk_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) 
     [
         ("ERROR: Could not install packages due to an OSError: [Errno 28] No space left on device", "disk is full"),
         ("WARNING: Retrying after connection broken by 'NewConnectionError(...)'", "could not be reached"),
+        (
+            "WARNING: Retrying after connection broken by 'SSLError(SSLCertVerificationError(1, '[SSL: "
+            "CERTIFICATE_VERIFY_FAILED] ...'))'\nERROR: No matching distribution found for setuptools",
+            "PIP_CERT=",
+        ),
         ("ERROR: No matching distribution found for torch==2.15.0", "tried with Python 3.11 to 3.13"),
         ("ERROR: something else", "    ERROR: something else"),
     ],
@@ -239,6 +244,23 @@ def test_stamp_holds_until_a_list_changes(monkeypatch: pytest.MonkeyPatch, tmp_p
     assert setup_env.is_done()
     (tmp_path / "constraints.txt").write_text("torch==0", encoding="utf-8")
     assert not setup_env.is_done()
+
+
+def test_an_installation_that_fails_is_not_taken_for_the_one_before(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The lists change, the installation ends half-way, the lists are put back: .venv holds neither."""
+    monkeypatch.setattr(setup_env, "STAMP", str(tmp_path / "stamp"))
+    monkeypatch.setattr(setup_env, "LOG", str(tmp_path / "log"))
+    monkeypatch.setattr(setup_env, "VENV_PYTHON", sys.executable)
+    monkeypatch.setattr(setup_env, "install", lambda: False)
+    monkeypatch.setattr(setup_env, "disk_problem", lambda: None)
+    (tmp_path / "log").write_text("", encoding="utf-8")
+    (tmp_path / "stamp").write_text(setup_env.wanted_stamp(), encoding="utf-8")
+    assert setup_env.main([]) == 0 and setup_env.is_done()
+    (tmp_path / "stamp").write_text("that of other lists", encoding="utf-8")
+    assert setup_env.main([]) == 1 and not (tmp_path / "stamp").exists()
+    assert "The installation failed." in capsys.readouterr().err
 
 
 def fake_python(folder: Path, name: str, *, usable: bool, tried: bool = True) -> None:
@@ -295,6 +317,15 @@ def test_port_in_use_gives_the_next_one() -> None:
     assert open_lab.choose_port(65536) is None
 
 
+@pytest.mark.parametrize("port", ["-1", "80", "70000"])
+def test_ports_that_are_none_are_refused(
+    port: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["open_lab.py", "--port", port])
+    assert open_lab.main() == 1
+    assert f"A port is a number from 1024 to 65535, got {port}" in capsys.readouterr().err
+
+
 def answer(url: str) -> int:
     """The HTTP status of an address; 0 where nobody listens."""
     try:
@@ -310,6 +341,10 @@ def answer(url: str) -> int:
 def test_lab_wants_a_token_and_listens_on_this_machine_alone(tmp_path: Path) -> None:
     port = open_lab.choose_port(18888)
     folders = {name: str(tmp_path) for name in ("JUPYTER_CONFIG_DIR", "JUPYTER_RUNTIME_DIR", "IPYTHONDIR")}
+    if os.name != "nt":  # somebody else's JupyterLab, which is not the course's
+        (tmp_path / "jupyter-lab").write_text("#!/bin/sh\necho another JupyterLab\n", encoding="utf-8")
+        (tmp_path / "jupyter-lab").chmod(0o755)
+        folders["PATH"] = f"{tmp_path}{os.pathsep}{os.environ['PATH']}"
     arguments = [sys.executable, str(ROOT / "tools" / "open_lab.py"), f"--port={port}", "--no-browser"]
     with open(tmp_path / "log", "w+", encoding="utf-8") as log:
         lab = subprocess.Popen(arguments, env={**os.environ, **folders}, stdout=log, stderr=log)

@@ -11,6 +11,7 @@ from typing import Any
 import matplotlib
 import pytest
 import torch
+import torch.nn.functional as F
 from PIL import Image
 
 from course_lib import diagrams, viz
@@ -440,6 +441,27 @@ def test_layer_size_passes_on_refusals(arguments: Any, words: str) -> None:
     for function in (viz.layer_size, viz.plot_kernel):
         with pytest.raises(ValueError, match=words):
             function(*arguments)
+
+
+@pytest.mark.parametrize(("size", "padding", "unseen"), [(7, 0, 0), (8, 0, 1), (8, 1, 0), (7, 1, 0)])
+def test_what_a_kernel_never_looks_at_is_said(size: int, padding: int, unseen: int) -> None:
+    """A row of padding that is left over is none of the input's."""
+    x = torch.zeros(1, 1, size, size, requires_grad=True)
+    F.conv2d(x, torch.ones(1, 1, 3, 3), stride=2, padding=padding).sum().backward()
+    assert x.grad is not None and int((x.grad[0, 0].sum(1) == 0).sum()) == unseen
+    shown = " ".join(texts(viz.plot_kernel("conv", size, 3, 2, padding)))
+    assert ("never looked at" in shown) == bool(unseen)
+
+
+@pytest.mark.parametrize("size", [28, 31, 63])
+def test_what_does_not_fit_is_said_in_lines_that_do(size: int) -> None:
+    (sentence,) = (each for each in texts(viz.plot_halvings(size, 4)) if "nearest good sizes" in each)
+    assert max(map(len, sentence.splitlines())) <= 72 and len(sentence.splitlines()) <= 3
+
+
+def test_histograms_of_what_is_not_finite_are_refused() -> None:
+    with pytest.raises(ValueError, match="noise holds 1 value"):
+        viz.plot_histogram({"noise": torch.tensor([1.0, float("nan")])})
 
 
 def test_halving_28_four_times_breaks_where_the_sizes_are_odd() -> None:

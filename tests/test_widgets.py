@@ -440,6 +440,11 @@ def test_x0_hat_explorer_asks_once_for_each_move_and_never_where_frames_are_stor
     frames = painted(stored)
     assert len(passes) == 4 + 25
     assert_same(frames, stored.view(t=100))
+    short = widgets.x0_hat_explorer(model, make_schedule("linear", 30), pictures(2))
+    passed = len(passes)
+    short.t = 7
+    assert len(passes) == passed
+    assert_same(painted(short), short.view(t=7))
 
 
 def test_live_pictures_of_another_shape_are_refused() -> None:

@@ -36,7 +36,7 @@ def choose_port(port: int) -> int | None:
 def command(port: int, more: list[str]) -> list[str]:
     """The command that starts JupyterLab on the first notebook, with the whole repository in view."""
     return [
-        *(sys.executable, "-m", "jupyter", "lab"),
+        *(sys.executable, "-m", "jupyterlab"),  # `jupyter lab` would take the first one on the PATH, whosever it is
         f"--ServerApp.ip={ADDRESS}",
         f"--ServerApp.port={port}",
         f"--ServerApp.root_dir={ROOT}",
@@ -56,6 +56,9 @@ def main() -> int:
     if not (ROOT / FIRST).exists():
         print(f"{FIRST} is missing: get it back with `git checkout {FIRST}`, then run this again.", file=sys.stderr)
         return 1
+    if not 1024 <= options.port < 65536:
+        print(f"A port is a number from 1024 to 65535, got {options.port}: make lab PORT=9000", file=sys.stderr)
+        return 1
     port = choose_port(options.port)
     if port is None:
         print(
@@ -73,7 +76,12 @@ def main() -> int:
     os.environ["JUPYTER_CONFIG_PATH"] = os.pathsep.join(path for path in paths if path)
     arguments = command(port, more)
     if os.name == "nt":  # where exec would hand the terminal back at once
-        return subprocess.run(arguments).returncode
+        lab = subprocess.Popen(arguments)
+        while True:
+            try:
+                return lab.wait()
+            except KeyboardInterrupt:  # it has come to JupyterLab too, which ends by itself
+                pass
     os.execv(arguments[0], arguments)
 
 

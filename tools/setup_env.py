@@ -149,6 +149,11 @@ def why_it_failed():
         text = file.read()
     if "No space left on device" in text or "Errno 28" in text:
         return "The disk is full. Free some space, then run this again."
+    if re.search(r"SSLError|CERTIFICATE_VERIFY_FAILED", text):
+        return (
+            "The package index could not be trusted: a proxy or a virus scanner may stand between. Ask for its "
+            "certificate and name it, as in PIP_CERT=/a/folder/certificate.pem make setup"
+        )
     if re.search(r"NewConnectionError|NameResolutionError|Temporary failure|(Connect|Read)Timeout|ProxyError", text):
         return "The package index could not be reached. Look at your network, then run this again."
     if "No matching distribution found" in text:
@@ -192,6 +197,8 @@ def main(arguments):
     if problem:
         return stop(problem)
     begin = time.time()
+    if os.path.exists(STAMP):  # an installation that ends half-way leaves neither the old state nor the new one
+        os.remove(STAMP)
     present = venv_version()
     if present is None or present < OLDEST or (asked_for and present != sys.version_info[:2]):
         make_venv()
