@@ -19,7 +19,7 @@ help: ## list these commands
 	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' $(MAKEFILE_LIST) | while IFS='|' read -r name text; do printf '  make %-14s %s\n' "$$name" "$$text"; done
 
 setup: ## make .venv with the exact versions of constraints.txt
-	@sh tools/setup.sh $(PYTHON)
+	@sh tools/setup.sh $(if $(PYTHON),"$(PYTHON)")
 
 lab: setup ## open the course in JupyterLab
 	@$(BIN)/python tools/open_lab.py --port $(PORT)

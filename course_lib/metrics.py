@@ -471,7 +471,8 @@ class Distance:
         value: of the samples from the training pictures.
         low, high: ends of its 95 % interval over the samples.
         n: number of samples.
-        floor: the distance of as many held-out real pictures from the training pictures.
+        floor: the distance of as many held-out real pictures from the training pictures; of all of them where they are
+            fewer, which makes a Fréchet floor too high to compare with.
     """
 
     value: float

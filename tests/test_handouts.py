@@ -556,6 +556,9 @@ def test_work_is_never_overwritten(student: Path, tmp_path: Path) -> None:
     os.utime(out / "figures" / "old.png", (0, 0))
     handouts.build(out, solved=False)
     assert not (out / "figures" / "old.png").exists()
+    (out / ".DS_Store").touch()  # by the Finder, which looked into it
+    os.utime(out / ".DS_Store", (time.time() + 10, time.time() + 10))
+    handouts.build(out, solved=False)
     path = out / "notebooks" / PATHS["01"].name
     os.utime(path, (time.time() + 10, time.time() + 10))
     with pytest.raises(HandoutError, match=r"somebody worked in .*01_corrupt"):

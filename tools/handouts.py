@@ -565,7 +565,9 @@ def work_in(out: Path) -> str:
     if not readme.is_file() or not readme.read_text(encoding="utf-8").startswith(TITLE):
         return f"{out} holds something else than an older handout: give another folder."
     written = readme.stat().st_mtime
-    newer = [path for path in sorted(out.rglob("*")) if path.is_file() and path.stat().st_mtime > written]
+    inside = (path for path in sorted(out.rglob("*")) if path.is_file())
+    mine = (path for path in inside if not any(part.startswith(".") for part in path.relative_to(out).parts))
+    newer = [path for path in mine if path.stat().st_mtime > written]  # hidden files are of programs, not of people
     if newer:
         name = newer[0].relative_to(out).as_posix()
         return f"somebody worked in {out} ({name} is newer than its README.txt): move it away, or delete it."
