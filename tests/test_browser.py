@@ -251,6 +251,18 @@ def press_button(button: Any, *, by_key: bool) -> None:
         button.click()
 
 
+def taken(explorer: Explorer, number: int, option: int, state: State) -> list[str]:
+    """What is wrong after a button was pressed, or a line of a menu taken."""
+    control = explorer.about[number]
+    wrong = [] if state.raw[number] == option else [f"option {option} of {control['name']} was not taken"]
+    if control["kind"] == "choice":
+        buttons = explorer.controls()[number].query_selector_all("button")
+        told = [each.get_attribute("aria-pressed") for each in buttons]
+        if told != [str(i == option).lower() for i in range(len(buttons))]:
+            wrong.append(f"buttons of {control['name']} are told as {told}, and option {option} is pressed")
+    return wrong
+
+
 def use_everything(explorer: Explorer, look: Look) -> list[str]:
     """Move, press and play all that an explorer has, and look after each move. What is wrong.
 
@@ -262,8 +274,7 @@ def use_everything(explorer: Explorer, look: Look) -> list[str]:
     for option in range(about[choices[0]]["high"] + 1) if choices else [-1]:
         if choices:
             choose(explorer, choices[0], option)
-            if look(f"option {option}").raw[choices[0]] != option:
-                wrong.append(f"option {option} of {about[choices[0]]['name']} was not taken")
+            wrong += taken(explorer, choices[0], option, look(f"option {option}"))
         visible = explorer.state(False).visible
         for number, control in enumerate(about):
             if control["kind"] == "slider" and visible[number]:
@@ -277,8 +288,7 @@ def use_everything(explorer: Explorer, look: Look) -> list[str]:
         if control["kind"] in ("choice", "menu") and number != choices[0]:
             for option in range(control["high"] + 1):
                 choose(explorer, number, option)
-                if look(f"option {option} of {control['name']}").raw[number] != option:
-                    wrong.append(f"option {option} of {control['name']} was not taken")
+                wrong += taken(explorer, number, option, look(f"option {option} of {control['name']}"))
         elif control["kind"] == "tick":
             wrong += tick_through(explorer, number, look)
         elif control["kind"] == "player":

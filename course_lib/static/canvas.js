@@ -199,6 +199,22 @@ function stepPanel(model, data) {
   return { box, show() {} };
 }
 
+/** Of ipywidgets' toggle buttons only the color says which is pressed: say it to a screen reader, and whose they are. */
+function tellPressed(box) {
+  for (const group of box.querySelectorAll(".widget-toggle-buttons:not([data-told])")) {
+    group.dataset.told = "true";
+    const tell = () => {
+      for (const button of group.querySelectorAll("button")) {
+        button.setAttribute("aria-pressed", button.classList.contains("mod-active"));
+        button.parentElement.setAttribute("role", "group");
+        button.parentElement.setAttribute("aria-label", group.querySelector(".widget-label")?.textContent.trim() ?? "");
+      }
+    };
+    tell();
+    new MutationObserver(tell).observe(group, { attributeFilter: ["class"], childList: true, subtree: true });
+  }
+}
+
 /** ipywidgets' sliders and Play buttons have no name that a screen reader could say: give them one. */
 export function nameControls(box) {
   for (const widget of box.querySelectorAll(".widget-inline-hbox, .widget-slider")) {
@@ -207,6 +223,7 @@ export function nameControls(box) {
     for (const handle of widget.querySelectorAll(".noUi-handle")) handle.setAttribute("aria-label", name);
     widget.querySelector(".widget-readout")?.setAttribute("aria-label", `${name}, as a number`);
   }
+  tellPressed(box);
   for (const select of box.querySelectorAll("select")) select.dataset.lmSuppressShortcuts = "true"; // its arrow keys
   for (const play of box.querySelectorAll(".widget-play")) {
     const names = ["play or pause", "stop and go back to the start", "repeat"];

@@ -380,6 +380,22 @@ const SCENES = {
 };
 const KEYS = { ArrowLeft: [0, -1], ArrowRight: [0, 1], ArrowUp: [-1, 0], ArrowDown: [1, 0] };
 
+/** Of ipywidgets' toggle buttons only the color says which is pressed: say it to a screen reader, and whose they are. */
+function tellPressed(box) {
+  for (const group of box.querySelectorAll(".widget-toggle-buttons:not([data-told])")) {
+    group.dataset.told = "true";
+    const tell = () => {
+      for (const button of group.querySelectorAll("button")) {
+        button.setAttribute("aria-pressed", button.classList.contains("mod-active"));
+        button.parentElement.setAttribute("role", "group");
+        button.parentElement.setAttribute("aria-label", group.querySelector(".widget-label")?.textContent.trim() ?? "");
+      }
+    };
+    tell();
+    new MutationObserver(tell).observe(group, { attributeFilter: ["class"], childList: true, subtree: true });
+  }
+}
+
 /** Give ipywidgets' sliders around an element the name that a screen reader says: they have none of their own. */
 function nameControls(el) {
   let [observer, waiting, tries] = [null, 0, 0];
@@ -390,6 +406,7 @@ function nameControls(el) {
       return;
     }
     const name = () => {
+      tellPressed(around);
       for (const control of around.querySelectorAll(".widget-inline-hbox")) {
         const text = control.querySelector(".widget-label")?.textContent.trim();
         if (!text) continue;
