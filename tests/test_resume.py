@@ -47,6 +47,7 @@ def child(arguments: list[str], output: Path) -> None:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
     torch.set_num_threads(2)  # which share each batch
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # these tests may themselves run under nohup
     from course_lib.__main__ import main
 
     os._exit(main(arguments))
