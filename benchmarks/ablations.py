@@ -78,7 +78,7 @@ class Proportional(Draws):
 
     def __init__(self, pictures: Pictures, schedule: Schedule, config: TrainConfig) -> None:
         super().__init__(pictures, schedule, config)
-        gamma = TrainConfig().snr_gamma
+        gamma = TrainConfig.snr_gamma
         assert gamma is not None
         self.weights = min_snr_weights(schedule, config.target, gamma)[1:].to(self.device)
 

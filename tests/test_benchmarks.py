@@ -29,7 +29,7 @@ from torch import Tensor, nn
 from course_lib.checkpoint import Checkpoint, load_shipped
 from course_lib.data import Pictures, load_fashion_mnist
 from course_lib.metrics import measure
-from course_lib.objective import denoising_loss
+from course_lib.objective import denoising_loss, min_snr_weights
 from course_lib.schedule import make_schedule, sampling_times, start_time
 from course_lib.shapes import count_parameters
 from course_lib.train import Draws, TrainConfig
@@ -765,6 +765,35 @@ def test_ablations_train_each_variant_its_way_and_make_no_row_twice(
     assert f" | {(a + b) / 2:.2f} |" in next(line for line in shown.splitlines() if line.startswith("| linear"))
     other = {**rows[0], "recipe": {**rows[0]["recipe"], "ema": 0.5}}
     assert ablations.report([other, *rows[1:]]) == ablations.report(rows[1:])  # of another recipe
+
+
+@pytest.mark.parametrize("name", ablations.VARIANTS)
+def test_a_variant_of_the_ablations_trains(name: str, pictures: Pictures) -> None:
+    variant = ablations.VARIANTS[name]
+    training = variant.start(pictures, 3.0, 0, torch.device("cpu"))
+    before = [weight.clone() for weight in training.model.parameters()]
+    with variant.in_force():
+        training.run(0.01)
+    assert training.step >= 1
+    pairs = zip(before, training.model.parameters(), strict=True)
+    assert all(weight.isfinite().all() for weight in training.model.parameters())
+    assert any(not torch.equal(*pair) for pair in pairs)
+
+
+def test_the_draws_of_the_ablations_favour_the_timesteps_that_they_say(pictures: Pictures) -> None:
+    schedule, config = make_schedule("cosine", 100), TrainConfig(steps=1, batch_size=1000)
+    weights = min_snr_weights(schedule, "eps", 5.0)[1:].double()
+    for draws, expected in (
+        (ablations.Spread(pictures, schedule, config), torch.full((100,), 10.0)),
+        (ablations.Proportional(pictures, schedule, config), 1000 * weights / weights.sum()),
+    ):
+        _, t, eps = draws(1)
+        counts = torch.bincount(t, minlength=101)[1:]
+        assert len(counts) == 100 and eps.shape == (1000, 1, 28, 28)
+        if isinstance(draws, ablations.Spread):
+            assert (counts - expected).abs().max() <= 1  # one of each part, wherever in it
+        else:  # chi-squared with 99 degrees of freedom: above 160 once in ten thousand times
+            assert float(((counts - expected) ** 2 / expected).sum()) < 160
 
 
 def test_what_the_page_says_of_the_ablations_holds() -> None:
