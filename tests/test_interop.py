@@ -15,7 +15,14 @@ from course_lib.checkpoint import load_shipped
 from course_lib.data import Pictures
 from course_lib.interop import ModelFromDiffusers, ModelToDiffusers, from_diffusers, to_diffusers
 from course_lib.sample import sample
-from course_lib.schedule import Schedule, linear_amount, make_schedule, sampling_times, zero_terminal_snr
+from course_lib.schedule import (
+    Schedule,
+    linear_amount,
+    make_schedule,
+    sampling_times,
+    start_time,
+    zero_terminal_snr,
+)
 from course_lib.train import TrainConfig, train
 from course_lib.unet import UNet
 
@@ -40,9 +47,12 @@ def randn(*shape: int, seed: int = 0) -> Tensor:
 
 
 @torch.no_grad()
-def their_sample(scheduler: Any, unet: Any, x: Tensor, steps: int, eta: float, seed: int) -> Tensor:
-    """A loop as in diffusers' own guides; only DDIMScheduler asks for more."""
-    scheduler.set_timesteps(steps)
+def their_sample(scheduler: Any, unet: Any, x: Tensor, steps: int | list[int], eta: float, seed: int) -> Tensor:
+    """A loop as in diffusers' own guides, of so many steps or of these timesteps; only DDIMScheduler asks for more."""
+    if isinstance(steps, int):
+        scheduler.set_timesteps(steps)
+    else:
+        scheduler.set_timesteps(timesteps=steps)
     draw = gen(seed)
     extra = dict(eta=eta, use_clipped_model_output=True) if isinstance(scheduler, diffusers.DDIMScheduler) else {}
     for timestep in scheduler.timesteps:
@@ -199,18 +209,20 @@ def test_their_network_in_our_training() -> None:
         assert not torch.equal(unet.conv_out.weight, before)
 
 
-@pytest.mark.parametrize(("eta", "order"), [(1.0, 1), (0.0, 2)])
-def test_the_shipped_weights_give_the_same_pictures_in_both(eta: float, order: int) -> None:
-    """A gray level of 255 is 8e-3 wide: the pictures are the same to 1/40 of it."""
+@pytest.mark.parametrize(("eta", "order", "clip"), [(1.0, 1, True), (0.0, 2, True), (0.0, 2, False)])
+def test_the_shipped_weights_give_the_same_pictures_in_both(eta: float, order: int, clip: bool) -> None:
+    """A gray level of 255 is 8e-3 wide: the pictures are the same to 1/40 of it.
+
+    They begin at `start_time`. At T the guess of the picture is what rounding leaves of the noise, divided by a_T.
+    """
     made = load_shipped()
     size = made.model.config["size"]
-    x_T = randn(4, made.model.config["in_channels"], size, size)
-    scheduler = to_diffusers(made.schedule, target=made.target, eta=eta, order=order)
-    theirs = their_sample(scheduler, ModelToDiffusers(made.model), x_T, 20, eta, seed=3)
-    times = sampling_times(made.schedule.T, 20)
-    ours = sample(
-        made.model, made.schedule, x_T, times=times, eta=eta, order=order, target=made.target, generator=gen(3)
-    )
+    x = randn(4, made.model.config["in_channels"], size, size)
+    times = sampling_times(made.schedule.T, 20, start=start_time(made.schedule, made.target))
+    scheduler = to_diffusers(made.schedule, target=made.target, eta=eta, order=order, clip=clip)
+    theirs = their_sample(scheduler, ModelToDiffusers(made.model), x, [t - 1 for t in times[:-1]], eta, seed=3)
+    options: dict[str, Any] = dict(times=times, eta=eta, order=order, target=made.target, clip=clip)
+    ours = sample(made.model, made.schedule, x, generator=gen(3), **options)
     assert ours.std() > 0.4
     torch.testing.assert_close(theirs, ours, rtol=0, atol=2e-4)
 
