@@ -255,7 +255,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--variants", nargs="+", default=[*VARIANTS], choices=[*VARIANTS])
     parser.add_argument("--minutes", type=float, default=3.0, help="of training, for each")
     parser.add_argument("--slice", type=float, default=20.0, help="seconds of a turn")
-    parser.add_argument("--samples", type=int, default=2000, help="samples of each row")
+    parser.add_argument("--samples", type=int, default=1000, help="samples of each row")
     parser.add_argument("--evaluations", type=int, default=25, help="of the network, for each sample")
     parser.add_argument("--data", default="full", choices=("full", "packaged"))
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1], help="a training of each variant for each")
