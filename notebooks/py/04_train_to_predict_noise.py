@@ -60,7 +60,7 @@ from course_lib.objective import denoising_loss, min_snr_weights
 from course_lib.optim import is_matrix, make_optimizers, orthogonalize
 from course_lib.runtime import describe_machine, make_generator, pick_autocast, pick_device
 from course_lib.sample import sample
-from course_lib.schedule import make_schedule, sampling_times, zero_terminal_snr
+from course_lib.schedule import make_schedule, sampling_times, start_time, zero_terminal_snr
 from course_lib.shapes import count_parameters, format_trace, trace
 from course_lib.train import EMA, Draws, TrainConfig, train
 from course_lib.unet import UNet
@@ -666,7 +666,7 @@ x_T = torch.randn(32, 1, 28, 28, generator=make_generator(1, device), device=dev
 
 def draw(model=ema.model, count=8):
     """Samples; notebook 05 is about how."""
-    times = sampling_times(schedule.T, 25)
+    times = sampling_times(schedule.T, 25, start=start_time(schedule))
     return sample(model, schedule, x_T[:count], times=times, eta=1.0, order=2, generator=make_generator(2, device))
 
 
