@@ -57,6 +57,12 @@ def test_every_direct_dependency_has_an_exact_version_within_its_bound(text: str
     assert wanted.specifier.contains(EXACT[canonicalize_name(wanted.name)])
 
 
+def test_the_kernel_is_of_the_series_before_7() -> None:
+    """ipykernel 7 now and then loses a message, and the cell waits for ever (its issue 1554); it answers sliders in a
+    thread beside the running cell, where two may draw one figure of pyplot (JupyterLab's issue 19719)."""
+    assert EXACT["ipykernel"].split(".")[0] == "6"
+
+
 def test_environment_installs_the_same() -> None:
     environment = yaml.safe_load((ROOT / "environment.yml").read_text(encoding="utf-8"))
     python, pip, listed = environment["dependencies"]
