@@ -10,14 +10,15 @@ import sys
 from pathlib import Path
 
 import torch
+from torch import nn
 from tqdm import tqdm
 
 from . import __version__
-from .checkpoint import SHIPPED, load_checkpoint
+from .checkpoint import SHIPPED, SHIPPED_WEAK, Checkpoint, load_checkpoint
 from .forward import TARGETS
 from .runs import RunConfig, SaveEvery, checkpoints, read_config, run
 from .runtime import can_compile, is_out_of_memory, make_generator, pick_device
-from .sample import trajectory
+from .sample import AutoGuidance, trajectory
 from .schedule import SCHEDULES, sampling_times, start_time
 from .shapes import format_trace, trace
 from .train import TrainConfig
@@ -92,6 +93,12 @@ def main(arguments: list[str] | None = None) -> int:
     one.add_argument(
         "--checkpoint", type=Path, default=SHIPPED, help="a .safetensors file or a run's folder; the shipped weights"
     )
+    one.add_argument(
+        "--weak",
+        type=Path,
+        help="a worse version of the checkpoint, to guide it; by default what its run kept after an eighth of its time",
+    )
+    one.add_argument("--strength", type=float, default=2.0, help="of that guidance; 1 for none, 2 by default")
     one.add_argument("--count", type=int, default=64, help="number of pictures")
     one.add_argument("--steps", type=int, help="reverse steps; 50 by default, or all where there are fewer")
     one.add_argument("--eta", type=float, default=1.0, help="1 for DDPM, 0 for DDIM")
@@ -173,6 +180,7 @@ def _sample(options: argparse.Namespace) -> None:
     made = load_checkpoint(_newest(options.checkpoint), device)
     if not isinstance(made.model, UNet):
         raise ValueError(f"checkpoint must be of a UNet, which knows the time, got a {type(made.model).__name__}")
+    weak = None if options.strength == 1 else _weak(options.weak, options.checkpoint, made, device)
     if options.compile and not can_compile(device):
         raise ValueError("compile needs a compiler that PyTorch can use here; leave it out")
     none_left = made.target == "eps" and made.schedule.signal[-1] == 0  # in x_T, and so nothing to be seen in it
@@ -184,7 +192,9 @@ def _sample(options: argparse.Namespace) -> None:
     x_T = torch.randn(
         options.count, built["in_channels"], built["size"], built["size"], generator=generator, device=device
     )
-    model = torch.compile(made.model) if options.compile else made.model
+    model: nn.Module = made.model if weak is None else AutoGuidance(made.model, weak, options.strength)
+    if options.compile:
+        model = torch.compile(model)  # type: ignore[assignment]
     shown = {times[round(i * (steps - 1) / 31)] for i in range(32)}  # in the GIF, with the first few pictures
     few = min(16, options.batch_size)
     frames, done = [], []
@@ -200,7 +210,7 @@ def _sample(options: argparse.Namespace) -> None:
             y = None if labels is None else labels.split(options.batch_size)[i].to(device)
             settings = dict(times=times, eta=options.eta, order=options.order, target=made.target, y=y)
             settings["clip"] = options.order == 1  # it would spoil the look back of the second order
-            for step in trajectory(model, made.schedule, part, generator=generator, **settings):  # type: ignore[arg-type]
+            for step in trajectory(model, made.schedule, part, generator=generator, **settings):
                 bar.update()
                 if i == 0 and step.t == times[0]:
                     options.out.mkdir(parents=True, exist_ok=True)  # where that fails, better now than at the end
@@ -219,7 +229,8 @@ def _sample(options: argparse.Namespace) -> None:
     if "gif" in options.only:
         frames.append(side_by_side(pictures, pictures))
         (options.out / "trajectory.gif").write_bytes(to_gif(frames))
-    print(f"{options.count} pictures in {options.out}: {', '.join(sorted(options.only))}")
+    guided = f", guided with strength {options.strength:g}" if weak is not None else ""
+    print(f"{options.count} pictures in {options.out}: {', '.join(sorted(options.only))}{guided}")
 
 
 def _newest(path: Path) -> Path:
@@ -231,6 +242,23 @@ def _newest(path: Path) -> Path:
     if not found:
         raise FileNotFoundError(f"there is no model.safetensors in {path}, nor a checkpoint of a run")
     return found[0]
+
+
+def _weak(path: Path | None, checkpoint: Path, made: Checkpoint, device: torch.device) -> nn.Module | None:
+    """The network that guides the one of a checkpoint: the one asked for, else the one that came with it, if any."""
+    if path is None:
+        path = SHIPPED_WEAK if checkpoint == SHIPPED else checkpoint / "weak.safetensors"
+        if not path.is_file():
+            return None
+    weak = load_checkpoint(_newest(path), device)
+    theirs, ours = weak.model.config, made.model.config
+    differ = [name for name in ("size", "in_channels", "num_classes") if theirs.get(name) != ours.get(name)]
+    differ += ["target"] * (weak.target != made.target)
+    tables = ((each.schedule.signal, each.schedule.noise) for each in (weak, made))
+    differ += ["schedule"] * any(not torch.equal(*pair) for pair in zip(*tables, strict=True))
+    if differ:
+        raise ValueError(f"weak must have the {' and '.join(differ)} of the checkpoint that it guides; {path} has not")
+    return weak.model
 
 
 def _labels(asked: list[int] | None, count: int, classes: int | None) -> tuple[torch.Tensor | None, int | None]:

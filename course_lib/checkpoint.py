@@ -30,6 +30,8 @@ from .validate import check_choice
 
 FORMAT = 2
 SHIPPED = Path(__file__).parent / "weights" / "unet28.safetensors"
+#: A worse version of it, to guide it; see `course_lib.sample.AutoGuidance`.
+SHIPPED_WEAK = SHIPPED.with_name("unet28_weak.safetensors")
 #: Stands in the header where the hash will be, while the hash is taken.
 NO_HASH = "0" * 64
 
@@ -128,13 +130,14 @@ def load_checkpoint(path: str | Path, device: torch.device | str = "cpu") -> Che
     return Checkpoint(model.eval().to(device), schedule, target, details)
 
 
-def load_shipped(device: torch.device | str = "cpu") -> Checkpoint:
+def load_shipped(device: torch.device | str = "cpu", *, weak: bool = False) -> Checkpoint:
     """The weights that come with the course: a `UNet` for 28×28 Fashion-MNIST; `details` says how it was trained.
 
     Args:
         device: where to put the model.
+        weak: those that were trained about an eighth as long, to guide the others; see `sample.AutoGuidance`.
     """
-    return load_checkpoint(SHIPPED, device)
+    return load_checkpoint(SHIPPED_WEAK if weak else SHIPPED, device)
 
 
 def weights_path(path: str | Path) -> Path:

@@ -5,6 +5,7 @@
         model.safetensors       averaged weights, for `load_checkpoint`
         state.safetensors       weights, the optimizer's moments and the counters, to go on from
     runs/a/model.safetensors    averaged weights, once the run is over
+    runs/a/weak.safetensors     those of an eighth of the way, to guide them: see `course_lib.sample.AutoGuidance`
     runs/a/log/                 curves for TensorBoard, where asked for
 
 Hugging Face Accelerate is the engine: precision, parts of batches, processes and machines.
@@ -57,6 +58,8 @@ if TYPE_CHECKING:  # imported where it is needed alone: it takes a second
 
 FORMAT = 1
 KEPT = 2
+#: Progress at which weights are kept to guide those of the end.
+WEAK_AT = 1 / 8
 #: Updates between two looks at the loss: each makes processes wait for each other.
 LOOK_EVERY = 50
 #: Settings that decide which pictures there are.
@@ -590,6 +593,8 @@ def _loop(
     start = saved.state if saved else TrainState()
     update, written, looked, last_save = None, start.step, (start.step, start.seconds), time.perf_counter()
     unseen: tuple[int, float, float, Fetched] | None = None
+    weak = folder / "weak.safetensors"
+    weak_waits = accelerator.is_main_process and not weak.exists()
 
     def look(update: Update) -> None:
         """Fetch the loss, the mean over all processes, all of which must come here; what a GPU has is shown later."""
@@ -639,6 +644,9 @@ def _loop(
             if update.progress == 1:
                 show()
             bar.update(100 * update.progress - bar.n)
+            if weak_waits and update.progress >= WEAK_AT:
+                weak_waits, then = False, {"steps": update.step, "minutes": round(update.seconds / 60, 1)}
+                save_checkpoint(weak, ema.model, schedule, target=config.train.target, details={**details, **then})
             by_time = save_every.minutes and time.perf_counter() - last_save >= 60 * save_every.minutes
             if by_time or (save_every.updates and update.step % save_every.updates == 0):
                 save(update)

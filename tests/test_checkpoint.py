@@ -347,6 +347,11 @@ def test_the_shipped_weights_are_small_and_say_how_they_were_made() -> None:
     makefile = (Path(__file__).parent.parent / "Makefile").read_text(encoding="utf-8")
     arguments = shipped.details["command"].removeprefix("python -m course_lib train ")
     assert f"\nTRAIN = {arguments}\n" in makefile  # make train is what made them
+    weak = load_shipped(weak=True)
+    assert weak.model.config == shipped.model.config and weak.target == shipped.target
+    assert torch.equal(weak.schedule.signal, shipped.schedule.signal)
+    assert f"TRAIN='{weak.details['command'].removeprefix('python -m course_lib train ')}'" in makefile
+    assert 8 < shipped.details["minutes"] / weak.details["minutes"] < 9
     assert "Fashion-MNIST" in shipped.details["data"]["source"] and len(shipped.details["data"]["sha256"]) == 64
     assert shipped.details["data"]["source"].startswith("60,000 pictures of 28×28")
     readme = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
@@ -359,7 +364,7 @@ def test_the_shipped_weights_learned_from_all_of_fashion_mnist() -> None:
         full = load_fashion_mnist("train", source="full")
     except FileNotFoundError:
         pytest.skip("the full Fashion-MNIST is not on this machine")
-    assert load_shipped().details["data"]["sha256"] == full.sha256
+    assert all(load_shipped(weak=weak).details["data"]["sha256"] == full.sha256 for weak in (False, True))
 
 
 def test_the_shipped_weights_find_the_noise_in_pictures_that_they_have_not_seen() -> None:

@@ -15,7 +15,7 @@ from test_blocks import randomize
 
 from course_lib.__main__ import _labels, main
 from course_lib.checkpoint import save_checkpoint
-from course_lib.sample import sample
+from course_lib.sample import AutoGuidance, sample
 from course_lib.schedule import make_schedule, sampling_times, start_time
 from course_lib.unet import BottleneckUNet, UNet
 from course_lib.viz import grid, to_gif
@@ -224,6 +224,53 @@ def test_the_folder_of_a_run_stands_for_its_newest_weights(tmp_path: Path, capsy
         seen.append(pixels(tmp_path / str(seed) / "grid.png"))
         assert torch.equal(seen[-1][::3, ::3], expected)
     assert not torch.equal(seen[0], seen[1]) and not torch.equal(seen[1], seen[2])
+
+
+def test_a_weak_version_guides_where_it_is_given_or_lies_with_the_run(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, other = tmp_path / "run", tmp_path / "other.safetensors"
+    networks = []
+    for path, seed in ((folder / "model.safetensors", 1), (folder / "weak.safetensors", 2), (other, 3)):
+        torch.manual_seed(seed)
+        networks.append(small())
+        with torch.no_grad():
+            for parameter in networks[-1].parameters():
+                parameter.add_(torch.randn_like(parameter) / 10)
+        save_checkpoint(path, networks[-1], SCHEDULE, target="v")
+    drawn = {}
+    for name, weak, strength, options in (
+        ("its own", networks[1], 2.0, []),
+        ("another", networks[2], 1.5, ["--weak", str(other), "--strength", "1.5"]),
+        ("none", networks[0], 1.0, ["--strength", "1"]),
+    ):
+        out = tmp_path / name
+        command = [*SAMPLE, "--checkpoint", str(folder), "--count", "2", "--steps", "3", "--only", "grid", *options]
+        assert main([*command, "--out", str(out)]) == 0
+        assert (f"guided with strength {strength:g}" in capsys.readouterr().out) == (strength != 1)
+        draw = torch.Generator().manual_seed(0)
+        x_T, times = torch.randn(2, 1, 8, 8, generator=draw), sampling_times(50, 3)
+        guided = AutoGuidance(networks[0], weak, strength)
+        expected = sample(guided, SCHEDULE, x_T, times=times, order=2, target="v", clip=False, generator=draw)
+        drawn[name] = pixels(out / "grid.png")
+        assert torch.equal(drawn[name][::3, ::3], grid(expected))
+    assert len({tuple(each.flatten().tolist()) for each in drawn.values()}) == 3
+
+
+def test_a_weak_version_of_another_kind_is_refused(
+    gray: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([*SAMPLE, "--checkpoint", gray, "--weak", gray, "--strength", "-1"]) == 2
+    assert "strength must lie in" in capsys.readouterr().err
+    for options, schedule, target, word in (
+        ({"in_channels": 3}, SCHEDULE, "v", "in_channels"),
+        ({}, SCHEDULE, "eps", "target"),
+        ({}, make_schedule("linear", 50), "v", "schedule"),
+    ):
+        weak = save_checkpoint(tmp_path / "weak.safetensors", small(**options), schedule, target=target)
+        assert main([*SAMPLE, "--checkpoint", gray, "--weak", str(weak), "--out", str(tmp_path / "out")]) == 2
+        assert f"weak must have the {word} of the checkpoint" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize(

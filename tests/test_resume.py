@@ -67,7 +67,7 @@ def tensors(path: Path) -> dict[str, torch.Tensor]:
 
 def assert_same(a: Path, b: Path) -> None:
     """Two runs ended with the same weights, averages, moments and counters."""
-    names = ["model.safetensors"]
+    names = ["model.safetensors", "weak.safetensors"]
     assert checkpoints(a)[0].name == checkpoints(b)[0].name == f"step-{STEPS:08d}"
     names += [f"step-{STEPS:08d}/{name}.safetensors" for name in ("model", "state")]
     for name in names:

@@ -87,7 +87,10 @@ def test_the_files_of_a_run(config: RunConfig, folder: Path, tmp_path: Path) -> 
         "config.json",
         "model.safetensors",
         *(f"step-0000000{step}/{name}.safetensors" for step in (4, 6) for name in ("model", "state")),
+        "weak.safetensors",
     ]
+    weak = load_checkpoint(out / "weak.safetensors")
+    assert weak.details["steps"] == 1 and weak.target == config.train.target  # a sixth is more than an eighth
     final, newest = load_checkpoint(out / "model.safetensors"), load_checkpoint(out / "step-00000006/model.safetensors")
     assert all(torch.equal(a, b) for a, b in zip(final.model.parameters(), newest.model.parameters(), strict=True))
     details = final.details

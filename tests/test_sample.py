@@ -18,7 +18,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from course_lib.checkpoint import load_shipped
 from course_lib.forward import TARGETS, q_posterior, q_sample
-from course_lib.sample import extrapolate, predict, reverse_step, sample, trajectory
+from course_lib.sample import AutoGuidance, extrapolate, predict, reverse_step, sample, trajectory
 from course_lib.schedule import Schedule, linear_amount, make_schedule, sampling_times, start_time
 from course_lib.unet import UNet
 
@@ -732,3 +732,40 @@ def test_no_step_waits_for_the_gpu(order: int) -> None:
     finally:
         torch.cuda.set_sync_debug_mode("default")
     assert last.s == 0 and last.x_s.isfinite().all()
+
+
+# --- a network guided by a worse version of itself
+
+
+def test_guidance_goes_on_from_the_weak_answer_past_the_better_one() -> None:
+    schedule = make_schedule("cosine", 100)
+    better, worse = randn(3, 1, 4, 4, dtype=DOUBLE), randn(3, 1, 4, 4, dtype=DOUBLE)
+    model, weak = (Oracle(schedule, x0).eval() for x0 in (better, worse))
+    options = dict(times=sampling_times(100, 8), eta=0, target="x0", clip=False)
+    x_T = randn(3, 1, 4, 4, dtype=DOUBLE)
+    for strength, expected in ((0, worse), (1, better), (2.5, better + 1.5 * (better - worse))):
+        guided = AutoGuidance(model, weak, strength).eval()
+        drawn = sample(guided, schedule, x_T, **options)  # type: ignore[arg-type]
+        torch.testing.assert_close(drawn, expected)
+
+
+def test_guidance_hands_labels_and_mode_to_both_and_refuses_what_does_not_fit() -> None:
+    schedule, y = make_schedule("cosine", 20), torch.tensor([1, 0])
+    model, weak = (randomize(UNet(8, channels=(8,), attention=(), num_classes=2)) for _ in range(2))
+    guided = AutoGuidance(model.train(), weak.eval(), 2)
+    x_t, t = randn(2, 1, 8, 8), torch.tensor([7, 7])
+    eps_hat = predict(guided, schedule, x_t, 7, clip=False, y=y)[1]
+    assert model.training and not weak.training and guided.training
+    guided.eval()
+    with torch.no_grad():
+        torch.testing.assert_close(eps_hat, 2 * model(x_t, t, y) - weak(x_t, t, y))
+    for strength in (-1, float("nan")):
+        with pytest.raises(ValueError, match="strength"):
+            AutoGuidance(model, weak, strength)
+
+    class Cropped(nn.Module):
+        def forward(self, x_t: Tensor, t: Tensor, y: Tensor) -> Tensor:
+            return x_t[..., 1:]
+
+    with pytest.raises(ValueError, match="answer of weak must have the shape of answer of model"):
+        AutoGuidance(model, Cropped())(x_t, t, y)
