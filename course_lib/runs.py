@@ -49,7 +49,7 @@ from .data import Pictures, load_fashion_mnist, load_folder
 from .runtime import can_compile, describe_machine, is_out_of_memory, pick_autocast, pick_device
 from .schedule import SCHEDULES, Schedule, make_schedule
 from .shapes import count_parameters
-from .train import EMA, Fetched, TrainConfig, TrainState, Update, train
+from .train import EMA, Fetched, TrainConfig, TrainState, Update, _progress, train
 from .unet import UNet
 from .validate import check_choice, check_number
 
@@ -594,7 +594,8 @@ def _loop(
     update, written, looked, last_save = None, start.step, (start.step, start.seconds), time.perf_counter()
     unseen: tuple[int, float, float, Fetched] | None = None
     weak = folder / "weak.safetensors"
-    weak_waits = accelerator.is_main_process and not weak.exists()
+    begins_before = _progress(config.train, start.step, start.seconds) < WEAK_AT  # later ones are no worse version
+    weak_waits = accelerator.is_main_process and begins_before and not weak.exists()
 
     def look(update: Update) -> None:
         """Fetch the loss, the mean over all processes, all of which must come here; what a GPU has is shown later."""

@@ -225,6 +225,21 @@ def test_a_run_that_is_there_is_not_overwritten(config: RunConfig, tmp_path: Pat
     assert files(tmp_path / "a") == before
 
 
+def test_weights_from_late_in_a_run_do_not_pass_for_weak_ones(config: RunConfig, tmp_path: Path) -> None:
+    out = tmp_path / "a"
+    go(out, config)
+    before = load_tensors(out / "weak.safetensors")[0]
+    for gone, there in (("step-00000006", False), ("step-0*", True)):  # goes on after four of six updates; begins anew
+        for path in out.glob(gone):
+            shutil.rmtree(path)
+        for name in ("weak", "model"):
+            (out / f"{name}.safetensors").unlink(missing_ok=True)
+        assert go(out, None, resume=True) and (out / "model.safetensors").exists()
+        assert (out / "weak.safetensors").exists() == there
+    after = load_tensors(out / "weak.safetensors")[0]
+    assert all(torch.equal(after[name], tensor) for name, tensor in before.items())
+
+
 def test_a_run_that_is_over_only_says_so(config: RunConfig, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     go(tmp_path / "a", config)
     before = load_tensors(tmp_path / "a" / "model.safetensors")

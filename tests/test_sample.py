@@ -752,13 +752,19 @@ def test_guidance_goes_on_from_the_weak_answer_past_the_better_one() -> None:
 def test_guidance_hands_labels_and_mode_to_both_and_refuses_what_does_not_fit() -> None:
     schedule, y = make_schedule("cosine", 20), torch.tensor([1, 0])
     model, weak = (randomize(UNet(8, channels=(8,), attention=(), num_classes=2)) for _ in range(2))
+    with torch.no_grad():
+        for parameter in weak.parameters():
+            parameter.mul_(0.9)
     guided = AutoGuidance(model.train(), weak.eval(), 2)
     x_t, t = randn(2, 1, 8, 8), torch.tensor([7, 7])
     eps_hat = predict(guided, schedule, x_t, 7, clip=False, y=y)[1]
     assert model.training and not weak.training and guided.training
     guided.eval()
     with torch.no_grad():
-        torch.testing.assert_close(eps_hat, 2 * model(x_t, t, y) - weak(x_t, t, y))
+        answers = model(x_t, t, y), weak(x_t, t, y)
+        torch.testing.assert_close(eps_hat, 2 * answers[0] - answers[1])
+        assert not torch.allclose(*answers, atol=0.01)
+        assert not torch.allclose(eps_hat, guided(x_t, t, 1 - y), atol=0.01)
     for strength in (-1, float("nan")):
         with pytest.raises(ValueError, match="strength"):
             AutoGuidance(model, weak, strength)
