@@ -8,7 +8,8 @@
 All trainings take turns, some seconds each, in one process and with the same threads, and only the time of its own
 turns counts for each. A recipe with one learning rate is one training that is judged on the way; one that is fitted to
 a budget is a training for each budget. A finished row is written at once; stop the program at any time, and the next
-start goes on from there. Rows of different machines are not compared.
+start goes on from there. The weights stay in build/bench, so that `--samples 2000` trains nothing anew. Rows of
+different machines are not compared.
 
 Start it without OMP_WAIT_POLICY=PASSIVE, which slows the other libraries' trainings by up to a third and not ours.
 """
@@ -16,6 +17,7 @@ Start it without OMP_WAIT_POLICY=PASSIVE, which slows the other libraries' train
 from __future__ import annotations
 
 import argparse
+import copy
 import json
 import math
 import signal
@@ -23,6 +25,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 
@@ -49,17 +52,23 @@ from records import (
     read_rows,
     table,
 )
+from torch import Tensor
 
 from course_lib.data import Pictures, to_float, to_uint8
 from course_lib.drawing import COLORS, DPI, Figure, Png, figure_png, new_figure, styled
+from course_lib.runs import WEAK_AT
 from course_lib.runtime import pick_device
 from course_lib.shapes import count_parameters
 from course_lib.viz import grid, to_png
 
 NAME = "pictures_per_minute"
 RECIPES = ("own", "ours")
-#: The two samplers whose pictures are judged.
-WAYS = {"unclipped": "SDE-DPM-Solver++(2M)", "clipped": "DDPM, clipped"}
+#: The samplers whose pictures are judged; the last is guided by the weights of an eighth of the time.
+WAYS = {
+    "unclipped": "SDE-DPM-Solver++(2M)",
+    "clipped": "DDPM, clipped",
+    "guided": "SDE-DPM-Solver++(2M), autoguided",
+}
 #: Samples of each row that the repository keeps to look at.
 SHOWN = 16
 #: Seconds of its own time after which a training is saved.
@@ -76,6 +85,7 @@ class Run:
         minutes: the moments that are still to come, rising.
         training: the training itself.
         state: where it is saved.
+        weak: those of the minutes of which an eighth is still to come.
         saved: its time when it was last saved.
     """
 
@@ -84,7 +94,13 @@ class Run:
     minutes: list[float]
     training: Training
     state: Path
+    weak: list[float] = field(default_factory=list)
     saved: float = field(default=0.0)
+
+    @property
+    def due(self) -> float:
+        """The minutes after which its weights are kept next: at a moment, or an eighth of the way to one."""
+        return min([self.minutes[0], *(WEAK_AT * each for each in self.weak[:1])])
 
     def save(self) -> None:
         """Write the state of the training."""
@@ -136,7 +152,12 @@ class Stop:
 
 
 def take_turns(
-    runs: Sequence[Run], seconds: float, stop: Stop, judged: Callable[[Run, float], None], log: Callable[[], None]
+    runs: Sequence[Run],
+    seconds: float,
+    stop: Stop,
+    weak: Callable[[Run, float], None],
+    judged: Callable[[Run, float], None],
+    log: Callable[[], None],
 ) -> None:
     """Let all trainings run in turn until each has reached the last of its moments.
 
@@ -144,14 +165,17 @@ def take_turns(
         runs: the trainings; one whose moments are over takes no turn.
         seconds: length of a turn.
         stop: ends it between turns.
+        weak: called with a training and the minutes of which it has just reached an eighth; its time does not count.
         judged: called with a training and the minutes that it has just reached; its time does not count.
         log: called after each turn.
     """
     while active := [run for run in runs if run.minutes]:
         for run in active:
-            left = 60 * run.minutes[0] - run.training.seconds
+            left = 60 * run.due - run.training.seconds
             if left > 0:
                 stop.turn(run, min(seconds, left))
+            while run.weak and run.training.seconds >= 60 * WEAK_AT * run.weak[0]:
+                weak(run, run.weak.pop(0))
             if run.training.seconds >= 60 * run.minutes[0]:
                 run.save()  # so that nothing is lost where judging is cut short
                 judged(run, run.minutes.pop(0))
@@ -167,7 +191,7 @@ class Bench:
         device: where to train.
         source: which data, "full" or "packaged".
         count: samples of each row.
-        evaluations: of the network, for each sample.
+        evaluations: of the network, for each sample; where it is guided, as many of the one that guides.
         seed: of everything.
         results, build: folders of what is kept and of what is not.
     """
@@ -183,13 +207,14 @@ class Bench:
         build: Path = BUILD,
     ) -> None:
         self.device, self.source, self.count, self.evaluations, self.seed = device, source, count, evaluations, seed
+        self.judging: Row = {"samples": count, "evaluations": evaluations}
         self.rows_path = results / f"{NAME}_{device.type}.jsonl"
         self.strips = results / f"{NAME}_{device.type}"
         self.build = build / f"{NAME}_{device.type}"
         self.train, self.heldout = load_data(source)
 
     def facts(self, run: Run, minutes: float) -> Row:
-        """What identifies a row, whenever it is made."""
+        """What identifies a training at one of its moments."""
         return {
             "model": run.contestant.name,
             "recipe": run.recipe,
@@ -197,9 +222,8 @@ class Bench:
             "details": json.loads(json.dumps(run.training.details)),
             "parameters": count_parameters(run.training.model),
             "data": self.source,
-            "samples": self.count,
-            "evaluations": self.evaluations,
             "seed": self.seed,
+            "machine": describe(self.device),
         }
 
     def start(self, model: str, recipe: str, minutes: list[float]) -> Run:
@@ -212,75 +236,100 @@ class Bench:
             self.build / f"{slug(model, recipe, minutes[-1]) if recipe == 'ours' else f'{model}_{recipe}'}.safetensors"
         )
         run = Run(CONTESTANTS[model], recipe, list(minutes), make(), state)
-        run.minutes = [each for each in minutes if not self.settled(self.facts(run, each))]
+        run.minutes = [each for each in minutes if not self.settled(run, each)]
+        run.weak = [each for each in run.minutes if self.kept(run, each, weak=True) is None]
         if run.minutes and run.training.load(state):
-            if run.training.seconds > 60 * run.minutes[0] + 10:  # it is past a moment that has no row
-                run.training = make()
+            if run.training.seconds > 60 * run.due + 10:  # it is past a moment of which nothing was kept
+                run.training, run.weak = make(), list(run.minutes)
             run.saved = run.training.seconds
         return run
 
-    def settled(self, facts: Row) -> bool:
-        """True where there is such a row of this machine, or samples from which one is made now."""
-        wanted = {**facts, "features": FEATURES_ID, "machine": describe(self.device)}
-        if any(has(row, wanted) for row in read_rows(self.rows_path)):
+    def settled(self, run: Run, minutes: float) -> bool:
+        """True where there is such a row by all samplers, or weights from which one is made now."""
+        wanted = {**self.facts(run, minutes), **self.judging, "features": FEATURES_ID}
+        if any(has(row, wanted) and row["reports"].keys() >= WAYS.keys() for row in read_rows(self.rows_path)):
             return True
-        stored = self.samples_path(facts)
-        if not stored.is_file():
+        if any(self.kept(run, minutes, weak=each) is None for each in (False, True)):
             return False
-        with safetensors.safe_open(stored, "pt") as file:
-            row = json.loads(file.metadata()["row"])
-            if not has(row, facts):
-                return False
-            stored_ways = file.keys()
-            self.add_row(row, {way: file.get_tensor(way) for way in WAYS if way in stored_ways})
+        self.judge_kept(run, minutes)
         return True
 
-    def samples_path(self, facts: Row) -> Path:
-        return self.build / "samples" / f"{slug(facts['model'], facts['recipe'], facts['minutes'])}.safetensors"
+    def weights_path(self, run: Run, minutes: float, weak: bool) -> Path:
+        name = slug(run.contestant.name, run.recipe, minutes) + ("_weak" if weak else "")
+        return self.build / "weights" / f"{name}.safetensors"
 
-    def judged(self, run: Run, minutes: float) -> None:
-        """Draw samples, keep them, judge them, write the row; tidy up after the last one."""
-        training = run.training
-        facts = self.facts(run, minutes)
-        row = {
-            **facts,
+    def keep(self, run: Run, minutes: float, *, weak: bool = False) -> None:
+        """Write the weights to sample from now, with what identifies them and how they came about.
+
+        Args:
+            run: the training.
+            minutes: the moment, at which it is or, where `weak`, of which an eighth is over.
+            weak: as the weights that guide those of that moment.
+        """
+        training, path = run.training, self.weights_path(run, minutes, weak)
+        about = {
+            **self.facts(run, minutes),
             "updates": training.step,
             "pictures": training.step * training.batch_size,
             "seconds": round(training.seconds, 2),
             "pictures_per_second": round(training.step * training.batch_size / training.seconds, 1),
             **circumstances(self.device),
         }
+        path.parent.mkdir(parents=True, exist_ok=True)
+        weights = {name: each.contiguous() for name, each in training.to_sample_from().state_dict().items()}
+        safetensors.torch.save_file(weights, path.with_suffix(".part"), metadata={"about": json.dumps(about)})
+        path.with_suffix(".part").replace(path)
+
+    def kept(self, run: Run, minutes: float, *, weak: bool) -> Row | None:
+        """What `keep` wrote beside the weights; None where there are none of such a training."""
+        path = self.weights_path(run, minutes, weak)
+        if not path.is_file():
+            return None
+        with safetensors.safe_open(path, "pt") as file:
+            about: Row = json.loads(file.metadata()["about"])
+        return about if has(about, self.facts(run, minutes)) else None
+
+    def judged(self, run: Run, minutes: float) -> None:
+        """Keep the weights, draw samples, judge them, write the row; tidy up after the last one."""
+        self.keep(run, minutes)
+        self.judge_kept(run, minutes)
+        if not run.minutes:
+            run.state.unlink(missing_ok=True)
+
+    def judge_kept(self, run: Run, minutes: float) -> None:
+        """Draw samples from kept weights by every sampler, judge them and write their row."""
+        about, early = (self.kept(run, minutes, weak=each) for each in (False, True))
+        assert about and early
+        networks = [copy.deepcopy(run.training.to_sample_from()).eval() for _ in range(2)]
+        for network, weak in zip(networks, (False, True), strict=True):
+            network.load_state_dict(safetensors.torch.load_file(self.weights_path(run, minutes, weak)))
+        model, guide = networks
         began = time.perf_counter()
         drawn = {
             way: to_uint8(
                 draw_samples(
-                    training.to_sample_from(),
-                    training.schedule,
-                    training.target,
+                    model,
+                    run.training.schedule,
+                    run.training.target,
                     self.count,
                     evaluations=self.evaluations,
                     clipped=way == "clipped",
+                    weak=guide if way == "guided" else None,
                     seed=self.seed,
                 )
             )
             for way in WAYS
         }
-        row["sampling_seconds"] = round(time.perf_counter() - began, 1)
-        path = self.samples_path(facts)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        safetensors.torch.save_file(drawn, path.with_suffix(".part"), metadata={"row": json.dumps(row)})
-        path.with_suffix(".part").replace(path)
-        self.add_row(row, drawn)
-        if not run.minutes:
-            run.state.unlink(missing_ok=True)
+        seconds = round(time.perf_counter() - began, 1)
+        self.add_row({**about, **self.judging, "weak_updates": early["updates"], "sampling_seconds": seconds}, drawn)
 
-    def add_row(self, row: Row, drawn: dict[str, torch.Tensor]) -> None:
-        """Judge samples of both samplers, (N, 1, 28, 28) bytes; write their row and the first few of the better."""
+    def add_row(self, row: Row, drawn: dict[str, Tensor]) -> None:
+        """Judge samples of every sampler, (N, 1, 28, 28) bytes; write their row and the first few of the best."""
         reports = {way: judge(Pictures(images), self.train, self.heldout).as_dict() for way, images in drawn.items()}
         row = {**row, "features": FEATURES_ID, "reports": reports}
         self.strips.mkdir(parents=True, exist_ok=True)
         name = slug(row["model"], row["recipe"], row["minutes"])
-        strip = to_png(to_float(drawn[better(row)][:SHOWN]), columns=SHOWN, scale=1, pad=0)
+        strip = to_png(to_float(drawn[best_way(row)][:SHOWN]), columns=SHOWN, scale=1, pad=0)
         (self.strips / f"{name}.png").write_bytes(strip)
         append_row(self.rows_path, row)
         distances = "; ".join(f"{WAYS[way]} {interval(each['frechet'])}" for way, each in reports.items())
@@ -336,15 +385,27 @@ def newest(rows: Sequence[Row]) -> dict[tuple[str, str, float], Row]:
     return next(iter(by_machine(rows)), {})
 
 
-def better(row: Row) -> str:
+def best_way(row: Row) -> str:
     """The one of the `WAYS` whose pictures are nearer to real ones."""
     return min(row["reports"], key=lambda way: row["reports"][way]["frechet"]["value"])
 
 
 def nearest(row: Row) -> Row:
-    """The Fréchet distance of the better of the two samplers."""
-    distance: Row = row["reports"][better(row)]["frechet"]
+    """The Fréchet distance of the best of the samplers."""
+    distance: Row = row["reports"][best_way(row)]["frechet"]
     return distance
+
+
+def samplers(rows: dict[tuple[str, str, float], Row]) -> str:
+    """By which samplers rows were judged, in words: "the best of 3 samplers (4 of 9 rows by 2)"."""
+
+    def said(count: int) -> str:
+        return f"{count}" if count > 1 else f"{WAYS['unclipped']} alone"
+
+    counts = Counter(len(row["reports"]) for row in rows.values())
+    most = max(counts)
+    fewer = ", ".join(f"{counts[each]} of {len(rows)} rows by {said(each)}" for each in sorted(counts) if each < most)
+    return (f"the best of {most} samplers" if most > 1 else WAYS["unclipped"]) + (f" ({fewer})" if fewer else "")
 
 
 def recipe_label(model: str, recipe: str) -> str:
@@ -592,7 +653,7 @@ def report(bench_rows: Path, strips: Path, readmes: Sequence[Path]) -> str:
     versions = ", ".join(f"{name} {version}" for name, version in last["versions"].items() if version)
     how = (
         "Fréchet distance (95 % interval), lower is better; the least of each column in bold. "
-        f"{last['samples']:,} samples a row, {last['evaluations']} evaluations each, by the better of two samplers; "
+        f"{last['samples']:,} samples a row, in {last['evaluations']} steps, by {samplers(rows)}; "
         f"data: Fashion-MNIST, {last['data']}. {last['machine']}, {last['threads']} threads; {versions}; {dates[0]}"
         + (f" to {dates[-1]}." if dates[0] != dates[-1] else ".")
     )
@@ -610,9 +671,7 @@ def report(bench_rows: Path, strips: Path, readmes: Sequence[Path]) -> str:
     text = f"{short}{ratios}\n\nEvery measure:\n\n{long_table(rows)}"
     for others in elsewhere:
         machine = next(iter(others.values()))["machine"]
-        single = sum(len(row["reports"]) < len(WAYS) for row in others.values())
-        how = f" ({single} of {len(others)} rows by {WAYS['unclipped']} alone)" if single else ""
-        text += f"\n\nOn another machine, {machine}{how}:\n\n{short_table(shared(others))}"
+        text += f"\n\nOn another machine, {machine}, by {samplers(others)}:\n\n{short_table(shared(others))}"
     bench_rows.with_suffix(".md").write_text(text + "\n", encoding="utf-8")
     block = stem.replace(f"{NAME}_", f"{NAME} ")
     for readme in readmes:
@@ -657,7 +716,7 @@ def main(arguments: list[str] | None = None) -> int:
     waiting = sum(len(run.minutes) for run in runs)
     print(f"{waiting} rows to make, in {sum(bool(run.minutes) for run in runs)} trainings", flush=True)
     try:
-        take_turns(runs, options.slice, stop, bench.judged, Log(runs))
+        take_turns(runs, options.slice, stop, partial(bench.keep, weak=True), bench.judged, Log(runs))
     except KeyboardInterrupt:
         if not stop.in_turn:  # else a second Ctrl-C: what was saved before must do
             for run in runs:

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from course_lib.data import Pictures, load_fashion_mnist
 from course_lib.metrics import FEATURES_SHA256, Report, measure
 from course_lib.runtime import make_generator
-from course_lib.sample import sample
+from course_lib.sample import AutoGuidance, sample
 from course_lib.schedule import Schedule, sampling_times, start_time
 
 HERE = Path(__file__).resolve().parent
@@ -116,10 +116,11 @@ def draw_samples(
     *,
     evaluations: int,
     clipped: bool = False,
+    weak: nn.Module | None = None,
     seed: int = 0,
     batch: int = 250,
 ) -> Tensor:
-    """Samples by the stochastic DPM-Solver++(2M), or by DDPM, from noise that is the same for every model.
+    """Samples by the stochastic DPM-Solver++(2M), guided or not, or by DDPM, from the same noise for every model.
 
     DPM-Solver++ looks back at the predictions of the picture, so these are not clipped, and it begins at `start_time`.
     DDPM begins at T and keeps them in [-1, 1], as the other libraries' own samplers do by default.
@@ -131,6 +132,7 @@ def draw_samples(
         count: number of samples.
         evaluations: of the network, for each sample.
         clipped: by DDPM, its predictions clipped.
+        weak: a network that guides the model (`AutoGuidance` as it is by default), at as many evaluations more.
         seed: of all noise.
         batch: samples at a time.
 
@@ -140,7 +142,7 @@ def draw_samples(
     device = next(model.parameters()).device
     generator = make_generator(seed, device)
     return sample(
-        model,
+        model if weak is None else AutoGuidance(model, weak),
         schedule,
         torch.randn(count, 1, 28, 28, generator=generator, device=device),
         times=sampling_times(schedule.T, evaluations, start=None if clipped else start_time(schedule, target)),

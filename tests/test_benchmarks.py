@@ -294,22 +294,28 @@ class Paced(Training):
 
 
 def test_only_the_time_of_its_own_turns_counts(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    clock, turns, judged = Clock(), list[str](), list[tuple[str, float, float]]()
+    clock, turns = Clock(), list[str]()
+    kept, judged = list[tuple[str, float, float]](), list[tuple[str, float, float]]()
     monkeypatch.setattr(contestants, "time", clock)
     quick, slow = Paced(clock, 1.0, turns, "quick"), Paced(clock, 7.0, turns, "slow")
     runs = [
-        Run(TINY["unet"], "own", [0.5, 2.0], quick, tmp_path / "quick.safetensors"),
-        Run(TINY["unet"], "own", [2.0], slow, tmp_path / "slow.safetensors"),
+        Run(TINY["unet"], "own", [0.5, 2.0], quick, tmp_path / "quick.safetensors", weak=[2.0]),
+        Run(TINY["unet"], "own", [2.0], slow, tmp_path / "slow.safetensors", weak=[2.0]),
     ]
+
+    def keep(run: Run, minutes: float) -> None:
+        clock.now += 10_000
+        kept.append((run.state.stem, minutes, run.training.seconds))
 
     def judge(run: Run, minutes: float) -> None:
         clock.now += 10_000
         judged.append((run.state.stem, minutes, run.training.seconds))
 
-    take_turns(runs, 20.0, Stop(), judge, lambda: None)
+    take_turns(runs, 20.0, Stop(), keep, judge, lambda: None)
     assert (quick.seconds, quick.step) == (120.0, 120)
     assert (slow.step, slow.seconds) == (18, 126.0)  # six turns of 21 seconds
-    assert turns == ["quick", "slow"] * 6 + ["quick"]  # a turn ends where its training is judged
+    assert turns == ["quick", "slow"] * 6 + ["quick"]  # a turn ends where its training is judged, or kept
+    assert kept == [("quick", 2.0, 15.0), ("slow", 2.0, 21.0)]  # an eighth of the way
     assert sorted(judged) == [("quick", 0.5, 30.0), ("quick", 2.0, 120.0), ("slow", 2.0, 126.0)]
 
 
@@ -379,7 +385,8 @@ def test_a_stopped_benchmark_goes_on(
     assert pictures_per_minute.main(call) == 0
     assert f"{6 - before} rows to make" in capsys.readouterr().out
     assert max(loaded) > 0
-    assert not [*(tmp_path / "b" / "pictures_per_minute_cpu").glob("*.safetensors")]  # nothing left to go on with
+    build = tmp_path / "b" / "pictures_per_minute_cpu"
+    assert not [*build.glob("*.safetensors")]  # nothing left to go on with
     found = records.read_rows(rows)
     assert sorted((row["model"], row["recipe"], row["minutes"]) for row in found) == [
         *(("diffusers", recipe, each) for recipe in ("ours", "own") for each in (0.002, 0.004)),
@@ -387,18 +394,29 @@ def test_a_stopped_benchmark_goes_on(
     ]
     for row in found:
         assert row["seconds"] >= 60 * row["minutes"] and row["pictures"] > 0
-        assert row["reports"].keys() == {"unclipped", "clipped"} and row["versions"]["torch"]
+        assert row["reports"].keys() == {"unclipped", "clipped", "guided"} and row["versions"]["torch"]
         for report in row["reports"].values():
             assert report["n"] == 20
             assert report["frechet"]["low"] <= report["frechet"]["value"] <= report["frechet"]["high"]
         assert row["reports"]["unclipped"] != row["reports"]["clipped"]
+        late, early = row["updates"], row["weak_updates"]
+        assert 0 < early <= late
+        assert (row["reports"]["guided"] == row["reports"]["unclipped"]) == (early == late)
     assert pictures_per_minute.main(call) == 0
     assert "0 rows to make" in capsys.readouterr().out
 
     rows.write_text("".join(line + "\n" for line in rows.read_text(encoding="utf-8").splitlines()[:-1]))
-    assert pictures_per_minute.main(call) == 0  # its samples are there: judged again, not trained again
+    assert pictures_per_minute.main(call) == 0  # its weights are there: judged again, not trained again
     assert "0 rows to make" in capsys.readouterr().out
-    assert len(records.read_rows(rows)) == 6
+    again = records.read_rows(rows)
+    assert len(again) == 6 and again[-1]["reports"] == found[-1]["reports"]
+    assert pictures_per_minute.main([*call, "--models", "unet", "--samples", "24"]) == 0
+    assert "0 rows to make" in capsys.readouterr().out
+    assert [row["samples"] for row in records.read_rows(rows)[6:]] == [24, 24]
+    kept = build / "weights" / "unet_ours_0.004_weak.safetensors"
+    kept.unlink()  # without it no row can be made: a training anew
+    assert pictures_per_minute.main([*call, "--models", "unet", "--samples", "25"]) == 0
+    assert "1 rows to make, in 1 trainings" in capsys.readouterr().out and kept.is_file()
 
     assert pictures_per_minute.main([*call, "--report"]) == 0
     table = capsys.readouterr().out
@@ -407,6 +425,16 @@ def test_a_stopped_benchmark_goes_on(
             assert f"{report['frechet']['value']:.2f}" in table
     assert {path.suffix for path in (tmp_path / "r").iterdir() if path.is_file()} == {".jsonl", ".md", ".png"}
     assert len([*(tmp_path / "r" / "pictures_per_minute_cpu").glob("*.png")]) == 6
+
+
+def test_rows_from_before_a_sampler_are_made_again(small: None, tmp_path: Path) -> None:
+    bench = pictures_per_minute.Bench(CPU, "full", 20, 3, 0, tmp_path, tmp_path)
+    run = bench.start("unet", "ours", [0.002])
+    row = {**bench.facts(run, 0.002), **bench.judging, "features": records.FEATURES_ID}
+    records.append_row(bench.rows_path, {**row, "reports": {"unclipped": {}, "clipped": {}}})
+    assert bench.start("unet", "ours", [0.002]).minutes == [0.002]
+    records.append_row(bench.rows_path, {**row, "reports": {way: {} for way in pictures_per_minute.WAYS}})
+    assert bench.start("unet", "ours", [0.002]).minutes == []
 
 
 def test_a_bad_network_is_held_in_range_where_its_guesses_are_clipped() -> None:
@@ -479,7 +507,8 @@ def test_tables_are_made_from_the_newest_rows(tmp_path: Path) -> None:
     readme.write_text(f"a\n<!-- {name}: begin -->\nstale\n<!-- {name}: end -->\nb\n", encoding="utf-8")
     text = pictures_per_minute.report(path, tmp_path, [readme, tmp_path / "none.md"])
     assert "| UNet of this course | this course's | 89 | **4.00 (3.60–4.40)** | **2.00 (1.80–2.20)** |" in text
-    here, elsewhere = text.split("On another machine, a slower one (1 of 1 rows by SDE-DPM-Solver++(2M) alone):")
+    assert "by the best of 2 samplers (3 of 4 rows by SDE-DPM-Solver++(2M) alone);" in text
+    here, elsewhere = text.split("On another machine, a slower one, by SDE-DPM-Solver++(2M):")
     assert "99.00" not in text and "77.00" not in here and "1.00 (" not in text
     assert "| 77.00" in elsewhere.replace("**", "") and "60.00" not in elsewhere
     assert "| 60.00 (54.00–66.00) | 30.00 (27.00–33.00) |" in text
