@@ -40,17 +40,35 @@ from records import (
 )
 from torch import Tensor, nn
 
-from course_lib.checkpoint import Checkpoint, load_checkpoint, load_shipped
+from course_lib.checkpoint import load_checkpoint, load_shipped
 from course_lib.drawing import COLORS, Figure, figure_png, new_figure, styled
 from course_lib.interop import PREDICTION_TYPES
 from course_lib.runtime import make_generator, pick_device
-from course_lib.sample import sample
-from course_lib.schedule import sampling_times, start_time
+from course_lib.sample import AutoGuidance, sample
+from course_lib.schedule import Schedule, sampling_times, start_time
 
 NAME = "sampling"
 BATCH = 250
-#: From a checkpoint, noise, a number of evaluations and a seed to samples.
-Draw = Callable[[Checkpoint, Tensor, int, int], Tensor]
+
+
+@dataclass(frozen=True)
+class Network:
+    """What samplers draw from.
+
+    Args:
+        model: in eval mode, called as model(x_t, t, y).
+        schedule, target: those that it was trained with.
+        weak: one of the same kind that was trained less, to guide it; None leaves the guided sampler out.
+    """
+
+    model: nn.Module
+    schedule: Schedule
+    target: str
+    weak: nn.Module | None = None
+
+
+#: From a network, noise, a number of evaluations and a seed to samples.
+Draw = Callable[[Network, Tensor, int, int], Tensor]
 
 
 @dataclass(frozen=True)
@@ -63,6 +81,7 @@ class Sampler:
         library: "course_lib" or "diffusers".
         draw: runs it.
         evaluations: the numbers of evaluations that it is tried with by default.
+        guided: needs a weak network, of whose evaluations each counts as well.
     """
 
     name: str
@@ -70,23 +89,29 @@ class Sampler:
     library: str
     draw: Draw
     evaluations: tuple[int, ...]
+    guided: bool = False
 
 
-def ours(eta: float, order: int) -> Draw:
+def ours(eta: float, order: int, guided: bool = False) -> Draw:
     """The course's loop with two of its numbers.
 
     With the first order, predictions of the picture are kept in [-1, 1] and sampling begins at T; with the second
-    they are not, since clipping spoils its look back, and it begins at `start_time`.
+    they are not, since clipping spoils its look back, and it begins at `start_time`. Guided, each step is one
+    evaluation of either network, so that there are half as many steps.
     """
 
-    def draw(checkpoint: Checkpoint, x_T: Tensor, evaluations: int, seed: int) -> Tensor:
-        schedule, target = checkpoint.schedule, checkpoint.target
+    def draw(network: Network, x_T: Tensor, evaluations: int, seed: int) -> Tensor:
+        schedule, target = network.schedule, network.target
         start = schedule.T if order == 1 else start_time(schedule, target)
+        model, steps = network.model, evaluations
+        if guided:
+            assert network.weak is not None
+            model, steps = AutoGuidance(model, network.weak).eval(), evaluations // 2
         return sample(
-            checkpoint.model,
+            model,
             schedule,
             x_T,
-            times=sampling_times(schedule.T, evaluations, start=start),
+            times=sampling_times(schedule.T, steps, start=start),
             eta=eta,
             order=order,
             target=target,
@@ -105,8 +130,8 @@ def theirs(scheduler: str, order: int) -> Draw:
         order: begins where ours of this order begins.
     """
 
-    def draw(checkpoint: Checkpoint, x_T: Tensor, evaluations: int, seed: int) -> Tensor:
-        driver = build_scheduler(scheduler, checkpoint, order)
+    def draw(network: Network, x_T: Tensor, evaluations: int, seed: int) -> Tensor:
+        driver = build_scheduler(scheduler, network, order)
         driver.set_timesteps(evaluations, device=x_T.device)
         options: dict[str, Any] = {}
         if "generator" in inspect.signature(driver.step).parameters:
@@ -116,23 +141,23 @@ def theirs(scheduler: str, order: int) -> Draw:
             for t in driver.timesteps:
                 seen = driver.scale_model_input(x, t)
                 ours_t = (t + 1).to(x.device, torch.int64).expand(len(x))
-                x = driver.step(checkpoint.model(seen, ours_t, None), t, x, **options).prev_sample
+                x = driver.step(network.model(seen, ours_t, None), t, x, **options).prev_sample
         return x
 
     return draw
 
 
-def build_scheduler(name: str, checkpoint: Checkpoint, order: int) -> Any:
+def build_scheduler(name: str, network: Network, order: int) -> Any:
     """A scheduler of diffusers with our schedule, up to where sampling begins.
 
     Raises:
-        ValueError: it knows nothing like the checkpoint's target.
+        ValueError: it knows nothing like the network's target.
     """
     import diffusers
 
-    if checkpoint.target not in PREDICTION_TYPES:
-        raise ValueError(f"diffusers has no prediction_type for the target {checkpoint.target!r}")
-    schedule, target = checkpoint.schedule, checkpoint.target
+    if network.target not in PREDICTION_TYPES:
+        raise ValueError(f"diffusers has no prediction_type for the target {network.target!r}")
+    schedule, target = network.schedule, network.target
     T = schedule.T if order == 1 else start_time(schedule, target)
     return getattr(diffusers, name)(
         num_train_timesteps=T,
@@ -143,6 +168,7 @@ def build_scheduler(name: str, checkpoint: Checkpoint, order: int) -> Any:
 
 
 _MANY, _FEW = (10, 25, 50, 100), (5, 10, 25, 50)
+_GUIDED = "DPM-Solver++(2M), stochastic, autoguided"
 SAMPLERS = {
     one.name: one
     for one in (
@@ -150,6 +176,7 @@ SAMPLERS = {
         Sampler("ddim", "DDIM", "course_lib", ours(0.0, 1), _FEW),
         Sampler("2m", "DPM-Solver++(2M)", "course_lib", ours(0.0, 2), _FEW),
         Sampler("2m-sde", "DPM-Solver++(2M), stochastic", "course_lib", ours(1.0, 2), _FEW),
+        Sampler("2m-sde-guided", _GUIDED, "course_lib", ours(1.0, 2, guided=True), _MANY, guided=True),
         Sampler("diffusers-ddpm", "DDPM", "diffusers", theirs("DDPMScheduler", 1), _MANY),
         Sampler("diffusers-ddim", "DDIM", "diffusers", theirs("DDIMScheduler", 1), _FEW),
         Sampler("diffusers-2m", "DPM-Solver++(2M)", "diffusers", theirs("DPMSolverMultistepScheduler", 2), _FEW),
@@ -167,33 +194,33 @@ def weights_id(model: nn.Module) -> str:
 
 
 def draw_in_turns(
-    checkpoint: Checkpoint, samplers: Sequence[Sampler], evaluations: int, count: int, seed: int
+    network: Network, samplers: Sequence[Sampler], evaluations: int, count: int, seed: int
 ) -> dict[str, tuple[Tensor, float]]:
     """Samples of several samplers from the same noise, batch by batch in turn.
 
     Returns:
         By name: samples (count, 1, 28, 28) on the CPU, and seconds in all.
     """
-    device = next(checkpoint.model.parameters()).device
+    device = next(network.model.parameters()).device
     noise = torch.randn(count, 1, 28, 28, generator=make_generator(seed))
     parts: dict[str, list[Tensor]] = {one.name: [] for one in samplers}
     seconds = dict.fromkeys(parts, 0.0)
     for one in samplers:  # what is imported and set up at the first use is not counted
-        one.draw(checkpoint, noise[:2].to(device), min(evaluations, 3), seed)
+        one.draw(network, noise[:2].to(device), min(evaluations, 4), seed)
     for number, x_T in enumerate(noise.split(BATCH)):
         for one in samplers:
             began = time.perf_counter()
-            drawn = one.draw(checkpoint, x_T.to(device), evaluations, seed + number)
+            drawn = one.draw(network, x_T.to(device), evaluations, seed + number)
             parts[one.name].append(drawn.cpu())  # this waits for a GPU
             seconds[one.name] += time.perf_counter() - began
     return {name: (torch.cat(parts[name]), seconds[name]) for name in parts}
 
 
-def overhead(checkpoint: Checkpoint, samplers: Sequence[Sampler], batch: int, evaluations: int, rounds: int) -> Row:
+def overhead(network: Network, samplers: Sequence[Sampler], batch: int, evaluations: int, rounds: int) -> Row:
     """Time of sampling loops over that of as many bare forward passes before and after, the median of several rounds.
 
     Args:
-        checkpoint: whose model.
+        network: whose forward passes.
         samplers: the loops.
         batch: pictures at a time.
         evaluations: of each loop.
@@ -202,17 +229,17 @@ def overhead(checkpoint: Checkpoint, samplers: Sequence[Sampler], batch: int, ev
     Returns:
         Milliseconds of a bare pass, and for each loop the ratio of its time to that of as many passes.
     """
-    model = checkpoint.model
+    model = network.model
     device = next(model.parameters()).device
     x = torch.randn(batch, 1, 28, 28, generator=make_generator(0)).to(device)
-    times = sampling_times(checkpoint.schedule.T, evaluations)[:-1]
+    times = sampling_times(network.schedule.T, evaluations)[:-1]
     bare: list[float] = []
     ratios: dict[str, list[float]] = {one.name: [] for one in samplers}
     for number in range(rounds + 1):
         before = _bare(model, x, times)
         for one in samplers:
             began = time.perf_counter()
-            one.draw(checkpoint, x, evaluations, 0).sum().item()
+            one.draw(network, x, evaluations, 0).sum().item()
             took = (time.perf_counter() - began) / evaluations
             after = _bare(model, x, times)
             if number:  # the first round warms up
@@ -238,7 +265,7 @@ def _bare(model: nn.Module, x: Tensor, times: Sequence[int]) -> float:
 
 
 def run(
-    checkpoint: Checkpoint,
+    network: Network,
     chosen: Sequence[Sampler],
     evaluations: Sequence[int] | None,
     count: int,
@@ -249,7 +276,7 @@ def run(
     """Make the rows that are not there yet.
 
     Args:
-        checkpoint: whose weights.
+        network: whose weights.
         chosen: the samplers.
         evaluations: for all of them, or None for the default of each.
         count: samples of a row.
@@ -257,13 +284,14 @@ def run(
         source: data to judge with, "full" or "packaged".
         path: the file of rows.
     """
-    device = next(checkpoint.model.parameters()).device
+    device = next(network.model.parameters()).device
     train, heldout = load_data(source)
-    same = {"weights": weights_id(checkpoint.model), "machine": describe(device)}
+    same = {"weights": weights_id(network.model), "machine": describe(device)}
 
     def facts(one: Sampler, n: int) -> Row:
         about = {**same, "data": source, "samples": count, "seed": seed, "features": FEATURES_ID}
-        return {**about, "kind": "sampler", "sampler": one.name, "evaluations": n}
+        guide = {"weak": weights_id(network.weak)} if one.guided and network.weak is not None else {}
+        return {**about, **guide, "kind": "sampler", "sampler": one.name, "evaluations": n}
 
     for n in sorted({n for one in chosen for n in evaluations or one.evaluations}):
         there = read_rows(path)
@@ -272,7 +300,7 @@ def run(
             for one in chosen
             if n in (evaluations or one.evaluations) and not any(has(row, facts(one, n)) for row in there)
         ]
-        for name, (drawn, seconds) in draw_in_turns(checkpoint, due, n, count, seed).items():
+        for name, (drawn, seconds) in draw_in_turns(network, due, n, count, seed).items():
             report = judge(drawn, train, heldout)
             row = {**facts(SAMPLERS[name], n), "seconds": round(seconds, 2)}
             append_row(path, {**row, "report": report.as_dict(), **circumstances(device)})
@@ -281,7 +309,7 @@ def run(
     for batch in (16, 64):
         about = {**same, "kind": "overhead", "batch": batch}
         if not any(has(row, about) for row in read_rows(path)):
-            found = overhead(checkpoint, chosen, batch, 10, 30)
+            found = overhead(network, chosen, batch, 10, 30)
             append_row(path, {**about, **found, **circumstances(device)})
             print(f"batch {batch}: a bare pass takes {found['bare_ms']} ms; loops {found['ratios']}", flush=True)
 
@@ -290,12 +318,13 @@ def run(
 
 
 def newest(rows: Sequence[Row]) -> tuple[dict[tuple[str, int], Row], dict[int, Row]]:
-    """The rows of the weights and machine of the last one: by sampler and evaluations, and the overheads by batch."""
+    """The rows like the last one: by sampler and evaluations, and the overheads of its weights by batch."""
     samplers = [row for row in rows if row["kind"] == "sampler" and row["features"] == FEATURES_ID]
     if not samplers:
         return {}, {}
     last = {name: samplers[-1][name] for name in ("weights", "machine")}
-    chosen = {(row["sampler"], row["evaluations"]): row for row in samplers if has(row, last)}
+    like = last | {name: samplers[-1][name] for name in ("data", "samples", "seed")}
+    chosen = {(row["sampler"], row["evaluations"]): row for row in samplers if has(row, like)}
     order = [*SAMPLERS]
     over = {row["batch"]: row for row in rows if row["kind"] == "overhead" and has(row, last)}
     return dict(sorted(chosen.items(), key=lambda item: (order.index(item[0][0]), item[0][1]))), over
@@ -331,7 +360,7 @@ def plot(rows: dict[tuple[str, int], Row]) -> Figure:
     """Distance against evaluations, both logarithmic."""
     figure, (axes,) = new_figure(8, 5.2)
     methods = [*dict.fromkeys(one.method for one in SAMPLERS.values())]
-    names = ("blue", "orange", "green", "purple", "sky")
+    names = ("blue", "orange", "green", "purple", "yellow", "sky")
     colors = {method: COLORS[color] for method, color in zip(methods, names, strict=True)}
     for name in dict.fromkeys(name for name, _ in rows):
         one = SAMPLERS[name]
@@ -405,6 +434,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Draw, judge and write what has no row yet; or report."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--checkpoint", type=Path, help="a checkpoint of the course; the shipped one by default")
+    parser.add_argument("--weak", type=Path, help="one to guide it by; the shipped one for the shipped one")
     parser.add_argument("--samplers", nargs="+", default=[*SAMPLERS], choices=[*SAMPLERS])
     parser.add_argument("--evaluations", nargs="+", type=int, help="for all samplers, instead of the default of each")
     parser.add_argument("--samples", type=int, default=1000, help="samples of each row")
@@ -424,10 +454,14 @@ def main(arguments: list[str] | None = None) -> int:
         return 0
     if options.threads:
         torch.set_num_threads(options.threads)
-    checkpoint = load_checkpoint(options.checkpoint, device) if options.checkpoint else load_shipped(device)
-    chosen = [SAMPLERS[name] for name in options.samplers]
+    made = load_checkpoint(options.checkpoint, device) if options.checkpoint else load_shipped(device)
+    weak = load_checkpoint(options.weak, device) if options.weak else None
+    if not options.checkpoint and weak is None:
+        weak = load_shipped(device, weak=True)
+    network = Network(made.model, made.schedule, made.target, weak.model if weak else None)
+    chosen = [SAMPLERS[name] for name in options.samplers if weak or not SAMPLERS[name].guided]
     try:
-        run(checkpoint, chosen, options.evaluations, options.samples, options.seed, options.data, path)
+        run(network, chosen, options.evaluations, options.samples, options.seed, options.data, path)
     except KeyboardInterrupt:
         print("stopped; the next start goes on from the rows so far", flush=True)
         return 130

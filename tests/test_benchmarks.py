@@ -26,7 +26,7 @@ from contestants import CONTESTANTS, Contestant, OurTraining, OwnTraining, Shift
 from pictures_per_minute import Run, Stop, plan, take_turns
 from torch import Tensor, nn
 
-from course_lib.checkpoint import Checkpoint, load_shipped
+from course_lib.checkpoint import load_shipped
 from course_lib.data import Pictures, load_fashion_mnist
 from course_lib.metrics import measure
 from course_lib.objective import denoising_loss, min_snr_weights
@@ -673,20 +673,22 @@ class Seen(nn.Module):
         return b * (x_t - a * shape) / (0.01 * a * a + b * b)  # of pictures with mean `shape` and variance 0.01
 
 
-def checkpoint(model: nn.Module, target: str = "eps") -> Checkpoint:
-    return Checkpoint(model.eval(), make_schedule("cosine"), target)  # type: ignore[arg-type]
+def network(model: nn.Module, target: str = "eps", weak: nn.Module | None = None) -> sampling.Network:
+    return sampling.Network(model.eval(), make_schedule("cosine"), target, weak and weak.eval())
 
 
 @pytest.mark.parametrize("name", [*sampling.SAMPLERS])
 def test_every_sampler_asks_at_our_timesteps_and_finds_the_pictures(name: str) -> None:
     if "diffusers" in name:
         pytest.importorskip("diffusers")
-    model = Seen()
+    sampler = sampling.SAMPLERS[name]
+    model, weak = (Seen(0.3), Seen(0.1)) if sampler.guided else (Seen(), Seen())  # twice 0.3 less 0.1 is 0.5
     noise = torch.randn(8, 1, 28, 28, generator=torch.Generator().manual_seed(0))
-    drawn = sampling.SAMPLERS[name].draw(checkpoint(model), noise, 20, 0)
+    drawn = sampler.draw(network(model, weak=weak), noise, 20, 0)
     start = 1000 if name.removeprefix("diffusers-") in ("ddpm", "ddim") else start_time(model.schedule)
-    times = sampling_times(1000, 20, start=start)[:-1]
+    times = sampling_times(1000, 10 if sampler.guided else 20, start=start)[:-1]
     assert max(abs(a - b) for a, b in zip(model.times, times, strict=True)) <= 1  # another rounding is no harm
+    assert weak.times == (model.times if sampler.guided else [])
     assert (drawn.mean((0, 1, 2)) - 0.5 * torch.linspace(-1, 1, 28)).abs().max() < 0.1
 
 
@@ -694,20 +696,20 @@ def test_two_libraries_agree(monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("diffusers")
     monkeypatch.setattr(sampling, "start_time", lambda schedule, target: 980)  # 49 whole steps each
     noise = torch.randn(4, 1, 28, 28, generator=torch.Generator().manual_seed(0))
-    models = checkpoint(Seen(1.5))  # beyond [-1, 1], so that clipping would be seen
+    models = network(Seen(1.5))  # beyond [-1, 1], so that clipping would be seen
     a, b = (sampling.SAMPLERS[name].draw(models, noise, 20, 0) for name in ("2m", "diffusers-2m"))
     torch.testing.assert_close(a, b, rtol=0, atol=2e-3)
     assert not torch.allclose(a, sampling.SAMPLERS["ddim"].draw(models, noise, 20, 0), atol=0.02)
     with pytest.raises(ValueError, match="velocity"):
-        sampling.build_scheduler("DDIMScheduler", checkpoint(Seen(), "velocity"), 1)
+        sampling.build_scheduler("DDIMScheduler", network(Seen(), "velocity"), 1)
 
 
 def test_the_sampling_benchmark_goes_on_and_reports(
     small: None, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip("diffusers")
-    monkeypatch.setattr(sampling, "load_shipped", lambda device: checkpoint(Seen()))
-    same = ["--samples", "20", "--device", "cpu", "--samplers", "ddim", "diffusers-ddim", "--results", str(tmp_path)]
+    monkeypatch.setattr(sampling, "load_shipped", lambda device, weak=False: network(Seen(0.1 if weak else 0.3)))
+    same = ["--samples", "20", "--device", "cpu", "--results", str(tmp_path), "--samplers", "ddim", "diffusers-ddim"]
     call = [*same, "--evaluations", "3"]
     path = tmp_path / "sampling_cpu.jsonl"
     assert sampling.main(call) == 0
@@ -717,6 +719,14 @@ def test_the_sampling_benchmark_goes_on_and_reports(
     assert path.read_text(encoding="utf-8") == first
     assert sampling.main([*same, "--evaluations", "2", "3"]) == 0
     assert len(path.read_text(encoding="utf-8").splitlines()) == 6
+    assert sampling.main([*same, "2m-sde-guided", "--evaluations", "3"]) == 0
+    guided = records.read_rows(path)[-1]
+    assert guided["weak"] == sampling.weights_id(Seen()) and guided["sampler"] == "2m-sde-guided"
+    monkeypatch.setattr(sampling, "load_checkpoint", lambda path, device: network(Seen()))
+    elsewhere = ["--checkpoint", "a.safetensors", "--results", str(tmp_path / "b")]
+    assert sampling.main([*same, "2m-sde-guided", "--evaluations", "3", *elsewhere]) == 0  # nothing to guide it by
+    drawn = (row.get("sampler") for row in records.read_rows(tmp_path / "b" / "sampling_cpu.jsonl"))
+    assert [each for each in drawn if each] == ["ddim", "diffusers-ddim"]
     capsys.readouterr()
     assert sampling.main([*call, "--report"]) == 0
     text = capsys.readouterr().out
