@@ -36,7 +36,7 @@ from course_lib.forward import corrupt, q_posterior, q_sample, q_step
 from course_lib.objective import denoising_loss
 from course_lib.optim import make_optimizers
 from course_lib.runtime import make_generator
-from course_lib.sample import predict, reverse_step, sample, trajectory
+from course_lib.sample import AutoGuidance, predict, reverse_step, sample, trajectory
 from course_lib.schedule import from_betas, linear_betas, make_schedule, sampling_times, start_time
 from course_lib.shapes import trace
 from course_lib.train import EMA, TrainConfig, train
@@ -81,13 +81,16 @@ def noise(count: int, seed: int) -> Tensor:
     return torch.randn(count, 1, 28, 28, generator=make_generator(seed))
 
 
-def samples(x_T: Tensor, steps: int = 50, eta: float = 1.0, order: int = 1, seed: int = 1) -> Tensor:
-    """Samples of the shipped network; those of second order as in benchmarks/sampling.py."""
+def samples(
+    x_T: Tensor, steps: int = 50, eta: float = 1.0, order: int = 1, seed: int = 1, guided: bool = False
+) -> Tensor:
+    """Samples of the shipped network; those of second order and those guided as in benchmarks/sampling.py."""
     made = shipped()
     start = made.schedule.T if order == 1 else start_time(made.schedule, made.target)
     times, generator = sampling_times(made.schedule.T, steps, start=start), make_generator(seed)
     options = dict(times=times, eta=eta, order=order, clip=order == 1, target=made.target, generator=generator)
-    return sample(made.model, made.schedule, x_T, **options)  # type: ignore[arg-type]
+    model = AutoGuidance(made.model, load_shipped(weak=True).model) if guided else made.model
+    return sample(model, made.schedule, x_T, **options)  # type: ignore[arg-type]
 
 
 def stack(*parts: Picture, gap: int = 6) -> viz.Png:
@@ -135,7 +138,8 @@ def hero() -> Picture:
     schedule = shipped().schedule
     t = torch.tensor([0, 60, 140, 220, 300, 390, 480, 590, 720, 1000]) * schedule.T // 1000
     noisy, _ = q_sample(schedule, x, t, generator=make_generator(0))
-    return viz.to_png(torch.cat([noisy, samples(noise(10, 20), order=2)]), columns=10, scale=3, pad=1)
+    made = samples(noise(10, 20), steps=25, order=2, guided=True)
+    return viz.to_png(torch.cat([noisy, made]), columns=10, scale=3, pad=1)
 
 
 @figure("00_slider")
@@ -146,8 +150,8 @@ def start_slider() -> Picture:
 
 @figure("samples_64")
 def samples_64() -> Picture:
-    """64 samples in the order in which they were made: 50 steps, seed 0, none picked out."""
-    return viz.to_png(samples(noise(64, 0), steps=50, order=2), columns=8, scale=3)
+    """64 samples in the order in which they were made: 25 steps, seed 0, none picked out."""
+    return viz.to_png(samples(noise(64, 0), steps=25, order=2, guided=True), columns=8, scale=3)
 
 
 # -------------------------------------------------------------------------------------------- notebook 01

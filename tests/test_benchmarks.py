@@ -846,14 +846,23 @@ def test_the_readme_shows_what_was_measured_on_the_weights_that_are_shipped() ->
     rows = records.read_rows(records.RESULTS / "sampling_cpu.jsonl")
     shipped = sampling.weights_id(load_shipped().model)
     newest, _ = sampling.newest(rows)
-    row = newest["2m-sde", 50]
-    assert row["weights"] == shipped and row["data"] == "full" and row["samples"] == 1000
+    row = newest["2m-sde-guided", 50]
+    assert row["weights"] == shipped and row["weak"] == sampling.weights_id(load_shipped(weak=True).model)
+    assert row["data"] == "full" and row["samples"] == 1000
     readme = (records.ROOT / "README.md").read_text(encoding="utf-8")
     assert f"weights {shipped}" in readme
     d = row["report"]["frechet"]
     assert (
         f"distance from real pictures is {records.interval(d)}; that of as many real ones is {d['floor']:.2f}" in readme
     )
+
+
+def test_what_the_words_beside_the_plot_of_sampling_say_holds() -> None:
+    rows, _ = sampling.newest(records.read_rows(records.RESULTS / "sampling_cpu.jsonl"))
+    for evaluations, name in ((5, "diffusers-unipc"), (10, "diffusers-unipc"), (25, "2m-sde"), (50, "2m-sde-guided")):
+        found = {one: row["report"]["frechet"]["value"] for (one, n), row in rows.items() if n == evaluations}
+        assert min(found, key=lambda one: found[one]) == name
+    assert rows["2m-sde-guided", 100]["report"]["frechet"]["value"] < rows["ddpm", 100]["report"]["frechet"]["value"]
 
 
 # --- speed.py

@@ -42,6 +42,7 @@ else:
 # %%
 import math
 import time
+from dataclasses import replace
 from itertools import pairwise
 
 import torch
@@ -55,7 +56,7 @@ from course_lib.forward import q_sample, to_x0_eps
 from course_lib.interop import to_diffusers
 from course_lib.metrics import embed, frechet_distance, measure
 from course_lib.runtime import describe_machine, make_generator, pick_device
-from course_lib.sample import reverse_step, sample, trajectory
+from course_lib.sample import AutoGuidance, reverse_step, sample, trajectory
 from course_lib.schedule import sampling_times, start_time
 
 device = pick_device()
@@ -738,10 +739,10 @@ viz.plot_curves(curves, xlabel="distance to the nearest training picture", ylabe
 
 
 # %%
-def five_hundred(made, eta):
+def five_hundred(made, eta, clip=True):
     """500 samples of a checkpoint's network, in 25 steps of second order."""
     times = sampling_times(made.schedule.T, 25, start=start_time(made.schedule, made.target))
-    options = dict(times=times, order=2, target=made.target, batch_size=100)
+    options = dict(times=times, order=2, target=made.target, batch_size=100, clip=clip)
     return sample(made.model, made.schedule, noise(500, 15), eta=eta, **options, generator=make_generator(16, device))
 
 
@@ -789,6 +790,49 @@ for eta in (1.0, 0.0):
 # For networks as briefly trained as ours, sampling with fresh noise is usually better (measured in benchmarks/README.md). Without it, an error that is made early is carried to the end; with it, each step covers some of what went wrong before, and the network gets another try. The better the network, the less there is to cover.
 
 # %% [markdown]
+# ## Guided by a worse version of itself
+#
+# The course comes with a second, *weak* network: the same U-Net, trained for three minutes. It errs where the good one errs, as a rule to the same side and farther. So its answer points back the way the good one has come. Go on, past the good answer, by w − 1 times the difference:
+#
+# $$\hat\varepsilon = \hat\varepsilon_\text{good} + (w - 1)\,(\hat\varepsilon_\text{good} - \hat\varepsilon_\text{weak})$$
+#
+# This is **autoguidance**; w is its *strength*, and each step takes two calls. Before you look: what are w = 0 and w = 1? Below, the same x_T and the same fresh noise for four strengths. (`clip=False`: guided guesses may leave [−1, 1] for a while, and where they are cut off, looking back sees a step that nobody made.)
+
+# %%
+weak = load_shipped(device, weak=True)
+print(f"trained for {shipped.details['minutes']:.0f} and for {weak.details['minutes']:.0f} minutes")
+later, rows = sampling_times(T, 25, start=first), {}
+for w in (0.0, 1.0, 2.0, 4.0):
+    guided = AutoGuidance(model, weak.model, strength=w)
+    options = dict(times=later, order=2, eta=1.0, clip=False, generator=make_generator(19, device))
+    rows[f"w = {w:g}"] = sample(guided, schedule, noise(10, seed=20), **options)
+viz.show_rows(rows)
+
+# %% [markdown]
+# In numbers, again with 500 samples:
+
+# %%
+found = {}
+for w in (1.0, 2.0):
+    guided = replace(shipped, model=AutoGuidance(model, weak.model, strength=w))
+    found[w] = measure(five_hundred(guided, 1.0, clip=False), known, test, generator=make_generator(17))
+    d, covered = found[w].frechet, found[w].recall.value
+    print(f"w = {w:g}: distance {d.value:.1f} ({d.low:.1f} to {d.high:.1f}), recall {covered:.1%}")
+assert found[2.0].recall.value > found[1.0].recall.value + 0.01
+assert found[2.0].frechet.low < found[1.0].frechet.value < found[2.0].frechet.high
+
+# %% [markdown]
+# **What did you see?**
+#
+# <details><summary>Answer</summary>
+#
+# w = 0 is the weak network alone, w = 1 the good one alone. At w = 2 most pictures are still the same garment, now with clear edges, and what was between two kinds of clothes has become one of them. At w = 4 it is overdrawn: hard black and white, with halos.
+#
+# Recall has grown: more of the real pictures have samples near them, since what is bold or patterned no longer comes out as something in between. The distances cannot say it: their intervals are wider than their difference. With 1,000 samples the guided ones are nearer to real pictures, also where the good network alone is given as many calls: see the table in benchmarks/README.md.
+#
+# </details>
+
+# %% [markdown]
 # The exercises of this notebook, by the last run of each check:
 
 # %%
@@ -814,7 +858,8 @@ progress()
 # 2. Sample with `clip=False`, in 50 steps and in 1000. What goes wrong, and when?
 # 3. Bring a test picture to t = 300, 500 or 700 with `q_sample` and sample from there, `times=sampling_times(T, 50, start=500)`. What is kept of it?
 # 4. Look for mirrored copies: `viz.nearest(samples.flip(3).cpu(), training)`.
-# 5. Take the network to **diffusers**, the library that most of the field uses. `to_diffusers(schedule)` makes a scheduler of theirs that walks as `sample` does (it counts from 0: our t is its timestep plus 1). Here it is in their loop; then read what `help(to_diffusers)` says of η and order, and try DDPM (change `ours` below with it).
+# 5. Guide your own network, which gains more than the shipped one. In notebook 04, keep `copy.deepcopy(ema.model)` when `update.progress` first passes an eighth, save it with `save_checkpoint` into a file of its own, load both here, and put them into `AutoGuidance`. (In a terminal, `python -m course_lib train` and `sample` do so by themselves.)
+# 6. Take the network to **diffusers**, the library that most of the field uses. `to_diffusers(schedule)` makes a scheduler of theirs that walks as `sample` does (it counts from 0: our t is its timestep plus 1). Here it is in their loop; then read what `help(to_diffusers)` says of η and order, and try DDPM (change `ours` below with it).
 
 # %%
 if find_spec("diffusers") is None:
@@ -838,5 +883,6 @@ else:
 # - Ho, Jain and Abbeel 2020, *Denoising Diffusion Probabilistic Models*, arXiv:2006.11239. Algorithm 2 is the loop; section 3.2 has both choices of the variance.
 # - Song, Meng and Ermon 2021, *Denoising Diffusion Implicit Models*, arXiv:2010.02502. Equations 12 and 16 are the step with η; section 5.3 blends samples along the arc.
 # - Lu and others 2022, *DPM-Solver++*, arXiv:2211.01095. Algorithm 2 looks back once; section 4 derives it, in λ, and says why with x0_hat rather than eps_hat.
+# - Karras and others 2024, *Guiding a Diffusion Model with a Bad Version of Itself*, arXiv:2406.02507. Autoguidance; section 4 says when the errors of both point the same way.
 # - Lin, Liu, Li and Yang 2023, *Common Diffusion Noise Schedules and Sample Steps Are Flawed*, arXiv:2305.08891. Why the first timestep must be T, and what to predict there.
 # - Carlini and others 2023, *Extracting Training Data from Diffusion Models*, arXiv:2301.13188. Where the search for copies does find some, in larger models.
