@@ -36,6 +36,7 @@ from contestants import CONTESTANTS, Contestant, Training, start_training
 from records import (
     BUILD,
     FEATURES_ID,
+    GUIDANCE,
     RESULTS,
     ROOT,
     Row,
@@ -207,7 +208,7 @@ class Bench:
         build: Path = BUILD,
     ) -> None:
         self.device, self.source, self.count, self.evaluations, self.seed = device, source, count, evaluations, seed
-        self.judging: Row = {"samples": count, "evaluations": evaluations}
+        self.judging: Row = {"samples": count, "evaluations": evaluations, "guidance": GUIDANCE}
         self.rows_path = results / f"{NAME}_{device.type}.jsonl"
         self.strips = results / f"{NAME}_{device.type}"
         self.build = build / f"{NAME}_{device.type}"
@@ -712,10 +713,11 @@ def main(arguments: list[str] | None = None) -> int:
     stop = Stop()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, stop)
-    runs = [bench.start(*each) for each in plan(options.models, options.recipes, options.minutes)]
-    waiting = sum(len(run.minutes) for run in runs)
-    print(f"{waiting} rows to make, in {sum(bool(run.minutes) for run in runs)} trainings", flush=True)
+    runs: list[Run] = []
     try:
+        runs += (bench.start(*each) for each in plan(options.models, options.recipes, options.minutes))
+        waiting = sum(len(run.minutes) for run in runs)
+        print(f"{waiting} rows to make, in {sum(bool(run.minutes) for run in runs)} trainings", flush=True)
         take_turns(runs, options.slice, stop, partial(bench.keep, weak=True), bench.judged, Log(runs))
     except KeyboardInterrupt:
         if not stop.in_turn:  # else a second Ctrl-C: what was saved before must do

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import math
 import os
@@ -26,6 +27,8 @@ HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
 #: What is kept in the repository, and what is not.
 RESULTS, BUILD = HERE / "results", ROOT / "build" / "bench"
+#: How `AutoGuidance` guides by default: rows of another guidance are no rows of this one.
+GUIDANCE = {name: inspect.signature(AutoGuidance).parameters[name].default for name in ("strength", "largest")}
 #: All benchmarks judge with the same draw of held-out pictures.
 JUDGE_SEED = 0
 
@@ -142,7 +145,7 @@ def draw_samples(
     device = next(model.parameters()).device
     generator = make_generator(seed, device)
     return sample(
-        model if weak is None else AutoGuidance(model, weak),
+        model if weak is None else AutoGuidance(model, weak, schedule),
         schedule,
         torch.randn(count, 1, 28, 28, generator=generator, device=device),
         times=sampling_times(schedule.T, evaluations, start=None if clipped else start_time(schedule, target)),

@@ -24,6 +24,7 @@ from typing import Any
 import torch
 from records import (
     FEATURES_ID,
+    GUIDANCE,
     RESULTS,
     ROOT,
     Row,
@@ -106,7 +107,7 @@ def ours(eta: float, order: int, guided: bool = False) -> Draw:
         model, steps = network.model, evaluations
         if guided:
             assert network.weak is not None
-            model, steps = AutoGuidance(model, network.weak).eval(), evaluations // 2
+            model, steps = AutoGuidance(model, network.weak, schedule).eval(), evaluations // 2
         return sample(
             model,
             schedule,
@@ -290,8 +291,9 @@ def run(
 
     def facts(one: Sampler, n: int) -> Row:
         about = {**same, "data": source, "samples": count, "seed": seed, "features": FEATURES_ID}
-        guide = {"weak": weights_id(network.weak)} if one.guided and network.weak is not None else {}
-        return {**about, **guide, "kind": "sampler", "sampler": one.name, "evaluations": n}
+        if one.guided and network.weak is not None:
+            about |= {"weak": weights_id(network.weak), "guidance": GUIDANCE}
+        return {**about, "kind": "sampler", "sampler": one.name, "evaluations": n}
 
     for n in sorted({n for one in chosen for n in evaluations or one.evaluations}):
         there = read_rows(path)

@@ -192,7 +192,7 @@ def _sample(options: argparse.Namespace) -> None:
     x_T = torch.randn(
         options.count, built["in_channels"], built["size"], built["size"], generator=generator, device=device
     )
-    model: nn.Module = made.model if weak is None else AutoGuidance(made.model, weak, options.strength)
+    model: nn.Module = made.model if weak is None else AutoGuidance(made.model, weak, made.schedule, options.strength)
     if options.compile:
         model = torch.compile(model)  # type: ignore[assignment]
     shown = {times[round(i * (steps - 1) / 31)] for i in range(32)}  # in the GIF, with the first few pictures

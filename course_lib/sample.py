@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from .forward import TARGETS, _check_target_at, _x0_eps
 from .runtime import eval_mode
-from .schedule import Schedule
+from .schedule import Schedule, start_time
 from .validate import check_choice, check_finite, check_labels, check_number, check_pictures, check_same
 
 
@@ -130,28 +130,40 @@ class AutoGuidance(nn.Module):
     """A network, guided by a worse version of itself: model + (strength − 1) (model − weak).
 
     Where the two differ, both err, as a rule, to the same side, and the weak one farther; so go on, away from it
-    (Karras et al. 2024, arXiv:2406.02507, section 4; the formula is that of classifier-free guidance). It stands
-    wherever a network does in this module, and takes two evaluations for one.
+    (Karras et al. 2024, arXiv:2406.02507, section 4; the formula is that of classifier-free guidance). While there
+    is hardly anything but noise, it is the model alone: guided there too, pictures become too bright or too alike
+    (Kynkäänniemi et al. 2024, arXiv:2404.07724). It stands wherever a network does in this module, and takes two
+    evaluations for one.
 
     Args:
         model: the network, called as model(x_t, t, y).
         weak: one for the same schedule and target that was trained less: an eighth as long serves the course's UNet.
+        schedule: the one that both were trained with.
         strength: 1 for the model alone, 0 for the weak one; beyond about 2 pictures are overdrawn.
+        largest: it guides where b/a is at most this, > 0.
+
+    Attributes:
+        start: the last timestep at which it guides.
 
     Raises:
-        TypeError, ValueError: a strength below 0; when called, answers of different shapes.
+        TypeError, ValueError: a strength below 0, or `largest` no positive number; when called, answers of different
+            shapes.
     """
 
-    def __init__(self, model: nn.Module, weak: nn.Module, strength: float = 2.0) -> None:
+    def __init__(
+        self, model: nn.Module, weak: nn.Module, schedule: Schedule, strength: float = 2.0, largest: float = 6.0
+    ) -> None:
         super().__init__()
         check_number("strength", strength, 0)
         self.model, self.weak, self.strength = model, weak, strength
+        self.start = start_time(schedule, largest=largest)
 
     def forward(self, x_t: Tensor, t: Tensor, y: Tensor | None = None) -> Tensor:
         """The guided answer, shaped like x_t; t is int64 (B,), y int64 (B,) or None."""
         answer, less = self.model(x_t, t, y), self.weak(x_t, t, y)
         check_same(answer, less, "answer of model", "answer of weak")
-        return answer + (self.strength - 1) * (answer - less)
+        extra = (self.strength - 1) * (t <= self.start)  # (B,)
+        return answer + extra.to(answer.dtype).view(-1, 1, 1, 1) * (answer - less)
 
 
 @dataclass(frozen=True)

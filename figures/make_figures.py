@@ -89,7 +89,7 @@ def samples(
     start = made.schedule.T if order == 1 else start_time(made.schedule, made.target)
     times, generator = sampling_times(made.schedule.T, steps, start=start), make_generator(seed)
     options = dict(times=times, eta=eta, order=order, clip=order == 1, target=made.target, generator=generator)
-    model = AutoGuidance(made.model, load_shipped(weak=True).model) if guided else made.model
+    model = AutoGuidance(made.model, load_shipped(weak=True).model, made.schedule) if guided else made.model
     return sample(model, made.schedule, x_T, **options)  # type: ignore[arg-type]
 
 

@@ -250,7 +250,7 @@ def test_a_weak_version_guides_where_it_is_given_or_lies_with_the_run(
         assert (f"guided with strength {strength:g}" in capsys.readouterr().out) == (strength != 1)
         draw = torch.Generator().manual_seed(0)
         x_T, times = torch.randn(2, 1, 8, 8, generator=draw), sampling_times(50, 3)
-        guided = AutoGuidance(networks[0], weak, strength)
+        guided = AutoGuidance(networks[0], weak, SCHEDULE, strength)
         expected = sample(guided, SCHEDULE, x_T, times=times, order=2, target="v", clip=False, generator=draw)
         drawn[name] = pixels(out / "grid.png")
         assert torch.equal(drawn[name][::3, ::3], grid(expected))

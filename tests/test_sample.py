@@ -744,9 +744,23 @@ def test_guidance_goes_on_from_the_weak_answer_past_the_better_one() -> None:
     options = dict(times=sampling_times(100, 8), eta=0, target="x0", clip=False)
     x_T = randn(3, 1, 4, 4, dtype=DOUBLE)
     for strength, expected in ((0, worse), (1, better), (2.5, better + 1.5 * (better - worse))):
-        guided = AutoGuidance(model, weak, strength).eval()
+        guided = AutoGuidance(model, weak, schedule, strength).eval()
         drawn = sample(guided, schedule, x_T, **options)  # type: ignore[arg-type]
         torch.testing.assert_close(drawn, expected)
+
+
+def test_guidance_keeps_out_of_what_is_nearly_noise() -> None:
+    schedule, late = make_schedule("cosine"), make_schedule("linear")
+    model, weak = (Oracle(schedule, x0).eval() for x0 in (torch.ones(4, 1, 2, 2), torch.zeros(4, 1, 2, 2)))
+    guided = AutoGuidance(model, weak, schedule, strength=3)
+    ratio = schedule.noise / schedule.signal
+    assert ratio[guided.start] <= 6 < ratio[guided.start + 1] and 800 < guided.start < 900
+    t = torch.tensor([1, guided.start, guided.start + 1, 1000])
+    torch.testing.assert_close(guided(randn(4, 1, 2, 2), t)[:, 0, 0, 0], torch.tensor([3.0, 3, 1, 1]))
+    assert AutoGuidance(model, weak, schedule, largest=1).start == start_time(schedule, largest=1) == 496
+    assert AutoGuidance(model, weak, late).start != guided.start
+    with pytest.raises(ValueError, match="largest"):
+        AutoGuidance(model, weak, schedule, largest=0)
 
 
 def test_guidance_hands_labels_and_mode_to_both_and_refuses_what_does_not_fit() -> None:
@@ -755,7 +769,7 @@ def test_guidance_hands_labels_and_mode_to_both_and_refuses_what_does_not_fit() 
     with torch.no_grad():
         for parameter in weak.parameters():
             parameter.mul_(0.9)
-    guided = AutoGuidance(model.train(), weak.eval(), 2)
+    guided = AutoGuidance(model.train(), weak.eval(), schedule, 2)
     x_t, t = randn(2, 1, 8, 8), torch.tensor([7, 7])
     eps_hat = predict(guided, schedule, x_t, 7, clip=False, y=y)[1]
     assert model.training and not weak.training and guided.training
@@ -767,11 +781,11 @@ def test_guidance_hands_labels_and_mode_to_both_and_refuses_what_does_not_fit() 
         assert not torch.allclose(eps_hat, guided(x_t, t, 1 - y), atol=0.01)
     for strength in (-1, float("nan")):
         with pytest.raises(ValueError, match="strength"):
-            AutoGuidance(model, weak, strength)
+            AutoGuidance(model, weak, schedule, strength)
 
     class Cropped(nn.Module):
         def forward(self, x_t: Tensor, t: Tensor, y: Tensor) -> Tensor:
             return x_t[..., 1:]
 
     with pytest.raises(ValueError, match="answer of weak must have the shape of answer of model"):
-        AutoGuidance(model, Cropped())(x_t, t, y)
+        AutoGuidance(model, Cropped(), schedule)(x_t, t, y)

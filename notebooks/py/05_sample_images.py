@@ -796,16 +796,17 @@ for eta in (1.0, 0.0):
 #
 # $$\hat\varepsilon = \hat\varepsilon_\text{good} + (w - 1)\,(\hat\varepsilon_\text{good} - \hat\varepsilon_\text{weak})$$
 #
-# This is **autoguidance**; w is its *strength*, and each step takes two calls. Before you look: what are w = 0 and w = 1? Below, the same x_T and the same fresh noise for four strengths. (`clip=False`: guided guesses may leave [−1, 1] for a while, and where they are cut off, looking back sees a step that nobody made.)
+# This is **autoguidance**; w is its *strength*, and each step takes two calls. Before you look: what are w = 0 and w = 1? Below, the same x_T and the same fresh noise for four strengths. (`clip=False`: guided guesses may leave [−1, 1] for a while, and where they are cut off, looking back sees a step that nobody made. And at the largest t, where there is hardly a picture to be seen, `AutoGuidance` leaves the good network alone: what both say there is little more than a mean, and pushed it gets too bright.)
 
 # %%
 weak = load_shipped(device, weak=True)
 print(f"trained for {shipped.details['minutes']:.0f} and for {weak.details['minutes']:.0f} minutes")
 later, rows = sampling_times(T, 25, start=first), {}
 for w in (0.0, 1.0, 2.0, 4.0):
-    guided = AutoGuidance(model, weak.model, strength=w)
+    guided = AutoGuidance(model, weak.model, schedule, strength=w)
     options = dict(times=later, order=2, eta=1.0, clip=False, generator=make_generator(19, device))
     rows[f"w = {w:g}"] = sample(guided, schedule, noise(10, seed=20), **options)
+print(f"guided from t = {guided.start} on")
 viz.show_rows(rows)
 
 # %% [markdown]
@@ -814,21 +815,21 @@ viz.show_rows(rows)
 # %%
 found = {}
 for w in (1.0, 2.0):
-    guided = replace(shipped, model=AutoGuidance(model, weak.model, strength=w))
+    guided = replace(shipped, model=AutoGuidance(model, weak.model, schedule, strength=w))
     found[w] = measure(five_hundred(guided, 1.0, clip=False), known, test, generator=make_generator(17))
     d, covered = found[w].frechet, found[w].recall.value
     print(f"w = {w:g}: distance {d.value:.1f} ({d.low:.1f} to {d.high:.1f}), recall {covered:.1%}")
 assert found[2.0].recall.value > found[1.0].recall.value + 0.01
-assert found[2.0].frechet.low < found[1.0].frechet.value < found[2.0].frechet.high
+assert found[2.0].frechet.value < found[1.0].frechet.value
 
 # %% [markdown]
 # **What did you see?**
 #
 # <details><summary>Answer</summary>
 #
-# w = 0 is the weak network alone, w = 1 the good one alone. At w = 2 most pictures are still the same garment, now with clear edges, and what was between two kinds of clothes has become one of them. At w = 4 it is overdrawn: hard black and white, with halos.
+# w = 0 is the weak network from there on, w = 1 the good one alone. At w = 2 most pictures are still the same garment, now with clear edges, and what was between two kinds of clothes has become one of them. At w = 4 it is overdrawn: hard black and white, with halos.
 #
-# Recall has grown: more of the real pictures have samples near them, since what is bold or patterned no longer comes out as something in between. The distances cannot say it: their intervals are wider than their difference. With 1,000 samples the guided ones are nearer to real pictures, also where the good network alone is given as many calls: see the table in benchmarks/README.md.
+# Recall has grown: more of the real pictures have samples near them, since what is bold or patterned no longer comes out as something in between. The distance is smaller, too, though the intervals of 500 samples are wide. But is it fair? Guided, each step asked twice. With 1,000 samples the guided ones are nearer to real pictures also where the good network alone is given as many calls: see the table in benchmarks/README.md.
 #
 # </details>
 
@@ -884,5 +885,6 @@ else:
 # - Song, Meng and Ermon 2021, *Denoising Diffusion Implicit Models*, arXiv:2010.02502. Equations 12 and 16 are the step with η; section 5.3 blends samples along the arc.
 # - Lu and others 2022, *DPM-Solver++*, arXiv:2211.01095. Algorithm 2 looks back once; section 4 derives it, in λ, and says why with x0_hat rather than eps_hat.
 # - Karras and others 2024, *Guiding a Diffusion Model with a Bad Version of Itself*, arXiv:2406.02507. Autoguidance; section 4 says when the errors of both point the same way.
+# - Kynkäänniemi and others 2024, *Applying Guidance in a Limited Interval Improves Sample and Distribution Quality in Diffusion Models*, arXiv:2404.07724. Why not where there is nearly only noise.
 # - Lin, Liu, Li and Yang 2023, *Common Diffusion Noise Schedules and Sample Steps Are Flawed*, arXiv:2305.08891. Why the first timestep must be T, and what to predict there.
 # - Carlini and others 2023, *Extracting Training Data from Diffusion Models*, arXiv:2301.13188. Where the search for copies does find some, in larger models.
