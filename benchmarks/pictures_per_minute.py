@@ -128,6 +128,11 @@ def slug(model: str, recipe: str, minutes: float) -> str:
     return f"{model}_{recipe}_{minutes:g}"
 
 
+def strip_name(row: Row, way: str) -> str:
+    """The file of the first few samples of a row, those guided apart from the best of the others."""
+    return slug(row["model"], row["recipe"], row["minutes"]) + ("_guided" if way == "guided" else "") + ".png"
+
+
 class Stop:
     """Ctrl-C, or SIGTERM: a turn is finished first, since half an update cannot be saved; all else ends at once."""
 
@@ -238,11 +243,13 @@ class Bench:
         )
         run = Run(CONTESTANTS[model], recipe, list(minutes), make(), state)
         run.minutes = [each for each in minutes if not self.settled(run, each)]
-        run.weak = [each for each in run.minutes if self.kept(run, each, weak=True) is None]
         if run.minutes and run.training.load(state):
-            if run.training.seconds > 60 * run.due + 10:  # it is past a moment of which nothing was kept
-                run.training, run.weak = make(), list(run.minutes)
             run.saved = run.training.seconds
+        for each in run.minutes:  # what was kept by a training that came further before it was lost is not of this one
+            if run.saved < 60 * WEAK_AT * each or self.kept(run, each, weak=True) is None:
+                run.weak.append(each)
+        if run.minutes and run.saved > 1.1 * 60 * run.due:  # it is past a moment of which nothing was kept
+            run.training, run.weak, run.saved = make(), list(run.minutes), 0.0
         return run
 
     def settled(self, run: Run, minutes: float) -> bool:
@@ -321,17 +328,18 @@ class Bench:
             )
             for way in WAYS
         }
-        seconds = round(time.perf_counter() - began, 1)
-        self.add_row({**about, **self.judging, "weak_updates": early["updates"], "sampling_seconds": seconds}, drawn)
+        row = {**about, **self.judging, "weak_updates": early["updates"], "drawn": circumstances(self.device)}
+        self.add_row({**row, "sampling_seconds": round(time.perf_counter() - began, 1)}, drawn)
 
     def add_row(self, row: Row, drawn: dict[str, Tensor]) -> None:
-        """Judge samples of every sampler, (N, 1, 28, 28) bytes; write their row and the first few of the best."""
+        """Judge samples of every sampler, (N, 1, 28, 28) bytes; write their row, and the first few to look at."""
         reports = {way: judge(Pictures(images), self.train, self.heldout).as_dict() for way, images in drawn.items()}
         row = {**row, "features": FEATURES_ID, "reports": reports}
         self.strips.mkdir(parents=True, exist_ok=True)
-        name = slug(row["model"], row["recipe"], row["minutes"])
-        strip = to_png(to_float(drawn[best_way(row)][:SHOWN]), columns=SHOWN, scale=1, pad=0)
-        (self.strips / f"{name}.png").write_bytes(strip)
+        unguided = {**row, "reports": {way: each for way, each in reports.items() if way != "guided"}}
+        for way in (best_way(unguided), "guided"):
+            strip = to_png(to_float(drawn[way][:SHOWN]), columns=SHOWN, scale=1, pad=0)
+            (self.strips / strip_name(row, way)).write_bytes(strip)
         append_row(self.rows_path, row)
         distances = "; ".join(f"{WAYS[way]} {interval(each['frechet'])}" for way, each in reports.items())
         print(
@@ -366,19 +374,30 @@ def by_machine(rows: Sequence[Row]) -> list[dict[tuple[str, str, float], Row]]:
     """The last row of each model, recipe and budget, judged with the present feature network, in a fixed order.
 
     One dictionary for each machine, since a minute is not worth the same on another; that of the last row first. Of
-    rows with different numbers of samples, those with the most common one; see `with_more_samples`.
+    rows with different numbers of samples, steps, seeds or data, those with the most common ones; see also
+    `with_more_samples`. Guided samples count where all rows of the machine have them; where not, they stand apart
+    under "guided"; see `guided_table`.
     """
     order = [*CONTESTANTS]
-    judged = [row for row in rows if row["features"] == FEATURES_ID]
+    judged = [row for row in rows if row["features"] == FEATURES_ID and row.get("guidance", GUIDANCE) == GUIDANCE]
     found = []
     for machine in dict.fromkeys(row["machine"] for row in reversed(judged)):
         here = [row for row in judged if row["machine"] == machine]
-        (common, _), *_ = Counter(row["samples"] for row in here).most_common()
-        here = [row for row in here if row["samples"] == common]
+        kinds = [tuple(row.get(key) for key in ("samples", "evaluations", "data", "seed")) for row in here]
+        (common, _), *_ = Counter(kinds).most_common()
+        here = [row for row, kind in zip(here, kinds, strict=True) if kind == common]
         chosen = {(row["model"], row["recipe"], row["minutes"]): row for row in here}
+        if not all("guided" in row["reports"] for row in chosen.values()):
+            chosen = {key: guided_apart(row) for key, row in chosen.items()}
         keys = sorted(chosen, key=lambda key: (order.index(key[0]), RECIPES.index(key[1]), key[2]))
         found.append({key: chosen[key] for key in keys})
     return found
+
+
+def guided_apart(row: Row) -> Row:
+    """A row whose guided samples do not count among the others."""
+    reports = dict(row["reports"])
+    return {**row, "guided": reports.pop("guided", None), "reports": reports}
 
 
 def newest(rows: Sequence[Row]) -> dict[tuple[str, str, float], Row]:
@@ -406,7 +425,9 @@ def samplers(rows: dict[tuple[str, str, float], Row]) -> str:
     counts = Counter(len(row["reports"]) for row in rows.values())
     most = max(counts)
     fewer = ", ".join(f"{counts[each]} of {len(rows)} rows by {said(each)}" for each in sorted(counts) if each < most)
-    return (f"the best of {most} samplers" if most > 1 else WAYS["unclipped"]) + (f" ({fewer})" if fewer else "")
+    best = f"the best of {most} samplers" if most > 1 else WAYS["unclipped"]
+    dear = ", of which the guided one takes two evaluations a step" if most == len(WAYS) else ""
+    return best + (f" ({fewer})" if fewer else "") + dear
 
 
 def recipe_label(model: str, recipe: str) -> str:
@@ -430,6 +451,22 @@ def short_table(rows: dict[tuple[str, str, float], Row]) -> str:
         lines.append([CONTESTANTS[model].label, recipe_label(model, recipe), f"{speed:.0f}", *cells])
     lines.append(["*real pictures, held out*", "", "", *floors(rows, budgets)])
     return table(["model", "recipe", "pictures/s", *(f"after {each:g} min" for each in budgets)], lines)
+
+
+def guided_table(rows: dict[tuple[str, str, float], Row]) -> str:
+    """Distance of the guided samples beside that of the others, where not all rows have them; empty where none has."""
+    lines = [
+        [
+            CONTESTANTS[model].label,
+            recipe_label(model, recipe),
+            f"{minutes:g}",
+            interval(nearest(row)),
+            interval(row["guided"]["frechet"]),
+        ]
+        for (model, recipe, minutes), row in rows.items()
+        if row.get("guided")
+    ]
+    return table(["model", "recipe", "minutes", "not guided", "guided"], lines) if lines else ""
 
 
 def floors(rows: dict[tuple[str, str, float], Row], budgets: Sequence[float]) -> list[str]:
@@ -487,7 +524,7 @@ def shared(rows: dict[tuple[str, str, float], Row]) -> dict[tuple[str, str, floa
 
 def with_more_samples(rows: Sequence[Row], like: Row) -> str:
     """Rows of the machine of `like` that were judged by more samples; empty where there are none."""
-    same = {key: like[key] for key in ("machine", "features")}
+    same = {key: like[key] for key in ("machine", "features", "evaluations", "data")}
     chosen = {
         (row["model"], row["recipe"], row["minutes"]): row
         for row in rows
@@ -617,8 +654,10 @@ def sample_cells(rows: dict[tuple[str, str, float], Row], strips: Path) -> Figur
             if not across:
                 words = f"{CONTESTANTS[model].label}\n{recipe_of(recipe)}"
                 figure.text(8 / width, 1 - (y + gap + high / 2) / height, words, fontsize=10, va="center")
-            path = strips / f"{slug(model, recipe, minutes)}.png"
-            if minutes not in found or not path.is_file():
+            if minutes not in found:
+                continue
+            path = strips / strip_name(found[minutes], best_way(found[minutes]))
+            if not path.is_file():
                 continue
             cells = torch.stack(Png(path.read_bytes()).pixels().split(28, 1))[:8, None]
             axes = figure.add_axes((left / width, 1 - (y + gap + high) / height, wide / width, high / height))
@@ -667,6 +706,8 @@ def report(bench_rows: Path, strips: Path, readmes: Sequence[Path]) -> str:
         ratios += beside_cpu(rows, newest(read_rows(bench_rows.with_name(f"{NAME}_cpu.jsonl"))))
     if pictures := per_picture(rows):
         ratios += f"\n\nBy pictures in place of minutes, beside our `UNet` after no more of them:\n\n{pictures}"
+    if guided := guided_table(rows):
+        ratios += f"\n\nThose of which there are guided samples, at two evaluations a step:\n\n{guided}"
     if more := with_more_samples(read_rows(bench_rows), last):
         ratios += f"\n\nThe same, judged by more samples:\n\n{more}"
     text = f"{short}{ratios}\n\nEvery measure:\n\n{long_table(rows)}"
@@ -689,7 +730,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--minutes", nargs="+", type=float, default=[3.0, 10.0, 30.0], help="budgets of training time")
     parser.add_argument("--slice", type=float, default=20.0, help="seconds of a turn")
     parser.add_argument("--samples", type=int, default=500, help="samples of each row")
-    parser.add_argument("--evaluations", type=int, default=25, help="evaluations of the network for each sample")
+    parser.add_argument("--evaluations", type=int, default=25, help="steps of each sample; guided, each asks twice")
     parser.add_argument("--data", default="full", choices=("full", "packaged"))
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", help="cuda, mps or cpu; the best there is by default")

@@ -321,7 +321,11 @@ def run(
 
 def newest(rows: Sequence[Row]) -> tuple[dict[tuple[str, int], Row], dict[int, Row]]:
     """The rows like the last one: by sampler and evaluations, and the overheads of its weights by batch."""
-    samplers = [row for row in rows if row["kind"] == "sampler" and row["features"] == FEATURES_ID]
+    samplers = [
+        row
+        for row in rows
+        if row["kind"] == "sampler" and row["features"] == FEATURES_ID and row.get("guidance", GUIDANCE) == GUIDANCE
+    ]
     if not samplers:
         return {}, {}
     last = {name: samplers[-1][name] for name in ("weights", "machine")}
@@ -411,10 +415,12 @@ def report(path: Path, readmes: Sequence[Path]) -> str:
     path.with_suffix(".png").write_bytes(figure_png(plot(rows)))
     last = [*rows.values()][-1]
     versions = ", ".join(f"{name} {last['versions'][name]}" for name in ("torch", "diffusers"))
+    dates = sorted(row["date"][:10] for row in rows.values())
     how = (
         f"Fréchet distance (95 % interval) after so many evaluations of the network, lower is better; "
         f"{last['samples']:,} samples, drawn in batches of {BATCH}; weights {last['weights']}; data: Fashion-MNIST, "
-        f"{last['data']}. {last['machine']}, {last['threads']} threads; {versions}; {last['date'][:10]}."
+        f"{last['data']}. {last['machine']}, {last['threads']} threads; {versions}; {dates[0]}"
+        + (f" to {dates[-1]}." if dates[0] != dates[-1] else ".")
     )
     short = (
         distance_table({key: row for key, row in rows.items() if SAMPLERS[key[0]].library == "course_lib"})
@@ -462,6 +468,8 @@ def main(arguments: list[str] | None = None) -> int:
         weak = load_shipped(device, weak=True)
     network = Network(made.model, made.schedule, made.target, weak.model if weak else None)
     chosen = [SAMPLERS[name] for name in options.samplers if weak or not SAMPLERS[name].guided]
+    if not chosen:
+        parser.error("the guided sampler needs --weak")
     try:
         run(network, chosen, options.evaluations, options.samples, options.seed, options.data, path)
     except KeyboardInterrupt:

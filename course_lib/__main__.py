@@ -98,7 +98,7 @@ def main(arguments: list[str] | None = None) -> int:
         type=Path,
         help="a worse version of the checkpoint, to guide it; by default what its run kept after an eighth of its time",
     )
-    one.add_argument("--strength", type=float, default=2.0, help="of that guidance; 1 for none, 2 by default")
+    one.add_argument("--strength", type=float, help="of that guidance; 1 for none, 2 by default where it can guide")
     one.add_argument("--count", type=int, default=64, help="number of pictures")
     one.add_argument("--steps", type=int, help="reverse steps; 50 by default, or all where there are fewer")
     one.add_argument("--eta", type=float, default=1.0, help="1 for DDPM, 0 for DDIM")
@@ -180,7 +180,11 @@ def _sample(options: argparse.Namespace) -> None:
     made = load_checkpoint(_newest(options.checkpoint), device)
     if not isinstance(made.model, UNet):
         raise ValueError(f"checkpoint must be of a UNet, which knows the time, got a {type(made.model).__name__}")
-    weak = None if options.strength == 1 else _weak(options.weak, options.checkpoint, made, device)
+    strength = 2.0 if options.strength is None else options.strength
+    check_number("strength", strength, 0)
+    weak = None if strength == 1 else _weak(options.weak, options.checkpoint, made, device)
+    if weak is None and options.strength not in (None, 1):
+        raise ValueError("strength needs weak weights, and the checkpoint has none: give them by --weak")
     if options.compile and not can_compile(device):
         raise ValueError("compile needs a compiler that PyTorch can use here; leave it out")
     none_left = made.target == "eps" and made.schedule.signal[-1] == 0  # in x_T, and so nothing to be seen in it
@@ -192,7 +196,7 @@ def _sample(options: argparse.Namespace) -> None:
     x_T = torch.randn(
         options.count, built["in_channels"], built["size"], built["size"], generator=generator, device=device
     )
-    model: nn.Module = made.model if weak is None else AutoGuidance(made.model, weak, made.schedule, options.strength)
+    model: nn.Module = made.model if weak is None else AutoGuidance(made.model, weak, made.schedule, strength)
     if options.compile:
         model = torch.compile(model)  # type: ignore[assignment]
     shown = {times[round(i * (steps - 1) / 31)] for i in range(32)}  # in the GIF, with the first few pictures
@@ -229,7 +233,7 @@ def _sample(options: argparse.Namespace) -> None:
     if "gif" in options.only:
         frames.append(side_by_side(pictures, pictures))
         (options.out / "trajectory.gif").write_bytes(to_gif(frames))
-    guided = f", guided with strength {options.strength:g}" if weak is not None else ""
+    guided = f", guided with strength {strength:g}" if weak is not None else ""
     print(f"{options.count} pictures in {options.out}: {', '.join(sorted(options.only))}{guided}")
 
 
@@ -246,9 +250,13 @@ def _newest(path: Path) -> Path:
 
 def _weak(path: Path | None, checkpoint: Path, made: Checkpoint, device: torch.device) -> nn.Module | None:
     """The network that guides the one of a checkpoint: the one asked for, else the one that came with it, if any."""
-    if path is None:
-        path = SHIPPED_WEAK if checkpoint == SHIPPED else checkpoint / "weak.safetensors"
-        if not path.is_file():
+    if path is None and checkpoint == SHIPPED:
+        path = SHIPPED_WEAK
+    elif path is None:
+        file = _newest(checkpoint)  # in the folder of a run, or in that of one of its checkpoints
+        near = [folder / "weak.safetensors" for folder in file.parents[:2] if file.name == "model.safetensors"]
+        path = next((each for each in near if each.is_file()), None)
+        if path is None:
             return None
     weak = load_checkpoint(_newest(path), device)
     theirs, ours = weak.model.config, made.model.config

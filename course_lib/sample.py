@@ -139,7 +139,7 @@ class AutoGuidance(nn.Module):
         model: the network, called as model(x_t, t, y).
         weak: one for the same schedule and target that was trained less: an eighth as long serves the course's UNet.
         schedule: the one that both were trained with.
-        strength: 1 for the model alone, 0 for the weak one; beyond about 2 pictures are overdrawn.
+        strength: where it guides, 1 for the model alone, 0 for the weak one; beyond about 2 pictures are overdrawn.
         largest: it guides where b/a is at most this, > 0.
 
     Attributes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -255,13 +256,21 @@ def test_a_weak_version_guides_where_it_is_given_or_lies_with_the_run(
         drawn[name] = pixels(out / "grid.png")
         assert torch.equal(drawn[name][::3, ::3], grid(expected))
     assert len({tuple(each.flatten().tolist()) for each in drawn.values()}) == 3
+    (folder / "step-00000007").mkdir()
+    shutil.copy(folder / "model.safetensors", folder / "step-00000007")
+    for path in (folder / "model.safetensors", folder / "step-00000007"):  # however the run is named
+        command = [*SAMPLE, "--checkpoint", str(path), "--count", "2", "--steps", "3", "--only", "grid"]
+        assert main([*command, "--out", str(tmp_path / "again")]) == 0
+        assert torch.equal(pixels(tmp_path / "again" / "grid.png"), drawn["its own"])
 
 
 def test_a_weak_version_of_another_kind_is_refused(
     gray: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main([*SAMPLE, "--checkpoint", gray, "--weak", gray, "--strength", "-1"]) == 2
+    assert main([*SAMPLE, "--checkpoint", gray, "--strength", "-1"]) == 2
     assert "strength must lie in" in capsys.readouterr().err
+    assert main([*SAMPLE, "--checkpoint", gray, "--strength", "1.5"]) == 2
+    assert "the checkpoint has none: give them by --weak" in capsys.readouterr().err
     for options, schedule, target, word in (
         ({"in_channels": 3}, SCHEDULE, "v", "in_channels"),
         ({}, SCHEDULE, "eps", "target"),
