@@ -24,7 +24,7 @@ from course_lib.data import to_uint8
 from course_lib.forward import TARGETS, make_target, q_sample
 from course_lib.interop import to_diffusers
 from course_lib.objective import min_snr_weights
-from course_lib.sample import reverse_step, trajectory
+from course_lib.sample import AutoGuidance, reverse_step, trajectory
 from course_lib.schedule import Schedule, from_betas, linear_amount, linear_betas, make_schedule, sampling_times
 from course_lib.unet import UNet
 
@@ -96,6 +96,7 @@ def values() -> dict[str, Any]:
     functions: dict[str, Any] = {one.__name__: one for one in (make_target, min_snr_weights, sinusoidal_embedding)}
     made |= {"schedule": schedule, "model": model, "x0": x0, "eps": eps, "x_t": x_t, "t": t, "s": t - 1, "y": y}
     given = {"amount": t / T, "eta": 1.0, "times": times, "decay": 0.999, "target": "eps", "gamma": 5.0}
+    given["strength"] = 2.0
     return sizes | functions | made | given
 
 
@@ -178,6 +179,8 @@ def diffusers_problem(name: str) -> str:
         "get_timestep_embedding": "diffusers.models.embeddings",
         "decay": "diffusers.training_utils.EMAModel",
         "class_labels": "diffusers.UNet2DModel.forward",
+        "guidance_scale": "diffusers.guiders.AutoGuidance",
+        "use_original_formulation": "diffusers.guiders.AutoGuidance",
     }
     if name not in others:
         return f"no scheduler of diffusers knows {name}"
@@ -343,6 +346,22 @@ def two_variances() -> None:
     assert LINEAR.posterior_variance(1, 2) < 0.5 * LINEAR.beta[2]
 
 
+def strength_of_guidance() -> None:
+    (good, weak), t = batch(), torch.ones(len(AT), dtype=torch.int64)
+    ours = AutoGuidance(lambda *_: good, lambda *_: weak, LINEAR, strength=2.5)(good, t)  # type: ignore[arg-type]
+
+    def theirs(**settings: Any) -> Tensor:
+        guider = importlib.import_module("diffusers.guiders").AutoGuidance
+        guided: Tensor = guider(**settings, auto_guidance_layers=0, dropout=1.0).forward(good, weak).pred
+        return guided
+
+    close(theirs(guidance_scale=2.5), ours, 1e-9)
+    close(theirs(guidance_scale=1.5, use_original_formulation=True), ours, 1e-9)
+    apart(theirs(guidance_scale=1.5), ours)
+    close(weak + 2.5 * (good - weak), ours, 1e-9)
+    close(good + 1.5 * (good - weak), ours, 1e-9)
+
+
 def ranges() -> None:
     x0, eps = batch()
     theirs = importlib.import_module("diffusers.image_processor").VaeImageProcessor.denormalize(x0)
@@ -362,6 +381,7 @@ CONVERSIONS: dict[str, Callable[[], None]] = {
     "v is not the velocity.": v_or_velocity,
     "λ is half of the log.": half_of_the_log,
     "A step back has two variances.": two_variances,
+    "Guidance counts from 1, or from 0.": strength_of_guidance,
     "Pictures lie in [−1, 1].": ranges,
 }
 
