@@ -833,6 +833,25 @@ assert found["guided"].recall.value > found["alone"].recall.value + 0.01
 # </details>
 
 # %% [markdown]
+# If you have trained your own network in notebook 04, here are ten pictures of it, from the same noise, alone and guided by its own average of an eighth of the way:
+
+# %%
+if mine and Path("my_unet_weak.safetensors").is_file():
+    mine_weak = load_checkpoint("my_unet_weak.safetensors", device)
+    assert mine_weak.target == mine.target, "run notebook 04 to its end, so that both are of one training"
+    later = sampling_times(mine.schedule.T, 25, start=start_time(mine.schedule, mine.target))
+    options = dict(times=later, order=2, eta=1.0, clip=False, target=mine.target)
+    rows = {}
+    for name, net in (
+        ("yours", mine.model),
+        ("guided", AutoGuidance(mine.model, mine_weak.model, mine.schedule)),
+    ):
+        rows[name] = sample(net, mine.schedule, noise(10, seed=20), **options, generator=make_generator(19, device))
+    display(viz.show_rows(rows))
+else:
+    print("There are no two networks of yours here: run notebook 04, then this notebook again.")
+
+# %% [markdown]
 # The exercises of this notebook, by the last run of each check:
 
 # %%
@@ -858,7 +877,7 @@ progress()
 # 2. Sample with `clip=False`, in 50 steps and in 1000. What goes wrong, and when?
 # 3. Bring a test picture to t = 300, 500 or 700 with `q_sample` and sample from there, `times=sampling_times(T, 50, start=500)`. What is kept of it?
 # 4. Look for mirrored copies: `viz.nearest(samples.flip(3).cpu(), training)`.
-# 5. Guide your own network. In notebook 04, keep `copy.deepcopy(ema.model)` when `update.progress` first passes an eighth, save it with `save_checkpoint` into a file of its own, load both here, and put them into `AutoGuidance`. (In a terminal, `python -m course_lib train` and `sample` do so by themselves.)
+# 5. Guide the shipped network from t = T on, with `largest=1e6` in `AutoGuidance`. What happens to the pictures?
 # 6. Take the network to **diffusers**, the library that most of the field uses. `to_diffusers(schedule)` makes a scheduler of theirs that walks as `sample` does (it counts from 0: our t is its timestep plus 1). Here it is in their loop; then read what `help(to_diffusers)` says of η and order, and try DDPM (change `ours` below with it).
 
 # %%
