@@ -709,7 +709,7 @@ def report(bench_rows: Path, strips: Path, readmes: Sequence[Path]) -> str:
     if guided := guided_table(rows):
         ratios += f"\n\nThose of which there are guided samples, at two evaluations a step:\n\n{guided}"
     if more := with_more_samples(read_rows(bench_rows), last):
-        ratios += f"\n\nThe same, judged by more samples:\n\n{more}"
+        ratios += f"\n\nJudged by more samples, after trainings that need not be those above:\n\n{more}"
     text = f"{short}{ratios}\n\nEvery measure:\n\n{long_table(rows)}"
     for others in elsewhere:
         machine = next(iter(others.values()))["machine"]

@@ -590,7 +590,7 @@ def test_rows_with_more_samples_stand_apart(tmp_path: Path) -> None:
     ):
         records.append_row(path, each)
     text = pictures_per_minute.report(path, tmp_path, [])
-    first, more = text.split("The same, judged by more samples:")
+    first, more = text.split("Judged by more samples, after trainings that need not be those above:")
     assert "| **4.00 (3.60–4.40)** |" in first and "3.00 (" not in first and "50.00 (" not in first
     more, _ = more.split("Every measure:")
     assert "| UNet of this course | this course's | 3 | 9,000 | 3.00 (2.70–3.30) | 0.18 |" in more
@@ -688,12 +688,13 @@ def test_what_the_readme_says_of_the_others_holds() -> None:
     seen = rows["unet", "ours", 3]["pictures"]
     for model in CONTESTANTS:  # "by then they have seen about as many pictures"
         assert model == "unet" or 0.8 < rows[model, "own", 30]["pictures"] / seen < 1.2
-    more = {(row["model"], row["minutes"]): row for row in records.read_rows(path) if row["samples"] == 2000}
-    near, far = (pictures_per_minute.nearest(more[key])["value"] for key in (("unet", 3), ("lucidrains", 30)))
-    assert distances["lucidrains", "own", 30] == min(
-        distances[model, "own", 30] for model in CONTESTANTS if model != "unet"
-    )
-    assert f"by 2,000 samples in place of 500, the best of them is {far / near:.1f} times as far" in readme
+    guided = {key: row["guided"]["frechet"]["value"] for key, row in rows.items() if row["guided"]}
+    others = [model for model in CONTESTANTS if model != "unet"]
+    assert [model for model in others if (model, "own", 30) in guided] == ["lucidrains"]
+    best = min(each for found in (distances, guided) for (model, _, at), each in found.items() if model in others)
+    near = guided["unet", "ours", 3]
+    assert f"comes to {near:.2f} after three minutes, and the best of the others" in readme
+    assert f"guided in the same way or not, is {best / near:.1f} times as far after thirty" in readme
 
 
 def test_by_pictures_ours_is_no_worse_than_the_others_with_their_recipes() -> None:
@@ -702,7 +703,9 @@ def test_by_pictures_ours_is_no_worse_than_the_others_with_their_recipes() -> No
     rows = pictures_per_minute.newest(records.read_rows(path))
     ours = [row for (model, _, _), row in rows.items() if model == "unet"]
     theirs = [row for (model, recipe, _), row in rows.items() if model != "unet" and recipe == "own"]
-    assert len(theirs) == 9
+    fewest = min(row["pictures"] for row in ours)
+    theirs = [row for row in theirs if row["pictures"] >= fewest]
+    assert len(theirs) >= 8 and fewest < 10_000
     for row in theirs:
         earlier = [one for one in ours if one["pictures"] <= row["pictures"]]
         last = max(earlier, key=lambda one: one["pictures"])
