@@ -683,12 +683,12 @@ def held_out(model, count=32):
 monitor = widgets.TrainingMonitor(draw=draw, smooth=0.95, reference={"predicting 0": 1.0})
 display(monitor)
 autocast = pick_autocast(device)
-early, half_way, history = None, None, []
+an_eighth, half_way, history = None, None, []
 for update in monitor.watch(train(model, schedule, pictures, config, ema=ema, autocast=autocast)):
     if update.progress >= 0.1 * (len(history) + 1):  # ten times in all
         history.append((update.step, held_out(model), held_out(ema.model)))
-    if early is None and update.progress >= 1 / 8:
-        early = copy.deepcopy(ema.model)  # to be saved below
+    if an_eighth is None and update.progress >= 1 / 8:
+        an_eighth = copy.deepcopy(ema.model)  # to be saved below
     if half_way is None and update.progress >= 0.5:
         half_way = copy.deepcopy(model), copy.deepcopy(ema.model)
 
@@ -870,7 +870,7 @@ details = {
     "loss": round(final, 4),
 }
 path = save_checkpoint("my_unet.safetensors", net, schedule, target="eps", details=details)
-save_checkpoint("my_unet_weak.safetensors", early, schedule, target="eps", details={"data": pictures.sha256})
+save_checkpoint("my_unet_weak.safetensors", an_eighth, schedule, target="eps", details={"data": pictures.sha256})
 with safe_open(path, "pt") as file:
     print(file.metadata()["card"])
 
