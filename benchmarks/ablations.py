@@ -46,10 +46,10 @@ from records import (
 from torch import Tensor, nn
 
 from course_lib.data import Pictures
-from course_lib.objective import min_snr_weights
+from course_lib.objective import denoising_loss, min_snr_weights
 from course_lib.runs import RunConfig
-from course_lib.runtime import pick_device
-from course_lib.schedule import Schedule
+from course_lib.runtime import eval_mode, make_generator, pick_device
+from course_lib.schedule import Schedule, make_schedule
 from course_lib.shapes import count_parameters
 from course_lib.train import Draws, TrainConfig
 from course_lib.unet import UNet
@@ -156,6 +156,37 @@ VARIANTS = {
 EARLIER = {"v-noise": "v predicted, with the loss of the noise", "min-snr": "loss weighted by min-SNR"}
 
 
+@torch.inference_mode()
+def heldout_loss(model: nn.Module, schedule: Schedule, target: str, heldout: Pictures, draws: int = 20_000) -> float:
+    """The loss that the recipe trains with, on pictures that no model saw, the same draws whatever was trained.
+
+    min(SNR, gamma) · |x0_hat − x0|², averaged over the timesteps of the cosine schedule: of another schedule the
+    timestep with the nearest signal-to-noise ratio takes their place, so that all are asked to remove as much noise.
+
+    Args:
+        model: called as model(x_t, t, y).
+        schedule: the one that it was trained with.
+        target: what it predicts.
+        heldout: the pictures, taken one after the other.
+        draws: pictures with a timestep and noise each; a picture comes back where there are fewer.
+    """
+    gamma = TrainConfig.snr_gamma
+    assert gamma is not None
+    device = next(model.parameters()).device
+    generator = make_generator(0)
+    asked = make_schedule("cosine").log_snr_half[1:]
+    nearest = 1 + (schedule.log_snr_half[1:] - asked[:, None]).abs().argmin(1)
+    weights = min_snr_weights(schedule, target, gamma).to(device)
+    total = 0.0
+    with eval_mode(model):
+        for index in (torch.arange(draws) % len(heldout)).split(500):
+            x0 = heldout[index]
+            t = nearest[torch.randint(len(nearest), (len(x0),), generator=generator)].to(device)
+            eps = torch.randn(x0.shape, generator=generator).to(device)
+            total += float((weights[t] * denoising_loss(model, schedule, x0.to(device), t, eps, target=target)).sum())
+    return total / draws
+
+
 def facts(name: str, training: OurTraining, minutes: float, count: int, evaluations: int, data: str) -> Row:
     """What identifies a row, whenever it is made."""
     return {
@@ -192,20 +223,15 @@ def compare(names: Sequence[str], options: argparse.Namespace, device: torch.dev
             if training.seconds < 60 * options.minutes:
                 continue
             del waiting[seed, name]
-            drawn = draw_samples(
-                training.to_sample_from(),
-                training.schedule,
-                training.target,
-                options.samples,
-                evaluations=options.evaluations,
-                seed=seed,
-            )
+            trained = training.to_sample_from(), training.schedule, training.target
+            drawn = draw_samples(*trained, options.samples, evaluations=options.evaluations, seed=seed)
             pictures = training.step * training.batch_size
             row |= {
                 "updates": training.step,
                 "pictures": pictures,
                 "pictures_per_second": round(pictures / training.seconds, 1),
                 **circumstances(device),
+                "heldout_loss": heldout_loss(*trained, heldout),
                 "report": judge(drawn, train, heldout).as_dict(),
             }
             append_row(path, row)
