@@ -152,10 +152,6 @@ VARIANTS = {
 }
 
 
-#: Labels of rows of earlier recipes, which have no variant here any more.
-EARLIER = {"v-noise": "v predicted, with the loss of the noise", "min-snr": "loss weighted by min-SNR"}
-
-
 @torch.inference_mode()
 def heldout_loss(model: nn.Module, schedule: Schedule, target: str, heldout: Pictures, draws: int = 20_000) -> float:
     """The loss that the recipe trains with, on pictures that no model saw, the same draws whatever was trained.
@@ -244,7 +240,7 @@ def compare(names: Sequence[str], options: argparse.Namespace, device: torch.dev
 def newest(rows: Sequence[Row]) -> dict[str, dict[int, Row]]:
     """The last row of each variant and seed, with the machine, recipe, minutes and samples of the very last."""
     judged = [row for row in rows if row["features"] == FEATURES_ID]
-    found: dict[str, dict[int, Row]] = {name: {} for name in [*VARIANTS, *EARLIER]}
+    found: dict[str, dict[int, Row]] = {name: {} for name in VARIANTS}
     for row in judged:
         if all(row.get(key) == judged[-1].get(key) for key in ("machine", "recipe", "minutes", "samples")):
             found[row["variant"]][row["details"]["seed"]] = row
@@ -265,14 +261,14 @@ def report(rows: Sequence[Row]) -> str:
         updates = mean(row["updates"] for row in by_seed.values())
         cells = [interval(by_seed[seed]["report"]["frechet"]) if seed in by_seed else "" for seed in seeds]
         cells += [f"{mean(each['value'] for each in distances):.2f}" if len(by_seed) == len(seeds) else ""] * several
-        label = EARLIER.get(name) or VARIANTS[name].label
-        lines.append([label, f"{speed:.0f}", f"{updates:,.0f}", *cells])
+        loss = f"{mean(row['heldout_loss'] for row in by_seed.values()):.4f}"
+        lines.append([VARIANTS[name].label, f"{speed:.0f}", f"{updates:,.0f}", loss, *cells])
     row = next(iter(next(iter(found.values())).values()))
     floor = f"*{row['report']['frechet']['floor']:.2f}*"
-    lines.append(["*real pictures, held out*", "", "", *[floor] * len(seeds), *[floor] * several])
+    lines.append(["*real pictures, held out*", "", "", "", *[floor] * len(seeds), *[floor] * several])
     words = f"{row['minutes']:g} minutes each on {row['machine']}, {row['samples']:,} samples."
     head = [f"distance, seed {seed} (95 %)" if several else "distance (95 %)" for seed in seeds] + ["mean"] * several
-    return table(["variant", "pictures/s", "updates", *head], lines, words=1) + "\n\n" + words
+    return table(["variant", "pictures/s", "updates", "held-out loss", *head], lines, words=1) + "\n\n" + words
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -373,10 +373,10 @@ class Log:
 def by_machine(rows: Sequence[Row]) -> list[dict[tuple[str, str, float], Row]]:
     """The last row of each model, recipe and budget, judged with the present feature network, in a fixed order.
 
-    One dictionary for each machine, since a minute is not worth the same on another; that of the last row first. Of
-    rows with different numbers of samples, steps, seeds or data, those with the most common ones; see also
-    `with_more_samples`. Guided samples count where all rows of the machine have them; where not, they stand apart
-    under "guided"; see `guided_table`.
+    One dictionary for each machine, since a minute is not worth the same on another: first that with rows of the most
+    models, among equals that with the last row. Of rows with different numbers of samples, steps, seeds or data, those
+    with the most common ones; see also `with_more_samples`. Guided samples count where all rows of the machine have
+    them; where not, they stand apart under "guided"; see `guided_table`.
     """
     order = [*CONTESTANTS]
     judged = [row for row in rows if row["features"] == FEATURES_ID and row.get("guidance", GUIDANCE) == GUIDANCE]
@@ -391,7 +391,7 @@ def by_machine(rows: Sequence[Row]) -> list[dict[tuple[str, str, float], Row]]:
             chosen = {key: guided_apart(row) for key, row in chosen.items()}
         keys = sorted(chosen, key=lambda key: (order.index(key[0]), RECIPES.index(key[1]), key[2]))
         found.append({key: chosen[key] for key in keys})
-    return found
+    return sorted(found, key=lambda here: -len({model for model, _, _ in here}))
 
 
 def guided_apart(row: Row) -> Row:
@@ -401,7 +401,7 @@ def guided_apart(row: Row) -> Row:
 
 
 def newest(rows: Sequence[Row]) -> dict[tuple[str, str, float], Row]:
-    """The rows of the machine on which the last one was made; see `by_machine`."""
+    """The rows of the first machine of `by_machine`."""
     return next(iter(by_machine(rows)), {})
 
 

@@ -31,7 +31,7 @@ from course_lib.checkpoint import load_shipped
 from course_lib.data import Pictures, load_fashion_mnist
 from course_lib.metrics import measure
 from course_lib.objective import denoising_loss, min_snr_weights
-from course_lib.schedule import make_schedule, sampling_times, start_time
+from course_lib.schedule import Schedule, make_schedule, sampling_times, start_time
 from course_lib.shapes import count_parameters
 from course_lib.train import Draws, TrainConfig
 from course_lib.unet import DoubleConvUNet, UNet
@@ -528,13 +528,13 @@ def row(
 def test_tables_are_made_from_the_newest_rows(tmp_path: Path) -> None:
     path = tmp_path / "pictures_per_minute_cpu.jsonl"
     for each in (
-        row("lucidrains", "own", 3, 77.0) | {"machine": "a slower one"},  # not to be compared
         row("unet", "ours", 3, 99.0),
         row("unet", "ours", 3, 4.0),  # the newer of two
         row("unet", "ours", 30, 2.0),
         row("diffusers", "own", 3, 60.0),
         row("diffusers", "own", 30, 44.0, clipped=30.0),  # the better of two samplers counts
         row("diffusers", "ours", 30, 1.0, features="of another network"),
+        row("lucidrains", "own", 3, 77.0) | {"machine": "a slower one"},  # not to be compared
     ):
         records.append_row(path, each)
     readme = tmp_path / "README.md"
@@ -557,6 +557,12 @@ def test_tables_are_made_from_the_newest_rows(tmp_path: Path) -> None:
     assert "**4.00 (" in filled and "15.0×" not in filled  # the short table alone
     with pytest.raises(ValueError, match="no rows"):
         pictures_per_minute.report(tmp_path / "pictures_per_minute_cuda.jsonl", tmp_path, [])
+
+
+def test_of_machines_with_as_many_models_that_of_the_last_row_comes_first() -> None:
+    rows = [row("unet", "ours", each, 4.0) | {"machine": name} for each, name in ((3, "A"), (10, "A"), (3, "B"))]
+    first, second = pictures_per_minute.by_machine(rows)
+    assert len(first) == 1 and len(second) == 2
 
 
 def test_guided_samples_count_where_all_have_them(tmp_path: Path) -> None:
@@ -897,11 +903,53 @@ def test_the_draws_of_the_ablations_favour_the_timesteps_that_they_say(pictures:
             assert float(((counts - expected) ** 2 / expected).sum()) < 160
 
 
+def test_the_heldout_loss_is_one_for_the_same_guess_of_the_picture_whatever_is_predicted(pictures: Pictures) -> None:
+    """A network that always guesses a gray picture, said as noise, as v and as the picture itself."""
+
+    class Gray(nn.Module):
+        def __init__(self, schedule: Schedule, target: str) -> None:
+            super().__init__()
+            self.schedule, self.target, self.device = schedule, target, nn.Parameter(torch.zeros(()))
+
+        def forward(self, x_t: Tensor, t: Tensor, y: None = None) -> Tensor:
+            a, b = self.schedule.at(t, x_t)
+            gray = torch.zeros_like(x_t)
+            return {"x0": gray, "eps": x_t / b, "v": a * x_t / b}[self.target]  # v = a eps − b x0, eps = (x_t − a x0)/b
+
+    schedule = make_schedule("cosine")
+    draws = 4000
+    losses = {
+        target: ablations.heldout_loss(Gray(schedule, target), schedule, target, pictures, draws)
+        for target in ("x0", "eps", "v")
+    }
+    assert losses["eps"] == pytest.approx(losses["x0"], rel=1e-4) and losses["v"] == pytest.approx(
+        losses["x0"], rel=1e-4
+    )
+    by_hand = float(schedule.snr[1:].clamp(max=5).mean() * pictures[:].square().mean())
+    assert losses["x0"] == pytest.approx(by_hand, rel=0.05)
+    linear = make_schedule("linear")  # other timesteps, the same signal-to-noise ratios
+    assert ablations.heldout_loss(Gray(linear, "eps"), linear, "eps", pictures, draws) == pytest.approx(
+        losses["eps"], rel=0.01
+    )
+
+
 def test_what_the_page_says_of_the_ablations_holds() -> None:
-    rows = records.read_rows(records.RESULTS / "ablations_cpu.jsonl")
-    last = {row["variant"]: row["report"]["frechet"] for row in rows if row["machine"] == rows[-1]["machine"]}
-    nearer = [name for name, distance in last.items() if distance["value"] < last["recipe"]["value"]]
-    assert nearer == ["min-snr"] and last["min-snr"]["high"] > last["recipe"]["low"]
+    rows = {row["variant"]: row for row in records.read_rows(records.RESULTS / "ablations_cpu.jsonl")}
+    assert rows.keys() == ablations.VARIANTS.keys()
+    assert all(row["minutes"] == 3 and row["details"]["autocast"] == "torch.bfloat16" for row in rows.values())
+    distance = {name: row["report"]["frechet"] for name, row in rows.items()}
+    more = {name: row["heldout_loss"] / rows["recipe"]["heldout_loss"] - 1 for name, row in rows.items()}
+    assert abs(more["threads"]) < 0.002
+    assert 0.1 < 1 - distance["threads"]["value"] / distance["recipe"]["value"] < 0.12
+    for name in ("adamw", "adamw-fast", "linear", "unweighted", "gamma-1"):
+        assert 0.02 < more.pop(name) < 0.08
+    for name in ("narrow", "attention"):
+        assert 0.02 < more.pop(name) < 0.03
+    assert abs(more.pop("last")) < 0.002 and distance.pop("last")["value"] > 2 * distance["recipe"]["value"]
+    assert -0.025 < more.pop("pixels") < -0.02 and distance.pop("pixels")["low"] > distance["recipe"]["high"]
+    for name, each in more.items():
+        assert abs(each) < 0.01
+        assert distance[name]["low"] < distance["recipe"]["high"] and distance[name]["high"] > distance["recipe"]["low"]
 
 
 def test_the_readme_shows_what_was_measured_on_the_weights_that_are_shipped() -> None:
