@@ -196,7 +196,9 @@ class OurTraining(Training):
         settings = RunConfig.of({"minutes": minutes, "seed": seed, **changes})
         if settings.unet:
             raise TypeError(f"no settings of a training: {', '.join(settings.unet)}")
-        self.config, self.autocast = settings.train, pick_autocast(device)
+        self.config = settings.train
+        batch = torch.arange(self.config.batch_size) % len(pictures)
+        self.autocast = pick_autocast(model, pictures[batch].to(device), torch.ones_like(batch, device=device))
         compiled = compiling_pays(self.config, device)
         schedule = make_schedule(settings.schedule, settings.timesteps)
         details = {

@@ -123,7 +123,7 @@ class Timed:
         way: its settings.
         batch: pictures of an update.
         pictures: what to learn from, on the device.
-        autocast: what `pick_autocast` found, for the ways that use it.
+        autocast: what `pick_autocast` found for one of the models, for the ways that use it.
 
     Attributes:
         first_seconds: time of the first update, compiling included.
@@ -187,7 +187,10 @@ class Timed:
 def run(options: argparse.Namespace, device: torch.device, path: Path) -> None:
     """Measure what has no row of this machine yet; the ways of a batch size together, in turns."""
     torch.compiler.config.force_disable_caches = True  # else the first update would be cheap where others compiled
-    pictures, autocast = load_data(options.data)[0].to(device), pick_autocast(device)
+    pictures = load_data(options.data)[0].to(device)
+    asked = pictures[:32], torch.ones(32, dtype=torch.int64, device=device)
+    picked = (pick_autocast(CONTESTANTS[model].build(), *asked) for model in options.models)
+    autocast = next((each for each in picked if each), None)  # tried for all models where it suits one
     ways, reference = ways_of(device, options.ways, autocast), product_rate(device, autocast or torch.float32)
     for batch in options.batches or BATCHES[device.type]:
         there = read_rows(path)

@@ -727,7 +727,10 @@ def _decided(config: RunConfig, pictures: Pictures, model: UNet, processes: Any,
     choice: list[Any] = [config.precision, config.compile]
     if processes.is_main_process:
         if config.precision == "auto":
-            choice[0] = "no" if pick_autocast(processes.device) is None else "bf16"
+            some = torch.arange(config.train.batch_size) % len(pictures)
+            told = [] if pictures.labels is None or not config.classes else [pictures.labels[some]]
+            batch = [pictures[some], torch.ones(len(some), dtype=torch.int64), *told]
+            choice[0] = "no" if pick_autocast(model, *(each.to(processes.device) for each in batch)) is None else "bf16"
         if config.compile == "auto":
             choice[1] = "yes" if compiling_pays(config.train, processes.device) else "no"
         elif config.compile == "yes" and not can_compile(processes.device):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import math
 import os
 import platform
 import re
@@ -11,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from .validate import check_choice, check_number
 
@@ -43,42 +45,44 @@ def pick_device(name: str | None = None) -> torch.device:
     return device
 
 
-def pick_autocast(device: torch.device) -> torch.dtype | None:
-    """bfloat16 where it makes a training clearly faster on this device, found by trying; else None.
+def pick_autocast(model: nn.Module, *inputs: Tensor) -> torch.dtype | None:
+    """bfloat16 where it makes the training of this model on this device clearly faster, found by trying; else None.
 
-    Many CPUs take bfloat16 and are slower with it; AMX about doubles the speed. AVX-512 BF16 does not: convolutions
-    gain a third, and attention and the many small operations between them lose as much.
-    The trial, two convolutions with what stands between them, takes about a tenth of a second.
+    Many CPUs take bfloat16 and are slower with it. Even those with AMX: a `UNet` with twice the default's channels
+    gains half, and the default nothing, since between its small products all is cast back and forth.
 
     Args:
-        device: where the model is.
+        model: a copy of it is tried, so it stays as it was.
+        inputs: what the model is called with, a batch as in training, (B, ...) each, on the device to train on.
 
     Returns:
         torch.bfloat16 or None, for `train.train`.
     """
+    device = inputs[0].device
     if device.type == "cuda":
         with torch.cuda.device(device):  # it is the current one that is asked
             return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else None
     if device.type != "cpu":
         return None
-    with torch.random.fork_rng(devices=[]):  # whoever has set a seed keeps it
-        first, second = (nn.Conv2d(64, 64, 3, padding=1) for _ in range(2))
-        net = nn.Sequential(first, nn.GroupNorm(8, 64), nn.SiLU(), second).to(memory_format=torch.channels_last)
-        x = torch.rand(8, 64, 14, 14).to(memory_format=torch.channels_last)
+    threads = torch.get_num_threads()
+    share = [each[: math.ceil(len(each) / threads)] for each in inputs]  # in training, the threads share the batch
+    trial = copy.deepcopy(model).to(device).to(memory_format=torch.channels_last)
 
     def seconds(in_bfloat16: bool) -> float:
         start = time.perf_counter()
         with torch.autocast("cpu", dtype=torch.bfloat16, enabled=in_bfloat16):
-            net(x).float().sum().backward()
+            answer = trial(*share)
+        answers = [answer] if isinstance(answer, Tensor) else answer
+        torch.stack([each.float().square().mean() for each in answers]).sum().backward()
         return time.perf_counter() - start
 
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # as in training, where the threads share the batch
+    torch.set_num_threads(1)
     try:
-        plain, fast = map(min, zip(*((seconds(False), seconds(True)) for _ in range(8)), strict=True))
+        with torch.random.fork_rng(devices=[]):  # whoever has set a seed keeps it
+            plain, fast = map(min, zip(*((seconds(False), seconds(True)) for _ in range(5)), strict=True))
     finally:
         torch.set_num_threads(threads)
-    return torch.bfloat16 if fast < 0.7 * plain else None
+    return torch.bfloat16 if fast < 0.85 * plain else None
 
 
 def can_compile(device: torch.device) -> bool:

@@ -44,12 +44,12 @@ if __name__ == "__main__":
     options = parser.parse_args()
 
     device = pick_device()
-    autocast = pick_autocast(device)
     train, test = (load_fashion_mnist(split, source="full").to(device) for split in ("train", "test"))
     assert train.labels is not None and test.labels is not None
     torch.manual_seed(options.seed)
     generator = torch.Generator().manual_seed(options.seed)
     model = FeatureNet().to(device).to(memory_format=torch.channels_last)
+    autocast = pick_autocast(model, to_float(train.images[: options.batch_size]))
     steps = options.epochs * len(train) // options.batch_size
     optimizer = torch.optim.SGD(model.parameters(), lr=options.lr, momentum=0.9, nesterov=True, weight_decay=5e-4)
     scheduler = torch.optim.lr_scheduler.OneCycleLR(optimizer, options.lr, total_steps=steps, pct_start=0.2)

@@ -652,7 +652,7 @@ assert decay < 1001 / 1010 or abs(recent - 2 / 3) < 0.03
 # ### Run it
 #
 # Two things make it quick. `channels_last` stores the channels of a pixel side by side, which convolutions like. `pick_autocast` tries
-# whether this machine multiplies faster in bfloat16. The limit is a time, not a number of updates, so it takes three minutes on any
+# whether this machine trains this model faster in bfloat16. The limit is a time, not a number of updates, so it takes three minutes on any
 # machine; a faster one gets further. `draw` makes 8 pictures in 25 steps with the averaged weights, always from the same noise. What you look
 # at on the way is part of the three minutes, so it is kept short. Let it finish; for a shorter run, set `minutes=1`.
 
@@ -682,7 +682,7 @@ def held_out(model, count=32):
 # %%
 monitor = widgets.TrainingMonitor(draw=draw, smooth=0.95, reference={"predicting 0": 1.0})
 display(monitor)
-autocast = pick_autocast(device)
+autocast = pick_autocast(model, x_T, torch.ones(len(x_T), dtype=torch.int64, device=device))
 an_eighth, half_way, history = None, None, []
 for update in monitor.watch(train(model, schedule, pictures, config, ema=ema, autocast=autocast)):
     if update.progress >= 0.1 * (len(history) + 1):  # ten times in all
