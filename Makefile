@@ -7,7 +7,8 @@ BIN = .venv/bin
 export OMP_WAIT_POLICY ?= PASSIVE
 # How the shipped weights were made. Any of it can be replaced: make train TRAIN='--minutes 10 --out runs/mine'
 TRAIN = --full --minutes 25 --batch-size 64 --out runs/shipped
-# A worse version of them, which guides them, was made with TRAIN='--full --minutes 3 --out runs/weak'.
+# A worse version of them, which guides them, was made with TRAIN='--full --minutes 3 --out runs/weak',
+# and those that know classes with TRAIN='--full --classes --minutes 25 --batch-size 64 --out runs/classes'.
 
 # One stage of the tests: its name, its command, and how long it took.
 stage = @echo "== $(1)"; begin=$$(date +%s); $(2) && echo "== $(1): ok, $$(($$(date +%s) - begin)) s"

@@ -32,6 +32,8 @@ FORMAT = 2
 SHIPPED = Path(__file__).parent / "weights" / "unet28.safetensors"
 #: A worse version of it, to guide it; see `course_lib.sample.AutoGuidance`.
 SHIPPED_WEAK = SHIPPED.with_name("unet28_weak.safetensors")
+#: A network that was told the class of each picture.
+SHIPPED_CLASSES = SHIPPED.with_name("unet28_classes.safetensors")
 #: Stands in the header where the hash will be, while the hash is taken.
 NO_HASH = "0" * 64
 
@@ -130,14 +132,21 @@ def load_checkpoint(path: str | Path, device: torch.device | str = "cpu") -> Che
     return Checkpoint(model.eval().to(device), schedule, target, details)
 
 
-def load_shipped(device: torch.device | str = "cpu", *, weak: bool = False) -> Checkpoint:
+def load_shipped(device: torch.device | str = "cpu", *, weak: bool = False, classes: bool = False) -> Checkpoint:
     """The weights that come with the course: a `UNet` for 28×28 Fashion-MNIST; `details` says how it was trained.
 
     Args:
         device: where to put the model.
         weak: those that were trained about an eighth as long, to guide the others; see `sample.AutoGuidance`.
+        classes: those of a network that is told what to draw, y in 0..9 for `data.CLASS_NAMES`; the others know
+            no classes.
+
+    Raises:
+        ValueError: weak and classes at once; the weak network guides both others.
     """
-    return load_checkpoint(SHIPPED_WEAK if weak else SHIPPED, device)
+    if weak and classes:
+        raise ValueError("there are no weak weights with classes: those without guide both networks")
+    return load_checkpoint(SHIPPED_WEAK if weak else SHIPPED_CLASSES if classes else SHIPPED, device)
 
 
 def weights_path(path: str | Path) -> Path:

@@ -138,6 +138,9 @@ class AutoGuidance(nn.Module):
     Args:
         model: the network, called as model(x_t, t, y).
         weak: one for the same schedule and target that was trained less: an eighth as long serves the course's UNet.
+            Or one that was not told the classes (`num_classes=None`), which is then asked without y: what it lacks is
+            the class, and so the pictures become clearer cases of it (classifier-free guidance with two networks, Ho
+            and Salimans 2022, arXiv:2207.12598).
         schedule: the one that both were trained with.
         strength: where it guides, 1 for the model alone, 0 for the weak one; beyond about 2 pictures are overdrawn.
         largest: it guides where b/a is at most this, > 0.
@@ -157,10 +160,11 @@ class AutoGuidance(nn.Module):
         check_number("strength", strength, 0)
         self.model, self.weak, self.strength = model, weak, strength
         self.start = start_time(schedule, largest=largest)
+        self._tell_weak = getattr(weak, "config", {}).get("num_classes", True) is not None
 
     def forward(self, x_t: Tensor, t: Tensor, y: Tensor | None = None) -> Tensor:
         """The guided answer, shaped like x_t; t is int64 (B,), y int64 (B,) or None."""
-        answer, less = self.model(x_t, t, y), self.weak(x_t, t, y)
+        answer, less = self.model(x_t, t, y), self.weak(x_t, t, y if self._tell_weak else None)
         check_same(answer, less, "answer of model", "answer of weak")
         extra = (self.strength - 1) * (t <= self.start)  # (B,)
         return answer + extra.to(answer.dtype).view(-1, 1, 1, 1) * (answer - less)

@@ -28,11 +28,11 @@ from course_lib.checkpoint import (
     save_checkpoint,
     save_tensors,
 )
-from course_lib.data import PACKAGED, load_fashion_mnist
+from course_lib.data import load_fashion_mnist
 from course_lib.objective import denoising_loss
 from course_lib.runs import RunConfig
 from course_lib.sample import sample
-from course_lib.schedule import Schedule, linear_amount, make_schedule, sampling_times, zero_terminal_snr
+from course_lib.schedule import Schedule, linear_amount, make_schedule, sampling_times, start_time, zero_terminal_snr
 from course_lib.train import EMA, TrainConfig, TrainState
 from course_lib.unet import BottleneckUNet, ClassicUNet, DoubleConvUNet, UNet
 
@@ -333,7 +333,7 @@ def test_from_the_gpu_to_the_cpu_and_back(tmp_path: Path) -> None:
 
 def test_the_shipped_weights_are_small_and_say_how_they_were_made() -> None:
     shipped = load_shipped()
-    parts = [*SHIPPED.parent.glob("*.safetensors"), PACKAGED]
+    parts = [*SHIPPED.parent.glob("*.safetensors")]
     assert SHIPPED in parts and sum(path.stat().st_size for path in parts) <= 12e6
     settings = shipped.details["settings"]
     made = RunConfig(**{**settings, "train": TrainConfig(**settings["train"])})
@@ -352,6 +352,14 @@ def test_the_shipped_weights_are_small_and_say_how_they_were_made() -> None:
     assert torch.equal(weak.schedule.signal, shipped.schedule.signal)
     assert f"TRAIN='{weak.details['command'].removeprefix('python -m course_lib train ')}'" in makefile
     assert 8 < shipped.details["minutes"] / weak.details["minutes"] < 9
+    told = load_shipped(classes=True)
+    assert told.model.config == {**shipped.model.config, "num_classes": 10} and told.target == shipped.target
+    torch.testing.assert_close(told.schedule.signal, shipped.schedule.signal)  # made on another machine
+    assert told.details["minutes"] == shipped.details["minutes"]
+    assert {**told.details["settings"], "classes": False, "data_sha256": None} == {**settings, "data_sha256": None}
+    assert f"TRAIN='{told.details['command'].removeprefix('python -m course_lib train ')}'" in makefile
+    with pytest.raises(ValueError, match="guide both"):
+        load_shipped(weak=True, classes=True)
     assert "Fashion-MNIST" in shipped.details["data"]["source"] and len(shipped.details["data"]["sha256"]) == 64
     assert shipped.details["data"]["source"].startswith("60,000 pictures of 28×28")
     readme = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
@@ -364,7 +372,9 @@ def test_the_shipped_weights_learned_from_all_of_fashion_mnist() -> None:
         full = load_fashion_mnist("train", source="full")
     except FileNotFoundError:
         pytest.skip("the full Fashion-MNIST is not on this machine")
-    assert all(load_shipped(weak=weak).details["data"]["sha256"] == full.sha256 for weak in (False, True))
+    made = [load_shipped(), load_shipped(weak=True), load_shipped(classes=True)]
+    assert all(each.details["data"]["sha256"] == full.sha256 for each in made)
+    assert made[2].details["settings"]["data_sha256"] == RunConfig(TrainConfig(steps=1), classes=True).hash_of(full)
 
 
 def test_the_shipped_weights_find_the_noise_in_pictures_that_they_have_not_seen() -> None:
@@ -392,6 +402,15 @@ def test_samples_from_the_shipped_weights_have_the_statistics_of_clothes() -> No
     assert abs(black[0] - black[1]) < 0.12  # as much clean background
     distances = torch.cdist(x_0.flatten(1), x_0.flatten(1)) + 100 * torch.eye(32)
     assert distances.min() > 3
+
+
+def test_the_shipped_network_draws_the_class_that_it_is_told() -> None:
+    told, y = load_shipped(classes=True), torch.arange(60) % 10
+    x_T = torch.randn(60, 1, 28, 28, generator=torch.Generator().manual_seed(0))
+    times = sampling_times(told.schedule.T, 12, start=start_time(told.schedule))
+    drawn = sample(told.model, told.schedule, x_T, times=times, eta=0, order=2, y=y, target=told.target)
+    named = metrics.embed(drawn).probabilities.argmax(1)
+    assert (named == y).double().mean() > 0.8  # of real pictures, the classifier names 94 %
 
 
 def test_a_file_that_a_scanner_holds_for_a_moment_is_moved_in_the_end(

@@ -15,9 +15,9 @@ from PIL import Image
 from test_blocks import randomize
 
 from course_lib.__main__ import _labels, main
-from course_lib.checkpoint import save_checkpoint
+from course_lib.checkpoint import load_shipped, save_checkpoint
 from course_lib.sample import AutoGuidance, sample
-from course_lib.schedule import make_schedule, sampling_times, start_time
+from course_lib.schedule import Schedule, make_schedule, sampling_times, start_time
 from course_lib.unet import BottleneckUNet, UNet
 from course_lib.viz import grid, to_gif
 
@@ -264,6 +264,16 @@ def test_a_weak_version_guides_where_it_is_given_or_lies_with_the_run(
         assert torch.equal(pixels(tmp_path / "again" / "grid.png"), drawn["its own"])
 
 
+def test_a_weak_version_made_on_another_machine_guides(gray: str, tmp_path: Path) -> None:
+    """Its schedule differs in the last digit, since another processor computed the cosines."""
+    signal = SCHEDULE.signal.clone()
+    signal[1:] = signal[1:].nextafter(torch.zeros(50, dtype=torch.float64))
+    other = Schedule(signal, SCHEDULE.noise, SCHEDULE.name)
+    weak = save_checkpoint(tmp_path / "weak.safetensors", small(), other, target="v")
+    command = [*SAMPLE, "--checkpoint", gray, "--weak", str(weak), "--count", "1", "--steps", "2", "--only", "grid"]
+    assert main([*command, "--out", str(tmp_path / "out")]) == 0
+
+
 def test_a_weak_version_of_another_kind_is_refused(
     gray: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -273,6 +283,7 @@ def test_a_weak_version_of_another_kind_is_refused(
     assert "the checkpoint has none: give them by --weak" in capsys.readouterr().err
     for options, schedule, target, word in (
         ({"in_channels": 3}, SCHEDULE, "v", "in_channels"),
+        ({"num_classes": 2}, SCHEDULE, "v", "num_classes"),
         ({}, SCHEDULE, "eps", "target"),
         ({}, make_schedule("linear", 50), "v", "schedule"),
     ):
@@ -316,6 +327,20 @@ def test_a_label_that_the_model_does_not_know(tmp_path: Path, capsys: pytest.Cap
     path = save_checkpoint(tmp_path / "classes.safetensors", small(num_classes=3), SCHEDULE)
     assert main([*SAMPLE, "--checkpoint", str(path), "--label", "3", "--out", str(tmp_path / "out")]) == 2
     assert "label must lie in [0, 2], got 3" in capsys.readouterr().err
+
+
+def test_a_label_alone_is_drawn_by_the_shipped_network_that_knows_classes(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = [*SAMPLE, "--label", "1", "7", "--count", "3", "--steps", "4", "--only", "grid", "--out", str(tmp_path)]
+    assert main(command) == 0
+    assert "guided with strength 2" in capsys.readouterr().out
+    made, draw = load_shipped(classes=True), torch.Generator().manual_seed(0)
+    x_T, first = torch.randn(3, 1, 28, 28, generator=draw), start_time(made.schedule)
+    guided = AutoGuidance(made.model, load_shipped(weak=True).model, made.schedule)
+    options = dict(times=sampling_times(1000, 4, start=first), order=2, clip=False, y=torch.tensor([1, 7, 1]))
+    expected = sample(guided, made.schedule, x_T, generator=draw, **options)  # type: ignore[arg-type]
+    assert torch.equal(pixels(tmp_path / "grid.png")[::3, ::3], grid(expected))
 
 
 # The GIF itself

@@ -783,6 +783,11 @@ def test_guidance_hands_labels_and_mode_to_both_and_refuses_what_does_not_fit() 
         with pytest.raises(ValueError, match="strength"):
             AutoGuidance(model, weak, schedule, strength)
 
+    classless = randomize(UNet(8, channels=(8,), attention=())).eval()
+    guided = AutoGuidance(model, classless, schedule, 3).eval()  # one that knows no classes is asked without
+    with torch.no_grad():
+        torch.testing.assert_close(guided(x_t, t, y), 3 * answers[0] - 2 * classless(x_t, t))
+
     class Cropped(nn.Module):
         def forward(self, x_t: Tensor, t: Tensor, y: Tensor) -> Tensor:
             return x_t[..., 1:]
