@@ -2,6 +2,7 @@
 
     python benchmarks/sampling.py                     the default set: about twenty minutes on two quiet cores
     python benchmarks/sampling.py --evaluations 250 --samplers ddpm diffusers-ddpm
+    python benchmarks/sampling.py --classes           the network that knows classes, asked for each in turn
     python benchmarks/sampling.py --report            tables and a picture from the rows so far
 
 All drive the same weights, from the same noise, at evenly spaced timesteps. Samplers with the same number of
@@ -66,6 +67,18 @@ class Network:
     schedule: Schedule
     target: str
     weak: nn.Module | None = None
+
+
+class InTurn(nn.Module):
+    """A network that knows classes, asked for each of them in turn: it stands where one without classes does."""
+
+    def __init__(self, model: nn.Module, classes: int) -> None:
+        super().__init__()
+        self.model, self.classes = model, classes
+
+    def forward(self, x_t: Tensor, t: Tensor, y: None = None) -> Tensor:
+        """The answer for picture i of the batch and class i modulo their number."""
+        return self.model(x_t, t, torch.arange(len(x_t), device=x_t.device) % self.classes)
 
 
 #: From a network, noise, a number of evaluations and a seed to samples.
@@ -412,7 +425,8 @@ def report(path: Path, readmes: Sequence[Path]) -> str:
     rows, over = newest(read_rows(path))
     if not rows:
         raise ValueError(f"{path} holds no rows that were judged with the present feature network")
-    path.with_suffix(".png").write_bytes(figure_png(plot(rows)))
+    if "classes" not in path.stem:  # two lines need no picture
+        path.with_suffix(".png").write_bytes(figure_png(plot(rows)))
     last = [*rows.values()][-1]
     versions = ", ".join(f"{name} {last['versions'][name]}" for name in ("torch", "diffusers"))
     dates = sorted(row["date"][:10] for row in rows.values())
@@ -432,7 +446,7 @@ def report(path: Path, readmes: Sequence[Path]) -> str:
         text += f"\n\nTime of the loop beyond its forward passes (a bare pass takes {bare}):\n\n{overhead_table(over)}"
     path.with_suffix(".md").write_text(text + "\n", encoding="utf-8")
     for readme in readmes:
-        block = path.stem.replace(f"{NAME}_", f"{NAME} ")
+        block = path.stem.replace("_", " ")
         fill_block(readme, block, short)
         fill_block(readme, f"{block} in full", text)
     return text
@@ -442,6 +456,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Draw, judge and write what has no row yet; or report."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--checkpoint", type=Path, help="a checkpoint of the course; the shipped one by default")
+    parser.add_argument("--classes", action="store_true", help="the shipped network that knows classes, asked in turn")
     parser.add_argument("--weak", type=Path, help="one to guide it by; the shipped one for the shipped one")
     parser.add_argument("--samplers", nargs="+", default=[*SAMPLERS], choices=[*SAMPLERS])
     parser.add_argument("--evaluations", nargs="+", type=int, help="for all samplers, instead of the default of each")
@@ -455,7 +470,9 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
 
     device = pick_device(options.device)
-    path = options.results / f"{NAME}_{device.type}.jsonl"
+    path = options.results / f"{NAME}_{'classes_' * options.classes}{device.type}.jsonl"
+    if options.classes and options.checkpoint:
+        parser.error("--classes is about the shipped weights: leave out --checkpoint")
     if options.report:
         readmes = (ROOT / "README.md", ROOT / "benchmarks" / "README.md") if options.results == RESULTS else ()
         print(report(path, readmes))
@@ -466,7 +483,10 @@ def main(arguments: list[str] | None = None) -> int:
     weak = load_checkpoint(options.weak, device) if options.weak else None
     if not options.checkpoint and weak is None:
         weak = load_shipped(device, weak=True)
-    network = Network(made.model, made.schedule, made.target, weak.model if weak else None)
+    model: nn.Module = made.model
+    if options.classes:
+        model = InTurn(load_shipped(device, classes=True).model, 10).eval()
+    network = Network(model, made.schedule, made.target, weak.model if weak else None)
     chosen = [SAMPLERS[name] for name in options.samplers if weak or not SAMPLERS[name].guided]
     if not chosen:
         parser.error("the guided sampler needs --weak")

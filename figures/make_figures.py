@@ -157,6 +157,17 @@ def samples_64() -> Picture:
 # -------------------------------------------------------------------------------------------- notebook 01
 
 
+@figure("samples_by_class")
+def samples_by_class() -> Picture:
+    made, rows = load_shipped(classes=True), {}
+    times = sampling_times(made.schedule.T, 25, start=start_time(made.schedule, made.target))
+    for seed in range(21, 25):  # as in notebook 05, so that a learner finds it again
+        x_T = noise(1, seed).expand(10, -1, -1, -1)
+        options = dict(times=times, eta=0.0, order=2, clip=False, target=made.target, y=torch.arange(10))
+        rows[f"noise {seed - 20}"] = sample(made.model, made.schedule, x_T, **options)  # type: ignore[arg-type]
+    return viz.show_rows(rows, titles=CLASS_NAMES)
+
+
 @figure("01_pictures")
 def ten_pictures() -> Picture:
     return viz.show_grid(one_of_each(), titles=CLASS_NAMES, columns=5)

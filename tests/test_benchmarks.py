@@ -661,7 +661,9 @@ def test_the_pages_show_what_the_rows_say(tmp_path: Path) -> None:
     """As if each program had just been called with --report."""
     page = (records.HERE / "README.md").read_text(encoding="utf-8")
     front = (records.ROOT / "README.md").read_text(encoding="utf-8")
-    for program, name in ((pictures_per_minute, "pictures_per_minute"), (sampling, "sampling"), (speed, "speed")):
+    programs = {"pictures_per_minute": pictures_per_minute, "speed": speed}
+    for name in ("pictures_per_minute", "sampling", "sampling_classes", "speed"):
+        program: Any = programs.get(name, sampling)
         rows = tmp_path / f"{name}_cpu.jsonl"
         shutil.copy(records.RESULTS / rows.name, rows)
         arguments: tuple[Any, ...] = (
@@ -965,6 +967,31 @@ def test_the_readme_shows_what_was_measured_on_the_weights_that_are_shipped() ->
     assert (
         f"distance from real pictures is {records.interval(d)}; that of as many real ones is {d['floor']:.2f}" in readme
     )
+
+
+def test_a_network_that_knows_classes_is_asked_for_each_in_turn() -> None:
+    asked = []
+
+    class Told(nn.Module):
+        def forward(self, x_t: Tensor, t: Tensor, y: Tensor) -> Tensor:
+            asked.append(y.tolist())
+            return x_t
+
+    sampling.InTurn(Told(), 3)(torch.zeros(5, 1, 2, 2), torch.ones(5))
+    assert asked == [[0, 1, 2, 0, 1]]
+
+
+def test_the_readme_shows_what_was_measured_on_the_weights_that_know_classes() -> None:
+    rows, _ = sampling.newest(records.read_rows(records.RESULTS / "sampling_classes_cpu.jsonl"))
+    row = rows["2m-sde", 25]
+    told = load_shipped(classes=True).model
+    assert row["weights"] == sampling.weights_id(sampling.InTurn(told, told.config["num_classes"]))
+    assert row["data"] == "full" and row["samples"] == 1000
+    readme = (records.ROOT / "README.md").read_text(encoding="utf-8")
+    distance = records.interval(row["report"]["frechet"])
+    assert f"samples of all classes is {distance}, after 25 steps of the same sampler" in readme
+    others, _ = sampling.newest(records.read_rows(records.RESULTS / "sampling_cpu.jsonl"))
+    assert row["report"]["frechet"]["high"] < others["2m-sde", 25]["report"]["frechet"]["low"]
 
 
 def test_what_the_words_beside_the_plot_of_sampling_say_holds() -> None:
