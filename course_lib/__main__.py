@@ -107,9 +107,8 @@ def main(arguments: list[str] | None = None) -> int:
     )
     one.add_argument(
         "--label",
-        type=int,
         nargs="+",
-        help="classes to draw, in turn, by number; by default a row of each where the model knows classes",
+        help="classes to draw, in turn, by name or number; by default a row of each where the model knows classes",
     )
     one.add_argument("--batch-size", type=int, default=256, help="pictures at a time")
     one.add_argument("--only", nargs="+", choices=PIECES, default=PIECES, help="write these alone")
@@ -198,7 +197,8 @@ def _sample(options: argparse.Namespace) -> None:
     first = made.schedule.T if options.order == 1 and not none_left else start_time(made.schedule, made.target)
     steps = min(50, first) if options.steps is None else options.steps
     times = sampling_times(made.schedule.T, steps, start=first)
-    labels, columns = _labels(options.label, options.count, made.model.config.get("num_classes"))
+    asked = None if options.label is None else [_label(each, made) for each in options.label]
+    labels, columns = _labels(asked, options.count, made.model.config.get("num_classes"))
     built = made.model.config
     x_T = torch.randn(
         options.count, built["in_channels"], built["size"], built["size"], generator=generator, device=device
@@ -278,14 +278,27 @@ def _weak(path: Path | None, checkpoint: Path, made: Checkpoint, device: torch.d
     return weak.model
 
 
-def _labels(asked: list[int] | None, count: int, classes: int | None) -> tuple[torch.Tensor | None, int | None]:
-    """Labels for so many pictures, and the columns of their grid."""
+def _label(asked: str, made: Checkpoint) -> int:
+    """The class that is meant by a name, as its pictures' folder had it, or by a number; a name comes first."""
+    classes = made.model.config.get("num_classes")
     if classes is None:
-        if asked is not None:
-            raise ValueError("label needs a model that was trained with --classes; this one knows none")
+        raise ValueError("label needs a model that was trained with --classes; this one knows none")
+    names = made.details.get("classes", ())
+    alike = [i for i, name in enumerate(names) if name == asked] or [
+        i for i, name in enumerate(names) if name.casefold() == asked.casefold()
+    ]
+    if alike:
+        return alike[0]
+    if asked.isdecimal() and int(asked) < classes:
+        return int(asked)
+    known = f"one of {', '.join(names)}, or " if names else ""
+    raise ValueError(f"label must be {known}a number from 0 to {classes - 1}, got {asked!r}")
+
+
+def _labels(asked: list[int] | None, count: int, classes: int | None) -> tuple[torch.Tensor | None, int | None]:
+    """Labels for so many pictures, and the columns of their grid; None where there are no classes."""
+    if classes is None:
         return None, None
-    for label in asked or ():
-        check_number("label", label, 0, classes - 1, integer=True)
     if asked is not None:
         return torch.tensor(asked).repeat(math.ceil(count / len(asked)))[:count], None
     if count < classes:

@@ -586,6 +586,7 @@ def _loop(
         "data": {"source": str(pictures), "sha256": pictures.sha256},
         "torch": torch.__version__,
         "settings": asdict(config),
+        **({"classes": pictures.class_names} if config.classes else {}),
     }
     if saved is not None:
         details |= {key: saved.details.get(key) for key in ("steps", "minutes", "loss")}

@@ -14,8 +14,8 @@ import torch
 from PIL import Image
 from test_blocks import randomize
 
-from course_lib.__main__ import _labels, main
-from course_lib.checkpoint import load_shipped, save_checkpoint
+from course_lib.__main__ import _label, _labels, main
+from course_lib.checkpoint import Checkpoint, load_shipped, save_checkpoint
 from course_lib.sample import AutoGuidance, sample
 from course_lib.schedule import Schedule, make_schedule, sampling_times, start_time
 from course_lib.unet import BottleneckUNet, UNet
@@ -323,16 +323,50 @@ def test_bad_input_is_one_sentence(
     assert not list(Path().iterdir())
 
 
-def test_a_label_that_the_model_does_not_know(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    path = save_checkpoint(tmp_path / "classes.safetensors", small(num_classes=3), SCHEDULE)
-    assert main([*SAMPLE, "--checkpoint", str(path), "--label", "3", "--out", str(tmp_path / "out")]) == 2
-    assert "label must lie in [0, 2], got 3" in capsys.readouterr().err
+@pytest.mark.parametrize(
+    ("names", "asked", "label"),
+    [
+        (("cat", "Dog", "DOG"), "cat", 0),
+        (("cat", "Dog", "DOG"), "CAT", 0),
+        (("cat", "Dog", "DOG"), "DOG", 2),
+        (("cat", "Dog", "DOG"), "dog", 1),
+        (("cat", "Dog", "DOG"), "2", 2),
+        (("1", "2", "7"), "2", 1),  # a name comes first
+        (("1", "2", "7"), "0", 0),
+        ((), "2", 2),
+    ],
+)
+def test_a_class_is_asked_for_by_name_or_number(names: tuple[str, ...], asked: str, label: int) -> None:
+    details = {"classes": names} if names else {}
+    assert _label(asked, Checkpoint(small(num_classes=3), SCHEDULE, "eps", details)) == label
+
+
+@pytest.mark.parametrize("asked", ["3", "-1", "dogs", "", "1.0", "²"])
+def test_a_label_that_the_model_does_not_know(asked: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "classes.safetensors"
+    for known, details in (("one of cat, dog, emu, or ", {"classes": ["cat", "dog", "emu"]}), ("", {})):
+        save_checkpoint(path, small(num_classes=3), SCHEDULE, details=details)
+        assert main([*SAMPLE, "--checkpoint", str(path), f"--label={asked}", "--out", str(tmp_path / "out")]) == 2
+        assert f"label must be {known}a number from 0 to 2, got {asked!r}" in capsys.readouterr().err
 
 
 def test_a_label_alone_is_drawn_by_the_shipped_network_that_knows_classes(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    command = [*SAMPLE, "--label", "1", "7", "--count", "3", "--steps", "4", "--only", "grid", "--out", str(tmp_path)]
+    command = [
+        *SAMPLE,
+        "--label",
+        "trouser",
+        "7",
+        "--count",
+        "3",
+        "--steps",
+        "4",
+        "--only",
+        "grid",
+        "--out",
+        str(tmp_path),
+    ]
     assert main(command) == 0
     assert "guided with strength 2" in capsys.readouterr().out
     made, draw = load_shipped(classes=True), torch.Generator().manual_seed(0)

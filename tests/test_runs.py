@@ -137,8 +137,10 @@ def test_color_of_64_pixels_with_classes(tmp_path: Path) -> None:
             draw(tmp_path / "zoo" / kind / f"{i}.png", 70, 66, seed=i)
     settings = dict(data=str(tmp_path / "zoo"), size=64, color=True, classes=True, channels=[8, 16, 16], steps=2)
     assert go(tmp_path / "a", RunConfig.of({**SETTINGS, **settings}))
-    model = load_checkpoint(tmp_path / "a" / "model.safetensors").model
+    made = load_checkpoint(tmp_path / "a" / "model.safetensors")
+    model = made.model
     assert isinstance(model, UNet) and model.config["num_classes"] == 3 and model.config["in_channels"] == 3
+    assert made.details["classes"] == ["cats", "dogs", "emus"]  # what `sample --label` takes
     y = torch.tensor([2])
     assert model(torch.zeros(1, 3, 64, 64), torch.tensor([5]), y).shape == (1, 3, 64, 64)
     with pytest.raises(ValueError, match="data has changed since the run was begun"):  # the labels count
