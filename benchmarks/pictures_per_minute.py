@@ -20,6 +20,7 @@ import argparse
 import copy
 import json
 import math
+import re
 import signal
 import time
 from collections import Counter
@@ -128,9 +129,10 @@ def slug(model: str, recipe: str, minutes: float) -> str:
     return f"{model}_{recipe}_{minutes:g}"
 
 
-def strip_name(row: Row, way: str) -> str:
+def strip_path(strips: Path, row: Row, way: str) -> Path:
     """The file of the first few samples of a row, those guided apart from the best of the others."""
-    return slug(row["model"], row["recipe"], row["minutes"]) + ("_guided" if way == "guided" else "") + ".png"
+    name = slug(row["model"], row["recipe"], row["minutes"]) + ("_guided" if way == "guided" else "")
+    return strips / re.sub("[^a-z0-9]+", "-", row["machine"].lower()) / f"{name}.png"
 
 
 class Stop:
@@ -335,11 +337,12 @@ class Bench:
         """Judge samples of every sampler, (N, 1, 28, 28) bytes; write their row, and the first few to look at."""
         reports = {way: judge(Pictures(images), self.train, self.heldout).as_dict() for way, images in drawn.items()}
         row = {**row, "features": FEATURES_ID, "reports": reports}
-        self.strips.mkdir(parents=True, exist_ok=True)
         unguided = {**row, "reports": {way: each for way, each in reports.items() if way != "guided"}}
         for way in (best_way(unguided), "guided"):
             strip = to_png(to_float(drawn[way][:SHOWN]), columns=SHOWN, scale=1, pad=0)
-            (self.strips / strip_name(row, way)).write_bytes(strip)
+            path = strip_path(self.strips, row, way)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(strip)
         append_row(self.rows_path, row)
         distances = "; ".join(f"{WAYS[way]} {interval(each['frechet'])}" for way, each in reports.items())
         print(
@@ -373,10 +376,10 @@ class Log:
 def by_machine(rows: Sequence[Row]) -> list[dict[tuple[str, str, float], Row]]:
     """The last row of each model, recipe and budget, judged with the present feature network, in a fixed order.
 
-    One dictionary for each machine, since a minute is not worth the same on another: first that with rows of the most
-    models, among equals that with the last row. Of rows with different numbers of samples, steps, seeds or data, those
-    with the most common ones; see also `with_more_samples`. Guided samples count where all rows of the machine have
-    them; where not, they stand apart under "guided"; see `guided_table`.
+    One dictionary for each machine, since a minute is not worth the same on another: first that with the most rows of
+    models with recipes of their own, among equals that with the last row. Of rows with different numbers of samples,
+    steps, seeds or data, those with the most common ones; see also `with_more_samples`. Guided samples count where all
+    rows of the machine have them; where not, they stand apart under "guided"; see `guided_table`.
     """
     order = [*CONTESTANTS]
     judged = [row for row in rows if row["features"] == FEATURES_ID and row.get("guidance", GUIDANCE) == GUIDANCE]
@@ -391,7 +394,12 @@ def by_machine(rows: Sequence[Row]) -> list[dict[tuple[str, str, float], Row]]:
             chosen = {key: guided_apart(row) for key, row in chosen.items()}
         keys = sorted(chosen, key=lambda key: (order.index(key[0]), RECIPES.index(key[1]), key[2]))
         found.append({key: chosen[key] for key in keys})
-    return sorted(found, key=lambda here: -len({model for model, _, _ in here}))
+    return sorted(found, key=lambda here: -sum(is_own(model, recipe) for model, recipe, _ in here))
+
+
+def is_own(model: str, recipe: str) -> bool:
+    """True where the recipe was published for the model; ours was for ours."""
+    return recipe == "own" or CONTESTANTS[model].own is None
 
 
 def guided_apart(row: Row) -> Row:
@@ -656,7 +664,7 @@ def sample_cells(rows: dict[tuple[str, str, float], Row], strips: Path) -> Figur
                 figure.text(8 / width, 1 - (y + gap + high / 2) / height, words, fontsize=10, va="center")
             if minutes not in found:
                 continue
-            path = strips / strip_name(found[minutes], best_way(found[minutes]))
+            path = strip_path(strips, found[minutes], best_way(found[minutes]))
             if not path.is_file():
                 continue
             cells = torch.stack(Png(path.read_bytes()).pixels().split(28, 1))[:8, None]
@@ -673,7 +681,7 @@ def report(bench_rows: Path, strips: Path, readmes: Sequence[Path]) -> str:
 
     Args:
         bench_rows: the file of rows; tables and pictures go beside it.
-        strips: the folder of first samples.
+        strips: the folder of first samples, a folder for each machine in it.
         readmes: files that may hold the block `pictures_per_minute DEVICE` (the short table) or
             `pictures_per_minute DEVICE in full`.
 

@@ -429,7 +429,7 @@ def test_a_stopped_benchmark_goes_on(
         for report in row["reports"].values():
             assert f"{report['frechet']['value']:.2f}" in table
     assert {path.suffix for path in (tmp_path / "r").iterdir() if path.is_file()} == {".jsonl", ".md", ".png"}
-    assert len([*(tmp_path / "r" / "pictures_per_minute_cpu").glob("*.png")]) == 12
+    assert len([*(tmp_path / "r" / "pictures_per_minute_cpu").glob("*/*.png")]) == 12
 
 
 def test_what_a_lost_training_kept_is_not_taken_for_that_of_the_next(small: None, tmp_path: Path) -> None:
@@ -559,10 +559,16 @@ def test_tables_are_made_from_the_newest_rows(tmp_path: Path) -> None:
         pictures_per_minute.report(tmp_path / "pictures_per_minute_cuda.jsonl", tmp_path, [])
 
 
-def test_of_machines_with_as_many_models_that_of_the_last_row_comes_first() -> None:
-    rows = [row("unet", "ours", each, 4.0) | {"machine": name} for each, name in ((3, "A"), (10, "A"), (3, "B"))]
-    first, second = pictures_per_minute.by_machine(rows)
-    assert len(first) == 1 and len(second) == 2
+def test_of_several_machines_that_with_most_recipes_as_published_comes_first() -> None:
+    def on(machine: str, *keys: tuple[str, str]) -> list[records.Row]:
+        return [row(model, recipe, 3, 4.0) | {"machine": machine} for model, recipe in keys]
+
+    unet, own, ours = ("unet", "ours"), ("diffusers", "own"), ("diffusers", "ours")
+    a, b = on("A", unet, own), on("B", unet, ours, ("lucidrains", "ours"))
+    first, second = pictures_per_minute.by_machine(a + b)
+    assert [*first] == [(*unet, 3), (*own, 3)] and len(second) == 3
+    first, second = pictures_per_minute.by_machine(a + b + on("B", own))  # as many: that of the last row
+    assert len(first) == 4 and len(second) == 2
 
 
 def test_guided_samples_count_where_all_have_them(tmp_path: Path) -> None:
