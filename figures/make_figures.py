@@ -542,11 +542,11 @@ def eta() -> Picture:
 def interpolation() -> Picture:
     z1, z2 = noise(2, 10)
     angle = torch.acos((z1 * z2).sum() / (z1.norm() * z2.norm()))
-    weights = torch.linspace(0, 1, 9)
+    shares = torch.linspace(0, 1, 9)
     arc = torch.stack(
-        [(torch.sin((1 - w) * angle) * z1 + torch.sin(w * angle) * z2) / torch.sin(angle) for w in weights]
+        [(torch.sin((1 - c) * angle) * z1 + torch.sin(c * angle) * z2) / torch.sin(angle) for c in shares]
     )
-    return viz.show_rows({"": samples(arc, eta=0.0)}, titles=[f"w = {w:.2f}" for w in weights])
+    return viz.show_rows({"": samples(arc, eta=0.0)}, titles=[f"c = {c:.2f}" for c in shares])
 
 
 @figure("05_nearest")

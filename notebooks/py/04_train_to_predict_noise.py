@@ -264,7 +264,7 @@ check("x0_hat", my_x0_hat)
 #
 # How well does a model explain the pictures? DDPM's theory bounds it (the *variational bound*) by a sum over t: how far is the network's
 # reverse step from the posterior, measured by a *KL divergence* between the two distributions? If the reverse step is a Gaussian with the
-# posterior's variance, that is a weighted squared error of the noise. We take it from the paper (DDPM, eq. 12, for s = t − 1):
+# posterior's variance, that is a weighted squared error of the noise. We take it from the paper (DDPM, eq. 12, for s = t − 1; the paper counts this term as $L_{t-1}$):
 #
 # $$L_t = \underbrace{\frac{\beta_t}{2\,\alpha_t\,(1-\bar\alpha_{t-1})}}_{c_t}\; \mathbb{E}\,\lVert \varepsilon - \hat\varepsilon(x_t, t) \rVert^2 \quad\text{(sum over pixels)}$$
 #
@@ -591,8 +591,8 @@ assert small_ones == ["out.2.weight"] and shipped.out[2].out_channels == 4
 viz.plot_curves(curves, xlabel="direction", ylabel="singular value / the first", logy=True)
 
 # %% [markdown]
-# Muon's values lie between about 0.7 and 1.2, which is near enough. AdamW scales each entry by itself, so that its first step is the sign of the gradient:
-# flatter than the gradient, but not flat. Why flat is better is not settled. One reading: what is rare or fine lives in the directions
+# Muon's values lie between about 0.7 and 1.2, which is near enough. **AdamW**, the usual optimizer, divides each entry of the gradient by a running mean of its
+# size, so that its first step is the sign of the gradient: flatter than the gradient, but not flat. Why flat is better is not settled. One reading: what is rare or fine lives in the directions
 # that the gradient hardly has, and Muon learns it from the start. Is it better here? Measure it: *On your own*, 5.
 #
 # AdamW still trains what is no matrix (biases, scales of the norms) and the last convolution, a matrix of only four rows. The factor before $U V^\top$ makes the step
@@ -631,8 +631,8 @@ check("ema", my_ema)
 # </details>
 
 # %% [markdown]
-# Such an average looks back over about $1/(1-d)$ updates. Your run has perhaps a thousand. What share of the average would then still be
-# the random start? With a plain average $d^n$. The library limits d to $(1+n)/(10+n)$ at update n, which forgets the start at once:
+# Such an average looks back over about $1/(1-d)$ updates. Your run has perhaps one to three thousand. After a thousand, what share of the average
+# would still be the random start? With a plain average $d^n$. The library limits d to $(1+n)/(10+n)$ at update n, which forgets the start at once:
 
 # %%
 n, decay = 1000, EMA(small).decay
@@ -646,13 +646,13 @@ assert round(0.999**n, 2) == 0.37 and math.prod(limited) < 1e-15
 assert decay < 1001 / 1010 or abs(recent - 2 / 3) < 0.03
 
 # %% [markdown]
-# A plain 0.999 would be too slow here: 37 % of the average would be random weights. With the limit, two thirds of it come from the last ninth of
+# A plain 0.999 would be too slow for a run of a thousand: 37 % of the average would be random weights. With the limit, two thirds of it come from the last ninth of
 # the run, however long the run is, until d itself is the smaller of the two.
 #
 # ### Run it
 #
 # Two things make it quick. `channels_last` stores the channels of a pixel side by side, which convolutions like. `pick_autocast` tries
-# whether this machine trains this model faster in bfloat16. The limit is a time, not a number of updates, so it takes three minutes on any
+# whether this machine trains this model clearly faster with *autocast*, where most operations take numbers of 16 bits (bfloat16) in place of 32. The limit is a time, not a number of updates, so it takes three minutes on any
 # machine; a faster one gets further. `draw` makes 8 pictures in 25 steps with the averaged weights, always from the same noise. What you look
 # at on the way is part of the three minutes, so it is kept short. Let it finish; for a shorter run, set `minutes=1`.
 
@@ -814,8 +814,8 @@ widgets.x0_hat_explorer(net, schedule, test[:8], t=300)
 #
 # At small t the guess is the picture. In the middle prints and straps go, and the outline stays: $\hat x_0$ is a mean over all pictures that
 # could be there, and a mean is blurred. Far out it turns into an all-purpose garment, then into specks: at t = T dividing by
-# $a_T$ multiplies each small error by more than 20,000. So nobody jumps from noise to picture in one step;
-# notebook 05 takes many short ones, and asks again after each.
+# $a_T$ multiplies each small error by more than 20,000. So one jump from noise gives no picture here: specks, and without them a mean of all pictures.
+# Notebook 05 takes many short steps, and asks again after each.
 #
 # </details>
 #
@@ -851,9 +851,10 @@ viz.show_rows({name: draw(one) for name, one in chosen.items()})
 #
 # <details><summary>Answer</summary>
 #
-# While the learning rate is high, the average is usually ahead: its loss is lower, and its samples have fewer specks. At the end both are nearly
-# the same: the learning rate has gone down, the weights no longer jitter, and nothing is left to average out. So an EMA pays where one samples in
-# the middle of a run, or where the learning rate stays high; it costs a second copy of the weights.
+# While the learning rate is high, the average is usually ahead: its loss is lower, and its samples have fewer specks. At the end, when the learning
+# rate has gone down, the two losses are nearly the same. The samples need not be: over many of them, after three minutes of training, those of the last weights
+# were more than twice as far from real pictures as those of the average (benchmarks/README.md). The loss does not see what the average still takes away.
+# It costs a second copy of the weights.
 #
 # </details>
 #
