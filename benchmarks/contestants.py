@@ -385,7 +385,7 @@ def own_lucidrains(model: nn.Module, pictures: Pictures, seed: int) -> OwnTraini
 
 
 def own_double_conv(model: nn.Module, pictures: Pictures, seed: int) -> OwnTraining:
-    """dome272/Diffusion-Models-pytorch, ddpm.py: AdamW at 3e-4, batches of 16, linear schedule, no average."""
+    """As ddpm.py of dome272/Diffusion-Models-pytorch: AdamW at 3e-4, batches of 16, linear schedule, no average."""
     schedule = make_schedule("linear")
 
     def loss(x0: Tensor, t: Tensor, eps: Tensor) -> Tensor:
