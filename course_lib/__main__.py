@@ -147,7 +147,7 @@ def _train(options: argparse.Namespace) -> int:
     how = {key: given.pop(key) for key in ("resume", "device", "save_every", "log") if key in given}
     if given.get("data", "fashion-mnist") != "fashion-mnist":
         given["data"] = str(Path(given["data"]).resolve())
-    if "resume" in how and (folder / "config.json").exists():
+    if "resume" in how and config is None and (folder / "config.json").exists():
         config = folder / "config.json"
     elif "resume" in how and config is None and not {"minutes", "steps"} & given.keys():
         raise ValueError(f"{folder} holds no run to go on with: say what to train")

@@ -156,7 +156,7 @@ class Pictures:
     def sha256(self) -> str:
         """Hash of shape and bytes, the same wherever the files came from."""
         digest = hashlib.sha256(str(tuple(self.images.shape)).encode())
-        digest.update(self.images.cpu().contiguous().numpy().tobytes())
+        digest.update(self.images.cpu().contiguous().numpy())
         return digest.hexdigest()
 
 
@@ -297,8 +297,8 @@ def load_folder(path: str | Path, size: int = 28, channels: int = 1) -> Pictures
     files = sorted(found, key=lambda file: file.relative_to(root).parts)  # in the same order on every system
     if not files:
         raise ValueError(f"{root} holds no PNG, JPEG, WebP, BMP or GIF pictures")
-    images, sizes = [], set()
-    for file in tqdm(files, unit="picture", disable=True if len(files) < 500 else None):
+    images, sizes = torch.empty(len(files), channels, size, size, dtype=torch.uint8), set()
+    for i, file in enumerate(tqdm(files, unit="picture", disable=True if len(files) < 500 else None)):
         try:
             with Image.open(file) as picture:
                 sizes.add(picture.size)
@@ -307,13 +307,13 @@ def load_folder(path: str | Path, size: int = 28, channels: int = 1) -> Pictures
             raise
         except Exception as error:  # a broken file makes Pillow raise almost anything
             raise ValueError(f"{file} is not a picture that can be read ({error}); mend or remove it") from error
-        images.append(torch.from_numpy(np.array(square)).view(size, size, channels).permute(2, 0, 1))
+        images[i] = torch.from_numpy(np.array(square)).view(size, size, channels).permute(2, 0, 1)
     folders = [file.relative_to(root).parts[0] if file.parent != root else "" for file in files]
     names = tuple(sorted(set(folders)))
     labels = torch.tensor([names.index(folder) for folder in folders]) if "" not in names and len(names) > 1 else None
     cut = f", cut to squares from {len(sizes)} sizes" if len(sizes) > 1 else ""
     source = f"the folder {root.resolve().name}{cut}"
-    return Pictures(torch.stack(images), labels, source, names if labels is not None else ())
+    return Pictures(images, labels, source, names if labels is not None else ())
 
 
 def _files_below(root: Path) -> Iterator[Path]:

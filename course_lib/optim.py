@@ -103,6 +103,8 @@ class Muon(torch.optim.Optimizer):
 def make_optimizers(model: nn.Module, lr: float, parts: int = 1) -> list[torch.optim.Optimizer]:
     """What trains a network here: Muon for its matrices, AdamW without weight decay for all else.
 
+    A table of embeddings, such as that of classes, is no matrix: a row changes only where it was looked up.
+
     Args:
         model: the network, on the device where it will be trained.
         lr: learning rate of both, > 0.
@@ -120,8 +122,10 @@ def make_optimizers(model: nn.Module, lr: float, parts: int = 1) -> list[torch.o
     parameters = [p for p in model.parameters() if p.requires_grad]
     if not parameters:
         raise ValueError("model must have parameters that require a gradient, got none")
-    matrices = [p for p in parameters if is_matrix(p)]
-    others = [p for p in parameters if not is_matrix(p)]
+    tables = {id(each.weight) for each in model.modules() if isinstance(each, nn.Embedding)}
+    matrices = [p for p in parameters if is_matrix(p) and id(p) not in tables]
+    chosen = {id(p) for p in matrices}
+    others = [p for p in parameters if id(p) not in chosen]
     fused = parameters[0].device.type != "mps"
     made: list[torch.optim.Optimizer] = [Muon(pile, lr) for pile in _deal(matrices, parts) if pile]
     if others:

@@ -311,7 +311,8 @@ def save_state(
         shutil.rmtree(temporary, ignore_errors=True)
         raise
     for old in checkpoints(folder)[KEPT:]:
-        _remove(old)
+        with suppress(OSError):  # somebody has it open: the next time
+            _remove(old)
     return path
 
 
@@ -352,8 +353,9 @@ def last_good(folder: Path, say: Callable[[str], object] = print) -> Saved | Non
         ValueError: there are checkpoints, and none can be read.
     """
     for left in folder.glob(".*.tmp"):
-        if re.fullmatch(r"\.((damaged-)?step-\d+|config\.json|model\.safetensors)\..+\.tmp", left.name):
-            shutil.rmtree(left) if left.is_dir() else left.unlink()
+        if re.fullmatch(r"\.((damaged-)?step-\d+|config\.json|(model|weak)\.safetensors)\..+\.tmp", left.name):
+            with suppress(OSError):
+                shutil.rmtree(left) if left.is_dir() else left.unlink()
     damaged: list[tuple[Path, Exception]] = []
     for path in checkpoints(folder):
         try:
@@ -377,7 +379,7 @@ def _remove(path: Path) -> None:
     """Remove a folder, under a name by which it is known for rubbish if a crash comes between."""
     rubbish = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     move(path, rubbish)
-    shutil.rmtree(rubbish)
+    shutil.rmtree(rubbish, ignore_errors=True)  # what is left, `last_good` finds
 
 
 # The run
@@ -429,7 +431,9 @@ def run(
 ) -> bool:
     """Train as a run in a folder; call it in one process, or in many under `accelerate launch`.
 
-    Ctrl-C, SIGTERM or a closed terminal saves a checkpoint and ends the run; a second Ctrl-C ends it at once.
+    Ctrl-C, SIGTERM or a closed terminal saves a checkpoint and ends the run; a second Ctrl-C ends it at once. A run
+    that fails before its first checkpoint leaves its folder free for another try. Under a launcher, call it once in a
+    process.
 
     Args:
         folder: of the run; made where it is not there.
@@ -468,6 +472,10 @@ def run(
         if config is not None:
             if "fashion-mnist" not in (config.data, stored.data):
                 stored = replace(stored, data=config.data)  # it may have moved; the hash says whether it is the same
+            if config.compile != "auto":
+                stored = replace(stored, compile=config.compile)
+            parts = config.train.accumulate  # where there is less memory now, a batch is worked through in more parts
+            stored = replace(stored, train=replace(stored.train, accumulate=parts))
             _check_same(config, stored, folder)
         config = stored
     if config is None:
@@ -529,9 +537,15 @@ def run(
                 tracker.finish()
             kept = checkpoints(folder)
             last = f"the last good checkpoint is {kept[0]}" if kept else "there was no checkpoint yet"
+            if not kept and isinstance(error, Exception) and processes.is_main_process:
+                for name in ("config.json", "weak.safetensors"):  # so that the folder is free for other settings
+                    with suppress(OSError):
+                        (folder / name).unlink()
             if is_out_of_memory(error):
-                less = "take a smaller batch_size, or work through it in more parts, accumulate"
-                raise MemoryError(f"not enough memory for this network and batch: {less}; {last}") from error
+                less = "work through each batch in more parts, accumulate"
+                less = less if kept else f"take a smaller batch_size, or {less}"
+                what = f"this network and batch beside {pictures.images.nbytes / 1e9:.2g} GB of pictures"
+                raise MemoryError(f"not enough memory for {what}: {less}; {last}") from error
             if not isinstance(error, (FloatingPointError, OSError)):
                 raise
             what = f"cannot write to {folder}: {error.strerror or error}" if isinstance(error, OSError) else str(error)
@@ -725,7 +739,8 @@ def _decided(config: RunConfig, pictures: Pictures, model: UNet, processes: Any,
     """
     from accelerate.utils import broadcast_object_list
 
-    choice: list[Any] = [config.precision, config.compile]
+    sha = config.hash_of(pictures)
+    choice: list[Any] = [config.precision, config.compile, sha]
     if processes.is_main_process:
         if config.precision == "auto":
             some = torch.arange(config.train.batch_size) % len(pictures)
@@ -736,12 +751,13 @@ def _decided(config: RunConfig, pictures: Pictures, model: UNet, processes: Any,
             choice[1] = "yes" if compiling_pays(config.train, processes.device) else "no"
         elif config.compile == "yes" and not can_compile(processes.device):
             if not begun:
-                raise ValueError("compile='yes' needs a compiler that PyTorch can use here; leave it out")
+                raise ValueError("compile='yes' needs a compiler that PyTorch can use here; take compile='no'")
             choice[1] = "no"
-    precision, compile = broadcast_object_list(choice)
+    precision, compile, first = broadcast_object_list(choice)
+    if sha != first:
+        raise ValueError(f"data must be the same on all machines: the first one has others than {pictures}")
     follows = ("size", "in_channels", "out_channels", "num_classes")
     unet = {key: value for key, value in model.config.items() if key not in follows}
-    sha = config.hash_of(pictures)
     return replace(config, unet=unet, precision=precision, compile=compile, data_sha256=sha)
 
 

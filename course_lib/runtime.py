@@ -133,7 +133,8 @@ def eval_mode(model: nn.Module) -> Iterator[None]:
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether there was no memory left, of a GPU or of the computer, which PyTorch says in words alone."""
-    words = isinstance(error, RuntimeError) and re.search("(can't allocate|not enough) memory", str(error))
+    said = "(can't allocate|not enough) memory|out of memory|STATUS_ALLOC_FAILED"
+    words = isinstance(error, RuntimeError) and re.search(said, str(error))
     return bool(words) or isinstance(error, MemoryError | torch.OutOfMemoryError)
 
 

@@ -302,6 +302,9 @@ def train(
         )
     device = next(model.parameters()).device
     if accelerator is not None:
+        there = accelerator.device
+        if there.type != device.type or (None not in (there.index, device.index) and there.index != device.index):
+            raise ValueError(f"the model is on {device}: move it, and its average, to the accelerator's {there} first")
         if autocast is not None:
             raise ValueError("autocast must be None where an accelerator is given: pass it mixed_precision='bf16'")
         if accelerator.scaler is not None:

@@ -157,6 +157,10 @@ def test_resume_needs_no_settings_and_checks_those_that_are_given(
     folder.with_name("moved").rename(folder)
     assert main(["train", "--resume", "--lr", "0.5", "--out", out]) == 2
     assert "was begun with lr=" in capsys.readouterr().err
+    other = folder.with_name("other.json")
+    other.write_text(Path(out, "config.json").read_text().replace('"batch_size": 4', '"batch_size": 2'))
+    assert main(["train", "--config", str(other), "--resume", "--device", "cpu", "--out", out]) == 2
+    assert "was begun with batch_size=4, got 2" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

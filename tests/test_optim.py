@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from test_blocks import randomize
 from torch import nn
 
 from course_lib.optim import Muon, is_matrix, make_optimizers, orthogonalize
@@ -129,6 +130,18 @@ def test_a_network_gets_muon_for_its_matrices_and_adamw_for_the_rest() -> None:
     assert [type(optimizer) for optimizer in make_optimizers(nn.Linear(4, 4), 1e-3)] == [torch.optim.AdamW]
     with pytest.raises(ValueError, match="got none"):
         make_optimizers(nn.ReLU(), 1e-3)
+
+
+def test_a_table_of_classes_is_no_matrix_however_many_there_are() -> None:
+    """Rows that were not looked up stay as they are."""
+    model = randomize(UNet(8, channels=(8, 16), attention=(), num_classes=20))
+    assert isinstance(model, UNet) and model.label is not None
+    before = model.label.weight.detach().clone()
+    model(torch.randn(2, 1, 8, 8), torch.tensor([3, 4]), torch.tensor([1, 17])).square().mean().backward()
+    for optimizer in make_optimizers(model, 0.1):
+        optimizer.step()
+    changed = (model.label.weight != before).any(1).nonzero().flatten().tolist()
+    assert changed == [1, 17]
 
 
 @pytest.mark.parametrize("parts", [2, 3, 50])

@@ -211,7 +211,7 @@ def test_without_a_compiler_the_question_is_answered_before_the_run_begins(
     config: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(runs, "can_compile", lambda device: False)
-    with pytest.raises(ValueError, match="compile='yes' needs a compiler that PyTorch can use here; leave it out"):
+    with pytest.raises(ValueError, match="compile='yes' needs a compiler that PyTorch can use here; take compile='no'"):
         go(tmp_path / "a", RunConfig.of({"compile": "yes"}, config))
     assert not (tmp_path / "a").exists()
 
@@ -269,6 +269,62 @@ def test_settings_are_those_with_which_the_run_was_begun(config: RunConfig, tmp_
         go(tmp_path / "b", None, resume=True)
 
 
+def test_a_run_goes_on_in_more_parts_and_without_a_compiler(config: RunConfig, tmp_path: Path) -> None:
+    """As it must where there is less memory than there was at its beginning; the training is the same."""
+    go(tmp_path / "a", config)
+    shutil.rmtree(tmp_path / "a" / "step-00000006")
+    stored, _ = read_config(tmp_path / "a" / "config.json")
+    assert config.train.accumulate == 1
+    assert go(tmp_path / "a", RunConfig.of({"accumulate": 2, "compile": "no"}, stored), resume=True)
+    go(tmp_path / "b", config)
+    one, other = (load_checkpoint(tmp_path / name / "model.safetensors").model.state_dict() for name in "ab")
+    assert any(not torch.equal(one[name], other[name]) for name in one)  # it was in more parts
+    torch.testing.assert_close(one, other, rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("fails", ["at the first update", "in its settings", "at its second checkpoint"])
+def test_a_run_that_fails_before_its_first_checkpoint_leaves_the_folder_free(
+    fails: str, config: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, bad, saved = tmp_path / "a", config, []
+    with monkeypatch.context() as patch:
+        if fails == "in its settings":
+            bad = RunConfig.of({"schedule": "linear amount", "target": "velocity", "snr_gamma": 5.0}, config)
+        elif fails == "at the first update":
+            patch.setattr(train_module, "denoising_loss", lambda *_, **__: 1 / 0)
+        else:
+            honest = runs.save_state
+
+            def once(*arguments: Any) -> Path:
+                if saved:
+                    raise OSError(28, "No space left on device")
+                saved.append(honest(*arguments))
+                return saved[0]
+
+            patch.setattr(runs, "save_state", once)
+        with pytest.raises((ValueError, ZeroDivisionError, OSError)):
+            go(out, bad)
+    assert (out / "config.json").exists() == bool(saved)
+    if saved:
+        assert go(out, None, resume=True)
+    else:
+        assert not [*out.iterdir()] and go(out, config)
+
+
+def test_an_old_checkpoint_that_cannot_be_removed_does_not_end_the_training(
+    config: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def held(path: Path) -> None:
+        raise PermissionError(13, "somebody has it open", str(path))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(runs, "_remove", held)
+        assert go(tmp_path / "a", config, updates=1)
+    assert len(checkpoints(tmp_path / "a")) == 6
+    config = RunConfig.of({"steps": 8}, config)
+    assert go(tmp_path / "b", config, updates=1) and len(checkpoints(tmp_path / "b")) == 2
+
+
 def test_a_checkpoint_of_another_network_is_refused(config: RunConfig, tmp_path: Path) -> None:
     go(tmp_path / "a", config)
     go(tmp_path / "b", replace(config, unet={**config.unet, "channels": [8, 24]}))
@@ -317,7 +373,8 @@ def test_what_a_crash_left_is_cleaned_away_and_the_rest_is_not(config: RunConfig
     go(out, config)
     (out / ".step-00000009.x.tmp").mkdir()
     (out / ".step-00000009.x.tmp" / "model.safetensors").write_bytes(b"half")
-    (out / ".config.json.y.tmp").write_bytes(b"half")
+    for name in ("config.json", "model.safetensors", "weak.safetensors"):
+        (out / f".{name}.y.tmp").write_bytes(b"half")
     (out / ".mine.tmp").write_text("of another program")
     (out / "notes.txt").write_text("mine")
     (out / "step-by-step").mkdir()
@@ -365,6 +422,9 @@ def test_a_loss_that_is_no_number(config: RunConfig, tmp_path: Path, monkeypatch
     [
         torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."),
         RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 4000000000000 bytes."),
+        RuntimeError("CUDA error: out of memory"),
+        RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+        RuntimeError("MPS backend out of memory (MPS allocated: 5.00 GB, max allowed: 9.07 GB)."),
     ],
 )
 def test_too_little_memory(
@@ -381,7 +441,8 @@ def test_too_little_memory(
     with monkeypatch.context() as patch:
         patch.setattr(train_module, "denoising_loss", loss)
         expected = (
-            rf"not enough memory .*smaller batch_size.*accumulate; the last good checkpoint is {out}/step-00000004"
+            r"not enough memory for this network and batch beside 3.2e-07 GB of pictures: work through each batch in "
+            rf"more parts, accumulate; the last good checkpoint is {out}/step-00000004"
         )
         with pytest.raises(MemoryError, match=expected):
             go(out, config)
@@ -704,6 +765,18 @@ def test_a_run_that_fails_does_not_wait_for_processes_that_still_train(
     assert ended == ["closed"]
     go(tmp_path / "b", config)
     assert ended == ["closed", "waited"]
+
+
+def test_machines_with_other_pictures_are_told_so(
+    config: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def of_the_first(mine: list[Any]) -> list[Any]:
+        return [*mine[:-1], "another hash"]
+
+    monkeypatch.setattr(accelerate.utils, "broadcast_object_list", of_the_first)
+    with pytest.raises(ValueError, match="data must be the same on all machines: the first one has others than 5 pict"):
+        go(tmp_path / "a", config)
+    assert not (tmp_path / "a").exists()
 
 
 def test_machines_that_share_no_disk_are_told_so(

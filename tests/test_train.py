@@ -392,11 +392,14 @@ def test_batches_and_accelerators_that_do_not_fit() -> None:
     config = TrainConfig(steps=1, batch_size=4)
     with pytest.raises(ValueError, match=r"config.accumulate=1, but the accelerator was made with .*=2"):
         train(Tiny(), SCHEDULE, some_pictures(), config, accelerator=accelerator)
-    scaled: Any = SimpleNamespace(scaler=object(), gradient_accumulation_steps=1)
+    scaled: Any = SimpleNamespace(scaler=object(), gradient_accumulation_steps=1, device=torch.device("cpu"))
     with pytest.raises(ValueError, match="mixed_precision='fp16' of the accelerator needs a scaled loss"):
         train(Tiny(), SCHEDULE, some_pictures(), config, accelerator=scaled)
     with pytest.raises(ValueError, match="autocast must be None where an accelerator is given"):
         train(Tiny(), SCHEDULE, some_pictures(), config, accelerator=accelerator, autocast=torch.bfloat16)
+    elsewhere: Any = SimpleNamespace(device=torch.device("cuda", 1))
+    with pytest.raises(ValueError, match="model is on cpu: move it, and its average, to the accelerator's cuda:1"):
+        train(Tiny(), SCHEDULE, some_pictures(), config, accelerator=elsewhere)
 
 
 def test_importing_the_loop_does_not_import_the_engine() -> None:
