@@ -103,7 +103,8 @@ class Muon(torch.optim.Optimizer):
 def make_optimizers(model: nn.Module, lr: float, parts: int = 1) -> list[torch.optim.Optimizer]:
     """What trains a network here: Muon for its matrices, AdamW without weight decay for all else.
 
-    A table of embeddings, such as that of classes, is no matrix: a row changes only where it was looked up.
+    A table of embeddings, such as that of classes, is no matrix: a row has a gradient only where it was looked up, and
+    Muon would blow up what is left of it long afterwards.
 
     Args:
         model: the network, on the device where it will be trained.

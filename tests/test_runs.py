@@ -286,7 +286,8 @@ def test_a_run_goes_on_in_more_parts_and_without_a_compiler(config: RunConfig, t
 def test_a_run_that_fails_before_its_first_checkpoint_leaves_the_folder_free(
     fails: str, config: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    out, bad, saved = tmp_path / "a", config, []
+    out, bad = tmp_path / "a", config
+    saved: list[Path] = []
     with monkeypatch.context() as patch:
         if fails == "in its settings":
             bad = RunConfig.of({"schedule": "linear amount", "target": "velocity", "snr_gamma": 5.0}, config)
