@@ -686,28 +686,53 @@ def test_the_pages_show_what_the_rows_say(tmp_path: Path) -> None:
 
 
 def test_what_the_readme_says_of_the_others_holds() -> None:
-    path = records.RESULTS / "pictures_per_minute_cpu.jsonl"
-    distances = {
-        key: pictures_per_minute.nearest(row)["value"]
-        for key, row in pictures_per_minute.newest(records.read_rows(path)).items()
-    }
-    ours = distances["unet", "ours", 3]
-    ratios = [distances[model, "own", 30] / ours for model in CONTESTANTS if model != "unet"]
+    all_rows = records.read_rows(records.RESULTS / "pictures_per_minute_cpu.jsonl")
+    machines = pictures_per_minute.by_machine(all_rows)
+    rows, others = machines[0], [model for model in CONTESTANTS if model != "unet"]
+    distances = {key: pictures_per_minute.nearest(row)["value"] for key, row in rows.items()}
+    ours, seen = distances["unet", "ours", 3], rows["unet", "ours", 3]["pictures"]
+    ratios = {model: distances[model, "own", 30] / ours for model in others}
     readme = (records.ROOT / "README.md").read_text(encoding="utf-8")
-    assert f"still {min(ratios):.1f} to {max(ratios):.0f} times as far from real pictures" in readme
+    assert "by the better of two of this course's samplers" in readme and "by the best of 2 samplers" in readme
+
+    sure = {
+        model: row["reports"][pictures_per_minute.best_way(row)]["sure"]["value"]
+        for (model, _, minutes), row in rows.items()
+        if minutes == 3
+    }
+    unsure = [sure[model] for model in others]
+    mine, least, most = (round(100 * each) for each in (sure["unet"], min(unsure), max(unsure)))
+    assert f"sure of {mine} % of this course's pictures, and of {least} to {most} % of the others'" in readme
+    for model in others:  # "have seen about as many pictures as it had then"
+        assert 0.8 < rows[model, "own", 30]["pictures"] / seen < 1.2
+
+    complete = [here for here in machines if all((model, "own", 30) in here for model in others)]
+    measured = [
+        min(pictures_per_minute.nearest(here[model, "own", 30])["value"] for model in others)
+        / pictures_per_minute.nearest(here["unet", "ours", 3])["value"]
+        for here in complete
+    ]
+    more = {(row["model"], row["minutes"]): row for row in all_rows if row["samples"] == 2000}
+    measured.append(more["lucidrains", 30]["reports"]["unclipped"]["frechet"]["value"])
+    measured[-1] /= more["unet", 3]["reports"]["unclipped"]["frechet"]["value"]
+    assert len(measured) == 3
+    assert f"about twice as far from real pictures: {min(measured):.1f} to {max(measured):.1f} times in three" in readme
+    _, *farther = sorted(ratios.values())
+    assert min(ratios, key=lambda model: ratios[model]) == "lucidrains"
+    assert f"The other two are {farther[0]:.1f} and {farther[1]:.1f} times as far." in readme
+    here, slower = (each["double-conv", "own", 30] for each in complete)
+    assert here["pictures_per_second"] > slower["pictures_per_second"] and max(ratios.values()) == ratios["double-conv"]
+    swings = [pictures_per_minute.nearest(row)["value"] for row in (slower, here)]
+    assert f"came to {swings[0]:.1f} in place of {swings[1]:.1f} on a slower machine" in readme
+
     for minutes in (3, 10, 30):  # "below all others", says what stands for the plot
-        others = [each for (model, _, at), each in distances.items() if at == minutes and model != "unet"]
-        assert ours < min(others) and distances.get(("unet", "ours", minutes), ours) <= ours
-    rows = pictures_per_minute.newest(records.read_rows(path))
-    seen = rows["unet", "ours", 3]["pictures"]
-    for model in CONTESTANTS:  # "by then they have seen about as many pictures"
-        assert model == "unet" or 0.8 < rows[model, "own", 30]["pictures"] / seen < 1.2
+        theirs = [each for (model, _, at), each in distances.items() if at == minutes and model != "unet"]
+        assert ours < min(theirs) and distances.get(("unet", "ours", minutes), ours) <= ours
     guided = {key: row["guided"]["frechet"]["value"] for key, row in rows.items() if row["guided"]}
-    others = [model for model in CONTESTANTS if model != "unet"]
     assert [model for model in others if (model, "own", 30) in guided] == ["lucidrains"]
     best = min(each for found in (distances, guided) for (model, _, at), each in found.items() if model in others)
     near = guided["unet", "ours", 3]
-    assert f"comes to {near:.2f} after three minutes, and the best of the others" in readme
+    assert f"comes to {near:.2f} after three minutes; the best of the others" in readme
     assert f"guided in the same way or not, is {best / near:.1f} times as far after thirty" in readme
 
 
@@ -995,7 +1020,7 @@ def test_the_readme_shows_what_was_measured_on_the_weights_that_know_classes() -
     assert row["data"] == "full" and row["samples"] == 1000
     readme = (records.ROOT / "README.md").read_text(encoding="utf-8")
     distance = records.interval(row["report"]["frechet"])
-    assert f"samples of all classes is {distance}, after 25 steps of the same sampler" in readme
+    assert f"samples, as many of each class, is {distance}, after 25 steps of the same sampler" in readme
     others, _ = sampling.newest(records.read_rows(records.RESULTS / "sampling_cpu.jsonl"))
     assert row["report"]["frechet"]["high"] < others["2m-sde", 25]["report"]["frechet"]["low"]
 
