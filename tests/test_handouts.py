@@ -474,6 +474,22 @@ def test_students_get_the_committed_bytes(student: Path) -> None:
         assert all(cell.get("outputs", []) == [] for cell in notebooks.read(path).cells)
 
 
+def test_what_somebody_did_in_a_notebook_is_not_handed_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "py").mkdir()
+    text = (notebooks.NOTEBOOKS / "py" / f"{PATHS['01'].stem}.py").read_text(encoding="utf-8")
+    (tmp_path / "py" / "01_a.py").write_text(text, encoding="utf-8")
+    worked, wanted = filled("01").copy(), notebooks.to_notebook(text).encode()
+    worked.cells = [*worked.cells, nbformat.v4.new_code_cell("my_notes = 1")]
+    for name in ("01_a.ipynb", "01_a-Copy1.ipynb"):
+        nbformat.write(worked, tmp_path / name)
+    honest = notebooks.pairs
+    monkeypatch.setattr(notebooks, "pairs", lambda: honest(tmp_path))
+    assert handouts.originals() == [tmp_path / "01_a.ipynb"]
+    assert handouts.contents_of(handouts.originals(), solved=False) == {"01_a.ipynb": wanted}
+    solved = handouts.contents_of(handouts.originals(), solved=True)["01_a.ipynb"]
+    assert b"my_notes" not in solved and solved != wanted
+
+
 def broken_links(folder: Path) -> list[str]:
     """Links of the pages in a folder that lead to no file in it."""
     broken = []

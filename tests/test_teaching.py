@@ -189,7 +189,9 @@ def test_the_readme_states_the_same_minutes() -> None:
         (row,) = re.findall(rf"^\| \[[^\]]+\]\(notebooks/{path.name}\) \|.*$", readme, re.MULTILINE)
         minutes = [int(cell) for cell in row.strip(" |").split("|")[-2:]]
         seconds = int(seconds_on_page()[path.name[:2]].removesuffix(" s"))
-        assert minutes == [asked(path), max(1, round(seconds / 60))], f"{path.name}: README.md says {row}"
+        assert minutes == [asked(path), math.ceil(seconds / 60)], f"{path.name}: README.md says {row}"
+        first = NOTEBOOKS["00"].read_text(encoding="utf-8")
+        assert re.search(rf"{path.name[:2]} [^|]*\| {minutes[0]} min \| {minutes[1]} min \|", first), path.name
 
 
 # ---------------------------------------------------------------------------------------------------- the plans

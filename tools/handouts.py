@@ -1,12 +1,12 @@
 """What a teacher hands out: the notebooks in a clean folder, and the same with every exercise done.
 
-    python tools/handouts.py student      build/student: the notebooks as they are, their pictures, the licenses
+    python tools/handouts.py student      build/student: the notebooks as they came, their pictures, the licenses
     python tools/handouts.py solutions    build/solutions: the same, with the solution in every exercise
 
-Both follow from notebooks/*.ipynb and course_lib.checks alone. An exercise is a cell `check("name", my_x)`; its stub is
-the last `def my_x`, `class my_x` or `my_x = ...` above. What fills a stub is the body of the answer that
-course_lib.checks shows as the solution, or the number or letter that it works out. Where the two do not fit, a sentence
-says why.
+Both follow from notebooks/py/*.py and course_lib.checks alone: nothing is handed out that somebody did in
+notebooks/*.ipynb. An exercise is a cell `check("name", my_x)`; its stub is the last `def my_x`, `class my_x` or
+`my_x = ...` above. What fills a stub is the body of the answer that course_lib.checks shows as the solution, or the
+number or letter that it works out. Where the two do not fit, a sentence says why.
 """
 
 from __future__ import annotations
@@ -462,15 +462,16 @@ def fill(notebook: NotebookNode, number: str) -> NotebookNode:
 
 
 def originals() -> list[Path]:
-    """The committed notebooks."""
-    return [path for _, path in notebooks.pairs()]
+    """The notebooks of the course; copies that somebody made beside them have no text form."""
+    return [path for text_path, path in notebooks.pairs() if text_path.exists()]
 
 
 def notebook_bytes(path: Path, *, solved: bool) -> bytes:
-    """A notebook as it is handed out: the very bytes of the file, or with solutions."""
-    if not solved:
-        return path.read_bytes()
-    return (nbformat.writes(fill(notebooks.read(path), path.stem[:2])) + "\n").encode()
+    """A notebook as it is handed out: as it follows from its text form, or with solutions."""
+    text = notebooks.to_notebook((path.parent / "py" / f"{path.stem}.py").read_text(encoding="utf-8"))
+    if solved:
+        text = nbformat.writes(fill(nbformat.reads(text, as_version=4), path.stem[:2])) + "\n"
+    return text.encode()
 
 
 def contents_of(paths: list[Path], *, solved: bool) -> dict[str, bytes]:
@@ -484,7 +485,7 @@ def contents_of(paths: list[Path], *, solved: bool) -> dict[str, bytes]:
         try:
             found[path.name] = notebook_bytes(path, solved=solved)
         except FileNotFoundError:
-            problems.append(f"{notebooks.name_of(path)} does not exist: run `{notebooks.MEND}`.")
+            problems.append(f"{notebooks.name_of(path)} has no text form in {notebooks.name_of(path.parent / 'py')}.")
         except HandoutError as error:
             problems.append(str(error))
     if problems:

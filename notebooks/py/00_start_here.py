@@ -269,8 +269,8 @@ assert schedule.signal[0] == 1 and schedule.noise[0] == 0 and schedule.signal[T]
 # | [01 Corrupt with a linear amount](01_corrupt_with_a_linear_amount.ipynb) | 40 min | 1 min | pictures drown in noise, and a variance that sags halfway |
 # | [02 Build a U-Net](02_build_a_unet.ipynb) | 60 min | 2 min | every size and channel of three U-Nets, and why one step of denoising is not enough |
 # | [03 Jump to any timestep](03_jump_to_any_timestep.ipynb) | 60 min | 1 min | a thousand small steps of noise replaced by one formula |
-# | [04 Train to predict noise](04_train_to_predict_noise.ipynb) | 60 min | 4 min | your own model learns, its samples getting better as you watch |
-# | [05 Sample images](05_sample_images.ipynb) | 55 min | 3 min | clothes that nobody made, in 1000 steps, in 50 and in 25, and a number for how good they are |
+# | [04 Train to predict noise](04_train_to_predict_noise.ipynb) | 60 min | 5 min | your own model learns, its samples getting better as you watch |
+# | [05 Sample images](05_sample_images.ipynb) | 55 min | 4 min | clothes that nobody made, in 1000 steps, in 50 and in 25, and a number for how good they are |
 # | [06 Find the bug](06_find_the_bug.ipynb) | 80 min | 1 min | eleven broken programs, and the smallest test that would have caught each |
 
 # %% [markdown]

@@ -595,7 +595,8 @@ viz.show_rows({"amount 0.7": hidden, "blurred": 2.5 * blur(hidden), "picture": x
 #
 # ### Where does a picture disappear?
 #
-# A machine can tell. Take the average picture of each of the ten classes, and name a corrupted picture after the average that is nearest to it.
+# A machine can tell. Take the average picture of each of the ten classes, fade it by 1 − u as the mixture fades the picture, and name a corrupted picture after the
+# average that is then nearest to it. (So it is told the amount; at u = 1 all ten averages are the same.)
 
 # %%
 test = load_fashion_mnist("test", source="packaged")
@@ -622,7 +623,7 @@ viz.plot_curves(
 #
 # <details><summary>Answer</summary>
 #
-# At amount 0.41, the line, noise and picture are equally strong, and recognition has lost nothing. Up to 0.7 it keeps more than nine tenths of what it has without noise.
+# At amount 0.41, the line, noise and picture are equally strong, and recognition has lost next to nothing. Up to 0.7 it keeps more than nine tenths of what it has without noise.
 # Then it collapses, and at 1 it is guessing. Your own number probably lies in that fall, too. A denoiser's work is thus unevenly spread: below 0.4 there is little to
 # decide, above 0.9 little to see, and in between it decides what the picture is.
 #
@@ -662,7 +663,7 @@ progress()
 # ## On your own
 #
 # - Blur the noise with `blur`, divide by its standard deviation, and hand it to `corrupt(x, amount, noise)`. The variance is 1 as before. At which amount do pictures vanish now, and why?
-# - Does the collapse of recognition move with the size? `recognized` reads `test` and `averages`: in a new cell at the end, load `pictures` and `test` with `size=16`, compute `averages` anew, and print `recognized(u)` for the `steps`; then with `size=32`. (The cells above are about 28×28, and some of their assertions hold there alone.)
+# - Does the collapse of recognition move with the size? `recognized` reads `test` and `averages`: in a new cell at the end, load `pictures` and `test` with `size=16`, compute `averages` anew, and print `recognized(u)` for the `steps`. Then predict what `size=32` gives, which is 28×28 with a black border, and try it: why does nothing change? (The cells above are about 28×28, and some of their assertions hold there alone.)
 # - Give `recognized` uniform noise scaled to variance 1, and draw the curve again. Does the kind of noise matter at all?
 # - Put your own photos into a folder and load them with `course_lib.data.load_folder(path, size=64)`. What is their variance, and where is the bottom of the sag?
 #

@@ -563,7 +563,7 @@ assert total == count_parameters(BottleneckUNet()) == 234_977
 #
 # ### Exercise 7 — Predict, then run  (difficulty 1 of 3, 2 minutes)
 #
-# Somebody wrote such a network with PyTorch's layers alone, and hands it a 28×28 picture. What happens?
+# Somebody wrote such a network with PyTorch's layers alone, and hands it a batch of 28×28 pictures. What happens?
 #
 # - **a** It gives 28×28, as large as its input.
 # - **b** It gives 16×16, since the deepest map is 1×1 and doubles four times.
@@ -681,7 +681,10 @@ del patched
 #
 # The small U-Net gets a picture with a random amount $u$ of noise and must answer with the clean picture, in one step. What it minimizes:
 #
-# $$L = \mathbb E_{x, n, u} \operatorname{mean}\big(f(x_u) - x\big)^2, \qquad x_u = (1-u)\,x + u\,n$$
+# $$L = \mathbb E_{x, n, u}\Big[\operatorname{mean}\big((f(x_u) - x)^2\big)\Big], \qquad x_u = (1-u)\,x + u\,n$$
+#
+# ($\mathbb E$ is the average over all pictures, noises and amounts, the inner mean over pixels. $\mathbb E[\,\cdot \mid x_u]$, below, is the average over those only that lead to
+# this $x_u$.)
 #
 # | symbol | code | shape |
 # |---|---|---|
@@ -799,7 +802,8 @@ print(f"mean squared distance to the mean picture: {mean_loss:.3f} real, {distan
 assert variety_of_answers < variety / 4 and distance < mean_loss / 4
 
 # %% [markdown]
-# The answers vary less than a quarter as much as real pictures, and lie less than a quarter as far from the mean of all training pictures. And the network is *right*:
+# The variance of the answers is less than a quarter of that of real pictures, and so is their mean squared distance from the mean of all training pictures: they lie less
+# than half as far from it. And the network is *right*:
 #
 # ### Why fog is the best answer
 #
@@ -845,8 +849,8 @@ viz.plot_curves(curves, xlabel="amount of noise u", ylabel="mean squared error")
 #
 # <details><summary>Answer</summary>
 #
-# The error climbs from near zero, where one candidate is left, to that of the mean picture, where all are. It ends at or a little above the dashed line: no network can do
-# better there. On the far left it may be wiser to leave the picture alone: the squeeze costs more than so little noise.
+# The error climbs from near zero, where one candidate is left, to that of the mean picture, where all are. It ends close to the dashed line: without a trace of the
+# picture no network can do better. (The line is of the training pictures, the curve of 500 test pictures, so they may differ a little.) On the far left it may be wiser to leave the picture alone: the squeeze costs more than so little noise.
 #
 # </details>
 #
@@ -878,17 +882,20 @@ def walk(x, steps):
 twenty = walk(noise, steps=20)
 print(f"variance from one picture to the next: {twenty.var(dim=0).mean():.3f}, with one step {variety_of_answers:.3f}")
 assert twenty.var(dim=0).mean() > 2 * variety_of_answers
+x_hat, u, s = clean(noise), 6 / 20, 5 / 20  # as if 6 of 20 steps were left: what is said of 1/k below
+torch.testing.assert_close((1 - s) * x_hat + s * (noise - (1 - u) * x_hat) / u, noise + (x_hat - noise) / 6)
 rows = {f"{steps} step{'s' if steps > 1 else ''}": walk(noise[:10], steps) for steps in (1, 2, 5)}
 viz.show_rows({**rows, "20 steps": twenty[:10]})
 
 # %% [markdown]
 # The same network, the same noise, and things one could nearly wear. After a small step the input is no longer pure noise: by accident it resembles some
-# pictures more than others, so fewer candidates are left, and the next answer is less grey. That is **diffusion**, in one line, without any of its theory. What it
-# lacks is the rest of this course:
+# pictures more than others, so fewer candidates are left, and the next answer is less grey. That is **diffusion**, in one line. And $1/k$ is no
+# accident: where $k$ of $K$ steps are left, take $x$ for notebook 01's mixture at amount $k/K$, solve it for the noise, and mix anew at amount $(k-1)/K$: the same line comes
+# out. What the rest of this course adds:
 #
-# - how far each step may go, and which mixture of picture and noise belongs to each moment: a *schedule* (notebook 03);
+# - other ways from picture to noise, *schedules*, and what they decide (notebook 03);
 # - a network that is *told the time*, instead of guessing how noisy its input is (notebook 04);
-# - steps that provably end at pictures distributed like the real ones, with or without fresh noise (notebook 05).
+# - steps with and without fresh noise, steps that look back, and a number for how near the results come to real pictures (notebook 05).
 
 # %% [markdown]
 # The exercises of this notebook, by the last run of each check:

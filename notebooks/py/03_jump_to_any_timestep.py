@@ -64,7 +64,9 @@ print(pictures)
 #
 # $$x_t = \sqrt{1-\beta_t}\;x_{t-1} + \sqrt{\beta_t}\;z_t, \qquad z_t \sim \mathcal N(0, I), \qquad t = 1 \ldots T$$
 #
-# As a distribution, this is $q(x_t \mid x_{t-1}) = \mathcal N\big(\sqrt{1-\beta_t}\,x_{t-1},\; \beta_t I\big)$: $q$ is the usual name for everything that *adds* noise.
+# As a distribution, this is $q(x_t \mid x_{t-1}) = \mathcal N\big(\sqrt{1-\beta_t}\,x_{t-1},\; \beta_t I\big)$: $q$ is the usual name for all
+# probabilities of the noising process, also for those that look back. (Read $q(x_t \mid x_{t-1})$ as "the distribution of $x_t$ when $x_{t-1}$ is known". $\mathcal N(0, I)$: every pixel has
+# its own independent draw from N(0, 1); $\beta_t I$: the same with variance $\beta_t$.)
 #
 # | symbol | code | shape |
 # |---|---|---|
@@ -340,7 +342,7 @@ assert abs(blended.mean()) < 0.06 and abs(blended.var() - 1) < 0.09  # 5 standar
 #
 # Means and variances do not ask for a distribution: scaling and adding independent draws works for every kind of noise. So $x_t$ has mean $\sqrt{\bar\alpha_t}\,x_0$ and variance
 # $1-\bar\alpha_t$, as before. But the blended noise is neither uniform nor the same kind at every $t$: two uniform draws make nearly a triangle, many make nearly a normal distribution (the central
-# limit theorem). One uniform draw in its place would be another process. Only normal noise stays what it is when it is added up.
+# limit theorem). One uniform draw in its place would be another process. Of all noise with a finite variance, only normal noise keeps its shape when it is added up.
 #
 # </details>
 
@@ -469,7 +471,7 @@ viz.plot_histogram(residuals, title="x₅₀₀ without its picture, in units of
 # %% [markdown]
 # ## Compare schedules
 #
-# ![Signal a, noise b and the logarithm of their squared ratio against the timestep, for the linear, quadratic, sigmoid and cosine schedules, with a mark at t = 500. Linear loses its signal first, cosine last.](../figures/03_schedules.png)
+# ![Signal a, noise b and the logarithm of their squared ratio against the timestep, for the linear, quadratic, sigmoid and cosine schedules, with a mark at t = 500. Linear loses its signal first; cosine keeps most of it through the second half and falls below all others at the very end.](../figures/03_schedules.png)
 #
 # The steps are gone; what remains of a noising process is two tables, $a_t$ and $b_t$. The course calls them a **schedule**:
 #
@@ -552,7 +554,7 @@ except ValueError as error:
 # %% [markdown]
 # Now drag **t**. All rows carry the same noise.
 #
-# ![One boot, one row for each of four schedules, from t = 0 to t = 1000 with the same noise. In the linear row it is lost near t = 400, in the cosine row some hundred steps later.](../figures/03_schedule_rows.png)
+# ![One boot, one row for each of four schedules, from t = 0 to t = 1000 with the same noise. In the linear row it is lost near t = 400, in the cosine row about three hundred steps later.](../figures/03_schedule_rows.png)
 #
 # *Below is a slider. Where it does not run (on GitHub, in print), the picture above shows what it is about; `make lab` opens the live one.*
 
@@ -572,7 +574,8 @@ widgets.timestep_explorer(pictures[:6], schedules)
 # %% [markdown]
 # ### Signal-to-noise
 #
-# One number orders all these states, the **signal-to-noise ratio** (notebook 01 also multiplied by the variance of the pictures, a constant):
+# One number orders all these states, the **signal-to-noise ratio** (notebook 01 also multiplied by the variance of the pictures, 0.5: its mixture was at 1 at u = 0.41, and is at 1 here
+# at t = 500):
 #
 # $$\operatorname{SNR}_t = \frac{a_t^2}{b_t^2} \qquad\Big(= \frac{\bar\alpha_t}{1-\bar\alpha_t} \text{ where } a_t^2 + b_t^2 = 1\Big)$$
 
@@ -587,7 +590,7 @@ assert abs(schedule.snr[250] - make_schedule("cosine").snr[500]) < 0.15
 viz.plot_schedules(schedules, t=500)
 
 # %% [markdown]
-# *Linear* spends three quarters of its steps where noise is the stronger part. Does the ratio really say it all? Visit each schedule where its SNR is 1, with the same
+# *Linear* spends three quarters of its steps where b is larger than a. Does the ratio really say it all? Visit each schedule where its SNR is 1, with the same
 # noise, and divide by $\sqrt{a_t^2 + b_t^2}$ (which is 1 for all but the last):
 
 # %%
@@ -762,7 +765,8 @@ assert abs(0.01 * factor - 1.57) < 0.01
 #
 # $$q(x_{t-1} \mid x_t, x_0) = \frac{q(x_t \mid x_{t-1}, x_0)\; q(x_{t-1} \mid x_0)}{q(x_t \mid x_0)} \tag{10}$$
 #
-# *The chain forgets*: step $t$ looks at $x_{t-1}$ only, so $q(x_t \mid x_{t-1}, x_0) = q(x_t \mid x_{t-1})$. The *denominator* does not hold $x_{t-1}$: a constant.
+# *The chain forgets*: step $t$ looks at $x_{t-1}$ only, so $q(x_t \mid x_{t-1}, x_0) = q(x_t \mid x_{t-1})$. The *denominator* does not hold $x_{t-1}$: a constant,
+# which we drop ($\propto$ means "equal up to such a constant factor").
 #
 # $$q(x_{t-1} \mid x_t, x_0) \;\propto\; q(x_t \mid x_{t-1})\; q(x_{t-1} \mid x_0) \tag{11}$$
 #
@@ -977,14 +981,15 @@ progress()
 #
 # ## Honest limits
 #
-# - The jump needs *Gaussian* noise that is independent from step to step. Other noise has no such short cut, or only an approximate one.
+# - The jump needs *Gaussian* noise that is independent from step to step. Of all noise with a finite variance, only Gaussian keeps its shape when it is added up; uniform noise has no such
+#   short cut. (Processes that flip bits or swap categories have exact jumps of their own.)
 # - Agreement within standard errors is evidence for the code, at 256 copies and one picture. The proof is the derivation.
 # - "The same states on other clocks" holds for the process. Networks trained on different clocks do differ, since they practice each noise level at a different rate.
 # - The posterior given $x_0$ is normal. The one that a sampler would need, $q(x_{t-1} \mid x_t)$, is not in general; it comes close where steps are small.
 #
 # ## On your own
 #
-# - Walk the chain with uniform noise of variance 1, `(torch.rand(...) * 2 - 1) * 3**0.5`, with 1 and 5 added to `stops`. (The assertions of that cell are for normal noise: take them out.) Look at histograms of $(x_t - \sqrt{\bar\alpha_t}\,x_0)/\sqrt{1-\bar\alpha_t}$ at $t = 1$, 5 and 500. Which theorem is at work?
+# - Walk the chain with uniform noise of variance 1, `(torch.rand(...) * 2 - 1) * 3**0.5`, with 1 and 5 added to `stops`. (The first assertion in the cell of `surprise`, further down, is for normal noise and fails at $t = 1$: take it out.) Look at histograms of $(x_t - \sqrt{\bar\alpha_t}\,x_0)/\sqrt{1-\bar\alpha_t}$ at $t = 1$, 5 and 500. Which theorem is at work?
 # - Give `from_betas` the linear betas times `1000 / T`. How small may $T$ be before a $\beta$ leaves (0, 1], and what is $a_T$ then?
 # - Derive the posterior for a stride, $q(x_s \mid x_t, x_0)$ with any $s < t$. Which lines of (10) to (16) change? Compare with `q_posterior(schedule, x_t, x0, s, t)`.
 # - Invent a schedule: any falling table from 1 will do. `Schedule(signal, noise)` of `course_lib.schedule` tells you what it minds.

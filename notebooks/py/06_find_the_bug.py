@@ -1276,7 +1276,7 @@ progress()
 # | $x_T$ still shows the picture; samples all of medium brightness | too few steps for these betas | $a_T$ < 0.02 for every T in use | 3 |
 # | samples fade to flat gray | a root missing: $\bar\alpha$ for $\sqrt{\bar\alpha}$; no division by $a_t$ | squared weights add up to 1 | 4 |
 # | samples smooth, without detail | a root missing over $1-\bar\alpha$ or over the variance of fresh noise: too little noise | squared weights; spread of one step over many draws | 4, 11 |
-# | the loss begins below 1 | target already weighted; mean taken before the square; noise of a smaller variance | answer 0 has the loss mean(eps²) at every t | 5 |
+# | the loss begins below 1 | target already weighted; mean taken before the square; noise of a smaller variance | answer 0 has the loss mean(eps²) at every t, and mean(eps²) of your noise is 1 | 5 |
 # | the loss begins far above 1 | last layer not small, and raw timesteps or bytes in the input | nothing that the network reads exceeds 1 by much | 6, 2 |
 # | the loss stays at 1 | noise drawn twice, once for x_t and once for the target; parameters that the optimizer does not have | overfit one batch (notebook 04) | – |
 # | a change of the network changes nothing | a layer built and never called | after one backward pass every parameter has a gradient | 7 |
