@@ -209,8 +209,8 @@ class PictureCanvas(anywidget.AnyWidget):
         ValueError: more than `MOST_BYTES`, with what to do.
     """
 
-    _esm = _STATIC / "canvas.js"
-    _css = _STATIC / "canvas.css"
+    _esm = (_STATIC / "canvas.js").read_text(encoding="utf-8")  # given a path, anywidget never lets go of a widget
+    _css = (_STATIC / "canvas.css").read_text(encoding="utf-8")
     spec = traitlets.Dict().tag(sync=True)
     buffers = traitlets.List(traitlets.Bytes()).tag(sync=True)
     value = traitlets.Float().tag(sync=True)

@@ -56,8 +56,8 @@ class LayerDiagram(anywidget.AnyWidget):
         TypeError, ValueError: an unknown kind, a number out of range; traitlets.TraitError where one is set later.
     """
 
-    _esm = _STATIC / "diagram.js"
-    _css = _STATIC / "diagram.css"
+    _esm = (_STATIC / "diagram.js").read_text(encoding="utf-8")  # as text: see canvas.py
+    _css = (_STATIC / "diagram.css").read_text(encoding="utf-8")
     scene = traitlets.Unicode("layer", read_only=True).tag(sync=True)
     kind_index = _whole(0, (0, len(KINDS) - 1))
     size = _whole(7, LAYER_LIMITS["size"])
@@ -106,8 +106,8 @@ class UnetDiagram(anywidget.AnyWidget):
         TypeError, ValueError: a number out of range; traitlets.TraitError where one is set later.
     """
 
-    _esm = _STATIC / "diagram.js"
-    _css = _STATIC / "diagram.css"
+    _esm = (_STATIC / "diagram.js").read_text(encoding="utf-8")
+    _css = (_STATIC / "diagram.css").read_text(encoding="utf-8")
     scene = traitlets.Unicode("unet", read_only=True).tag(sync=True)
     size = _whole(28, UNET_LIMITS["size"])
     halvings = _whole(4, UNET_LIMITS["halvings"])

@@ -140,9 +140,11 @@ class Figure(matplotlib.figure.Figure):
     def alt(self, words: str) -> None:
         self._alt = words
 
-    def _repr_png_(self) -> tuple[bytes, dict[str, Any]]:
+    def _repr_mimebundle_(self, **options: Any) -> tuple[dict[str, str], dict[str, dict[str, Any]]]:
+        # Not _repr_png_: where pyplot has been used, IPython prefers its printer, which shows nothing without axes.
         width, height = (round(inches * DPI) for inches in self.get_size_inches())
-        return bytes(figure_png(self, 2)), {"width": width, "height": height, "alt": self.alt}
+        png = base64.b64encode(figure_png(self, 2)).decode()
+        return {"image/png": png}, {"image/png": {"width": width, "height": height, "alt": self.alt}}
 
 
 def style() -> AbstractContextManager[None]:
@@ -249,7 +251,7 @@ def _named(artist: Any) -> str:
 def _describe_line(line: Line2D) -> str:
     """Where a labelled curve begins and ends, and where between it turns; where a line stands across the plot."""
     label = str(line.get_label())
-    pairs = [(float(x), float(y)) for x, y in zip(line.get_xdata(), line.get_ydata(), strict=True)]  # type: ignore[arg-type]
+    pairs = [(float(x), float(y)) for x, y in zip(line.get_xdata(False), line.get_ydata(False), strict=True)]  # type: ignore[arg-type]
     pairs = [pair for pair in pairs if all(map(math.isfinite, pair))]
     name = "" if label.startswith("_") else f"{label}, "
     if len(pairs) == 2 and pairs[0][0] == pairs[1][0]:
@@ -275,7 +277,7 @@ def _describe_dots(container: Any) -> str:
     else:
         if container[0] is None:  # error bars on something else
             return ""
-        bars, noun = list(zip(container[0].get_xdata(), container[0].get_ydata(), strict=True)), "dot"
+        bars, noun = list(zip(container[0].get_xdata(False), container[0].get_ydata(False), strict=True)), "dot"
     if not bars:
         return ""
     (x0, y0), (x1, y1) = bars[0], bars[-1]

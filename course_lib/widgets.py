@@ -18,6 +18,7 @@ from typing import Any, ClassVar
 import ipywidgets
 import numpy as np
 import torch
+import traitlets
 from torch import Tensor, nn
 
 from . import viz
@@ -183,17 +184,30 @@ def _stacked(pictures: Sequence[np.ndarray]) -> viz.Png:
     return viz.encode(torch.from_numpy(np.concatenate(rows)), 2)
 
 
-def _panel(content: bytes | str, height: str | None) -> Any:
-    """An Image of the PNG's own size, or HTML of a fixed height."""
-    if isinstance(content, bytes):
-        width, tall = viz.Png(content).size
+class LivePicture(ipywidgets.Image):  # type: ignore[misc]
+    """A picture of its own size that may be replaced, with its words as its name for a screen reader.
+
+    Args:
+        png: the first one.
+        smooth: whether it may be smoothed where the screen has more pixels.
+    """
+
+    #: ipywidgets 8.1.9 reads it where there is a tooltip, and an Image has none; None is what it must differ from.
+    description = traitlets.Unicode(None, allow_none=True).tag(sync=True)
+
+    def __init__(self, png: viz.Png, smooth: bool = False) -> None:
+        width, tall = png.size
         size = {"width": f"{width}px", "height": f"{tall}px", "min_width": f"{width}px", "margin": "2px"}
-        if width > _WIDE:  # beside an open file browser the page may be narrower than this
+        if smooth or width > _WIDE:  # beside an open file browser the page may be narrower than this
             size |= {"min_width": "0", "max_width": "100%", "object_fit": "contain"}
-        image = ipywidgets.Image(value=bytes(content), format="png", layout=size)
-        image.add_class("course-pixels")
-        return image
-    return ipywidgets.HTML(content, layout={"min_height": height or "1.6em", "margin": "0 4px"})
+        super().__init__(format="png", layout=size, description="")
+        if not smooth:
+            self.add_class("course-pixels")
+        self.show(png)
+
+    def show(self, png: viz.Png) -> None:
+        """Put another picture in its place."""
+        self.value, self.tooltip = bytes(png), png.alt
 
 
 def _decimal(label: str, value: float, low: float, high: float, step: float) -> Any:
@@ -300,7 +314,7 @@ def corruption_explorer(
     )
     controls = {
         "amount": _decimal("amount of noise", amount, 0, 1, 0.01),
-        "noise": _choice("", NOISES, noise),
+        "noise": _choice("noise", NOISES, noise),
         "clip": ipywidgets.Checkbox(clip, description="clip to [−1, 1]", indent=False, layout={"width": "140px"}),
     }
     joined = {"amount": ("value", "value"), "noise": ("index", "layer"), "clip": ("value", "clip")}
@@ -562,10 +576,10 @@ def trajectory_player(steps: Iterable[SampleStep], *, columns: int | None = None
     scale = _scale(first, columns, 340)
     noisy = torch.stack([step.x_t for step in kept] + [last.x_s]).cpu()
     guesses = torch.stack([step.x0_hat for step in kept] + [last.x0_hat]).cpu()
-    seen = [step.t for step in kept] + [last.s]
+    seen, end = [step.t for step in kept] + [last.s], len(kept)
 
     def words(step: int) -> str:
-        guess = "the network last saw" if step == len(kept) else "the network sees in it"
+        guess = "the network last saw" if step == end else "the network sees in it"
         return f"left: x_t at t = {seen[step]}\u2003\u2003right: x0_hat, what {guess}"
 
     def view(step: int) -> View:
@@ -751,7 +765,7 @@ class LossPlot(ipywidgets.VBox):  # type: ignore[misc]
         self._losses: list[float | Tensor] = []
         self._options: dict[str, Any] = {"smooth": smooth, "reference": reference, "logy": logy, "size": (6.4, 2.6)}
         self._every, self._next = every, float("-inf")
-        self.image = _panel(self.draw(), None)
+        self.image = LivePicture(self.draw(), smooth=True)
         super().__init__([self.image])
 
     @property
@@ -774,7 +788,7 @@ class LossPlot(ipywidgets.VBox):  # type: ignore[misc]
     def finish(self) -> None:
         """Draw now."""
         began = time.monotonic()
-        self.image.value = bytes(self.draw())
+        self.image.show(self.draw())
         done = time.monotonic()
         self._next = _next_time(began, done, self._every)
 
@@ -808,12 +822,12 @@ class TrainingMonitor(ipywidgets.VBox):  # type: ignore[misc]
         self.caption = ipywidgets.HTML(_PIXELS, layout={"min_height": "1.6em"})
         self.image: Any = None
         self._draw, self._draw_every, self._columns = draw, draw_every, columns
-        self._last: Update | None = None
+        self._last: tuple[int, float, float] | None = None  # not the update, which holds network and optimizers
         self._told_at = self._next = float("-inf")
         parts = [ipywidgets.HBox([self.bar, self.text]), self.plot]
         if draw is not None:
             began = time.monotonic()
-            self.image = _panel(self._pictures(), None)
+            self.image = LivePicture(self._pictures())
             self.caption.value = f"{_PIXELS}samples before training"
             self._next = _next_time(began, time.monotonic(), draw_every)
             parts += [self.caption, self.image]
@@ -845,10 +859,10 @@ class TrainingMonitor(ipywidgets.VBox):  # type: ignore[misc]
     def update(self, update: Update) -> None:
         """Take in one update, and draw what it is time for."""
         self.plot.add(update.loss)
-        self._last = update
+        self._last = update.step, update.seconds, update.progress
         now = time.monotonic()
         if now - self._told_at >= 0.5:
-            self._tell(update)
+            self._tell(*self._last)
             self._told_at = now
         if self._draw is not None and now >= self._next:
             self._show(f"samples after {update.step:,} updates")
@@ -858,23 +872,21 @@ class TrainingMonitor(ipywidgets.VBox):  # type: ignore[misc]
         if self._last is None:
             return
         self.plot.finish()
-        self._tell(self._last)
+        self._tell(*self._last)
         if self._draw is not None:
-            self._show(f"samples after {self._last.step:,} updates")
+            self._show(f"samples after {self._last[0]:,} updates")
 
     def _show(self, caption: str) -> None:
         began = time.monotonic()
-        self.image.value = bytes(self._pictures())
+        self.image.show(self._pictures())
         self.caption.value = _PIXELS + caption
         self._next = _next_time(began, time.monotonic(), self._draw_every)
 
-    def _tell(self, update: Update) -> None:
-        left = update.seconds * (1 - update.progress) / max(update.progress, 1e-9)
+    def _tell(self, step: int, seconds: float, progress: float) -> None:
+        left = seconds * (1 - progress) / max(progress, 1e-9)
         mean = viz.smoothed(self.losses[-300:])[-1]
-        self.bar.value = float(update.progress)
-        self.text.value = (
-            f"update {update.step:,} &ensp; loss {mean:.4f} &ensp; {_clock(update.seconds)} gone, {_clock(left)} left"
-        )
+        self.bar.value = float(progress)
+        self.text.value = f"update {step:,} &ensp; loss {mean:.4f} &ensp; {_clock(seconds)} gone, {_clock(left)} left"
 
 
 def _next_time(began: float, done: float, every: float) -> float:

@@ -15,13 +15,14 @@ Four promises, of which each has a test that shows what a breach of it looks lik
 # mypy: allow-untyped-defs
 from __future__ import annotations
 
-import base64
+import datetime
 import inspect
 import itertools
 import json
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import ipywidgets
@@ -30,6 +31,7 @@ import numpy as np
 import pytest
 import torch
 from IPython.core.formatters import DisplayFormatter
+from IPython.core.pylabtools import select_figure_formats
 from matplotlib.collections import Collection, QuadMesh
 from matplotlib.colors import to_hex
 from matplotlib.image import AxesImage
@@ -168,6 +170,24 @@ def test_a_figure_says_what_it_shows(name: str) -> None:
     assert not re.search(r"\bnan\b|_child|<|object at", alt), alt
 
 
+def test_words_and_drawings_stay_where_pyplot_has_been_used() -> None:
+    """It registers a printer for figures, which shows none without axes, such as the course's drawings."""
+    formatter: Any = DisplayFormatter()
+    select_figure_formats(SimpleNamespace(display_formatter=formatter), {"png"})
+    for name in ("plot_loss", "plot_unet"):
+        data, metadata = formatter.format(FIGURES[name]())
+        assert data["image/png"] and metadata["image/png"]["alt"] == FIGURES[name]().alt
+
+
+def test_names_and_dates_on_an_axis_are_no_hindrance() -> None:
+    figure, (axes,) = viz.new_figure(4, 3)
+    axes.plot(["linear", "cosine"], [1.0, 2.0], label="schedule")
+    assert "schedule, from 1 at 0 to 2 at 1" in figure.alt
+    figure, (axes,) = viz.new_figure(4, 3)
+    axes.errorbar([datetime.date(1970, 1, day) for day in (2, 3)], [3.0, 4.0], yerr=1.0, label="day")
+    assert "2 dots of day, from 3 at 1 to 4 at 2" in figure.alt  # matplotlib counts days from 1970 on
+
+
 def test_metadata_keep_the_size() -> None:
     found = shown(FIGURES["plot_loss"]())
     assert (found["width"], found["height"]) == (640, 320)
@@ -205,7 +225,7 @@ def test_the_pages_of_make_html_keep_the_words(tmp_path: Path) -> None:
     """JupyterLab's and nbconvert's lab templates drop them; the course's own does not."""
     course = Course(tmp_path)
     data, metadata = DisplayFormatter().format(FIGURES["plot_loss"]())
-    picture = base64.b64encode(data["image/png"]).decode()
+    picture = data["image/png"]
     notebook = executed("# First\n\n**You will do:** look.\n\n**You need:** nothing.", [{"image/png": picture}] * 2, {})
     words = metadata["image/png"]["alt"] = metadata["image/png"]["alt"] + ' "<b>'
     notebook.cells[1].outputs[0].metadata = metadata

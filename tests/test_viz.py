@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import math
 import re
 import sys
@@ -151,8 +152,9 @@ def test_figures_are_figures_that_show_themselves_and_leave_nothing_behind(name:
     before = dict(matplotlib.rcParams)
     figure: Any = FIGURES[name]()
     assert isinstance(figure, viz.Figure) and isinstance(figure, matplotlib.figure.Figure)
-    png, size = figure._repr_png_()
-    assert viz.Png(png).size == (2 * size["width"], 2 * size["height"])
+    data, about = figure._repr_mimebundle_()
+    size = about["image/png"]
+    assert viz.Png(base64.b64decode(data["image/png"])).size == (2 * size["width"], 2 * size["height"])
     shown = viz.figure_png(figure).pixels()
     assert abs(shown.shape[1] - size["width"]) <= 1 and len(shown.flatten().unique()) > 20
     assert dict(matplotlib.rcParams) == before

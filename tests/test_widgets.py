@@ -4,10 +4,14 @@
 from __future__ import annotations
 
 import base64
+import gc
 import json
 import re
 import sys
 import time
+import weakref
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -567,6 +571,7 @@ def test_monitor_passes_updates_on_and_shows_them() -> None:
     assert monitor.losses == pytest.approx([1 / i for i in range(1, 21)])
     assert monitor.bar.value == 1.0 and "update 20" in monitor.text.value and "0:00 left" in monitor.text.value
     assert drawn == [0, 1] and "after 20 updates" in monitor.caption.value
+    assert monitor.image.tooltip == "4 pictures in a row." and monitor.plot.image.tooltip.startswith("A plot of loss")
     pixels = viz.Png(monitor.image.value).pixels()
     assert (pixels == round(1.2 * 127.5)).sum() > 0.9 * pixels.numel() * (28 / 29) ** 2
 
@@ -627,3 +632,37 @@ def test_monitor_draws_the_curve_where_the_loop_is_interrupted() -> None:
         for _ in monitor.watch(interrupted()):
             pass
     assert monitor.plot.image.value != before and len(monitor.losses) == 3
+
+
+def test_monitor_holds_no_network() -> None:
+    """A widget lives as long as its kernel, what it was shown should not."""
+
+    class Network:
+        pass
+
+    network = Network()
+    gone = weakref.ref(network)
+    monitor = widgets.TrainingMonitor()
+    for update in monitor.watch(updates(3)):
+        monitor.update(replace(update, state=partial(lambda _: TrainState(), network)))
+    del network, update
+    gc.collect()
+    assert gone() is None and len(monitor.losses) == 6
+
+
+@pytest.mark.parametrize("name", [*EXPLORERS, *DIAGRAMS])
+def test_what_was_closed_is_let_go(name: str) -> None:
+    explorer = {**EXPLORERS, **DIAGRAMS}[name]()
+    canvas = explorer.canvas if name in EXPLORERS else explorer.children[-1]
+    held = [weakref.ref(each) for each in (explorer, canvas)]
+    close(explorer)
+    del explorer, canvas
+    gc.collect()
+    assert [ref() for ref in held] == [None, None]
+
+
+def close(widget: ipywidgets.Widget) -> None:
+    """Close a widget with all in it and all that joins them."""
+    for each in (*getattr(widget, "links", ()), *getattr(widget, "children", ())):
+        close(each)
+    widget.close()

@@ -220,8 +220,12 @@ export function nameControls(box) {
   for (const widget of box.querySelectorAll(".widget-inline-hbox, .widget-slider")) {
     const name = widget.querySelector(".widget-label")?.textContent.trim();
     if (!name) continue;
-    for (const handle of widget.querySelectorAll(".noUi-handle")) handle.setAttribute("aria-label", name);
-    widget.querySelector(".widget-readout")?.setAttribute("aria-label", `${name}, as a number`);
+    const readout = widget.querySelector(".widget-readout");
+    for (const handle of widget.querySelectorAll(".noUi-handle")) {
+      handle.setAttribute("aria-label", name);
+      if (readout) handle.setAttribute("aria-valuetext", readout.textContent); // of a choice it would say the position
+    }
+    readout?.setAttribute("aria-label", `${name}, as a number`);
   }
   tellPressed(box);
   for (const select of box.querySelectorAll("select")) select.dataset.lmSuppressShortcuts = "true"; // its arrow keys

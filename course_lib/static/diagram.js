@@ -477,12 +477,16 @@ export default {
     if (isLayer) {
       svg.tabIndex = 0;
       svg.setAttribute("data-lm-suppress-shortcuts", "true"); // or JupyterLab takes the arrow keys
-      svg.addEventListener("pointermove", ({ clientX, clientY }) => {
+      const point = ({ clientX, clientY }) => {
         const { left, top, width } = svg.getBoundingClientRect();
         const scale = WIDTH / width;
         move(pointed(scene.read(model), (clientX - left) * scale, (clientY - top) * scale));
+      };
+      svg.addEventListener("pointermove", point);
+      svg.addEventListener("pointerdown", point); // of a finger that taps
+      svg.addEventListener("pointerleave", ({ pointerType }) => {
+        if (pointerType !== "touch") move(null); // a finger leaves when it is lifted
       });
-      svg.addEventListener("pointerleave", () => move(null));
       svg.addEventListener("blur", () => move(null));
       svg.addEventListener("keydown", (event) => {
         const step = KEYS[event.key];
