@@ -107,6 +107,7 @@ TINY = {
 def test_one_update_of_everybody(name: str, recipe: str, pictures: Pictures, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip(PEERS[name])
     monkeypatch.setattr(contestants, "TrainConfig", partial(TrainConfig, batch_size=2))  # big ones take long
+    monkeypatch.setattr(contestants, "OurTraining", partial(OurTraining, batch_size=2))
     contestant = CONTESTANTS[name]
     if (name, recipe) == ("double-conv", "ours"):
         contestant = replace(
@@ -866,6 +867,8 @@ def test_ablations_train_each_variant_its_way_and_make_no_row_twice(
             averaged[f"batches of {self.batch_size}"] = any(not torch.equal(*pair) for pair in pairs)
 
     monkeypatch.setattr(ablations, "OurTraining", Watched)
+    monkeypatch.setattr(ablations, "heldout_loss", partial(ablations.heldout_loss, draws=200))
+    monkeypatch.setattr(records, "measure", partial(measure, resamples=10))
     command = ["--minutes", "0.01", "--slice", "0.3", "--samples", "80", "--evaluations", "2", "--data", "packaged"]
     build = tmp_path / "build" / "ablations_cpu"
     command += ["--results", str(tmp_path), "--build", str(build.parent), "--device", "cpu"]
