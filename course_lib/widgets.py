@@ -314,7 +314,7 @@ def corruption_explorer(
     )
     controls = {
         "amount": _decimal("amount of noise", amount, 0, 1, 0.01),
-        "noise": _choice("noise", NOISES, noise),
+        "noise": _choice("", NOISES, noise),
         "clip": ipywidgets.Checkbox(clip, description="clip to [−1, 1]", indent=False, layout={"width": "140px"}),
     }
     joined = {"amount": ("value", "value"), "noise": ("index", "layer"), "clip": ("value", "clip")}

@@ -54,6 +54,12 @@ def calls(path: Path) -> list[tuple[str, str]]:
     return found
 
 
+def text_of(name: str) -> str:
+    """All code of a notebook."""
+    cells = notebooks.read(ROOT / "notebooks" / f"{name}.ipynb").cells
+    return "\n".join(cell.source for cell in cells if cell.cell_type == "code")
+
+
 CALLS = {path.stem: calls(path) for _, path in notebooks.pairs()}
 SHOWN = {name: [maker for maker, _ in found] for name, found in CALLS.items()}
 #: Panels that show a forward pass, of a network that most notebooks train themselves, for as long as they have time.
@@ -522,6 +528,8 @@ class TestNotebook:
     def test_a_screen_reader_can_tell_all_controls(self, opened: Opened) -> None:
         for maker, explorer in opened.explorers():
             assert name_problems(explorer) == [], maker
+        live = opened.page.evaluate("[...document.querySelectorAll('img.widget-image')].map((each) => each.title)")
+        assert all(live) and len(live) >= (2 if "TrainingMonitor" in text_of(opened.name) else 0), live
 
     def test_nothing_flickers_or_jumps(self, opened: Opened) -> None:
         for maker, explorer in opened.explorers():

@@ -204,10 +204,13 @@ function tellPressed(box) {
   for (const group of box.querySelectorAll(".widget-toggle-buttons:not([data-told])")) {
     group.dataset.told = "true";
     const tell = () => {
-      for (const button of group.querySelectorAll("button")) {
+      const buttons = [...group.querySelectorAll("button")];
+      const words = buttons.map((each) => each.textContent.trim()).join(" or ");
+      const name = group.querySelector(".widget-label")?.textContent.trim() || words;
+      for (const button of buttons) {
         button.setAttribute("aria-pressed", button.classList.contains("mod-active"));
         button.parentElement.setAttribute("role", "group");
-        button.parentElement.setAttribute("aria-label", group.querySelector(".widget-label")?.textContent.trim() ?? "");
+        button.parentElement.setAttribute("aria-label", name);
       }
     };
     tell();
