@@ -721,7 +721,12 @@ def report(bench_rows: Path, strips: Path, readmes: Sequence[Path]) -> str:
     text = f"{short}{ratios}\n\nEvery measure:\n\n{long_table(rows)}"
     for others in elsewhere:
         machine = next(iter(others.values()))["machine"]
-        text += f"\n\nOn another machine, {machine}, by {samplers(others)}:\n\n{short_table(shared(others))}"
+        dates = sorted(row["date"][:10] for row in others.values())
+        text += (
+            f"\n\nOn another machine, {machine} ({dates[-1]}), by {samplers(others)}:\n\n{short_table(shared(others))}"
+        )
+        if pictures := per_picture(others):
+            text += f"\n\nBy pictures, there:\n\n{pictures}"
     bench_rows.with_suffix(".md").write_text(text + "\n", encoding="utf-8")
     block = stem.replace(f"{NAME}_", f"{NAME} ")
     for readme in readmes:

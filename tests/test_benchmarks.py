@@ -544,7 +544,7 @@ def test_tables_are_made_from_the_newest_rows(tmp_path: Path) -> None:
     text = pictures_per_minute.report(path, tmp_path, [readme, tmp_path / "none.md"])
     assert "| UNet of this course | this course's | 89 | **4.00 (3.60–4.40)** | **2.00 (1.80–2.20)** |" in text
     assert "by the best of 2 samplers (3 of 4 rows by SDE-DPM-Solver++(2M) alone);" in text
-    here, elsewhere = text.split("On another machine, a slower one, by SDE-DPM-Solver++(2M):")
+    here, elsewhere = text.split("On another machine, a slower one (2025-01-02), by SDE-DPM-Solver++(2M):")
     assert "99.00" not in text and "77.00" not in here and "1.00 (" not in text
     assert "| 77.00" in elsewhere.replace("**", "") and "60.00" not in elsewhere
     assert "| 60.00 (54.00–66.00) | 30.00 (27.00–33.00) |" in text
@@ -735,6 +735,34 @@ def test_what_the_readme_says_of_the_others_holds() -> None:
     near = guided["unet", "ours", 3]
     assert f"comes to {near:.2f} after three minutes; the best of the others" in readme
     assert f"guided in the same way or not, is {best / near:.1f} times as far after thirty" in readme
+
+
+def test_what_the_page_says_of_model_and_recipe_holds() -> None:
+    machines = pictures_per_minute.by_machine(records.read_rows(records.RESULTS / "pictures_per_minute_cpu.jsonl"))
+    (intel,) = (here for here in machines if next(iter(here.values()))["machine"].startswith("Intel"))
+    assert {key[1] for key in intel} == {"ours"} and {key[2] for key in intel if key[0] != "unet"} == {3, 10}
+    page = (records.HERE / "README.md").read_text(encoding="utf-8")
+    others = [model for model in CONTESTANTS if model != "unet"]
+
+    def distances(here: dict[tuple[str, str, float], records.Row]) -> dict[tuple[str, str, float], float]:
+        apart = {key: pictures_per_minute.guided_apart(row) for key, row in here.items()}
+        return {key: pictures_per_minute.nearest(row)["value"] for key, row in apart.items()}
+
+    alone, guided = distances(intel), {key: row["reports"]["guided"]["frechet"]["value"] for key, row in intel.items()}
+    for found, recipe, words in ((alone, "ours", " after ten minutes"), (distances(machines[0]), "own", ". What")):
+        a, b, c = (found[model, recipe, 10] for model in others)
+        assert f" to {a:.1f}, {b:.1f} and {c:.1f}{words}" in page
+    speed = {model: intel[model, "ours", 10]["pictures_per_second"] for model in CONTESTANTS}
+    faster = sorted(speed["unet"] / speed[model] for model in others)
+    assert f"{faster[0]:.0f} to {faster[-1]:.0f} times as many pictures in the same time" in page
+    said = []
+    for found in (alone, guided):
+        best = min(found[model, "ours", 10] for model in others)
+        said.append(f"{found['unet', 'ours', 3]:.2f} and {best:.2f}")
+        assert best == found["lucidrains", "ours", 10]
+        assert all(best < found[key] for key, row in intel.items() if key[0] == "unet" and row["pictures"] < 41_000)
+    assert f"the best of the others after ten ({said[0]}; guided, {said[1]})" in page
+    assert 40_000 < intel["lucidrains", "ours", 10]["pictures"] < 41_000
 
 
 def test_by_pictures_ours_is_no_worse_than_the_others_with_their_recipes() -> None:
