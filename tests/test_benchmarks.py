@@ -763,6 +763,9 @@ def test_what_the_page_says_of_model_and_recipe_holds() -> None:
         assert all(best < found[key] for key, row in intel.items() if key[0] == "unet" and row["pictures"] < 41_000)
     assert f"the best of the others after ten ({said[0]}; guided, {said[1]})" in page
     assert 40_000 < intel["lucidrains", "ours", 10]["pictures"] < 41_000
+    near = alone["lucidrains", "ours", 10] / alone["unet", "ours", 3]  # the front page has no numbers of it
+    readme = (records.ROOT / "README.md").read_text(encoding="utf-8")
+    assert 0.9 < near < 1.1 and "after ten minutes about where this course's model is after three, and pict" in readme
 
 
 def test_by_pictures_ours_is_no_worse_than_the_others_with_their_recipes() -> None:
