@@ -725,12 +725,12 @@ def test_threads_share_a_batch_without_changing_the_result(three_threads: None, 
     results = []
     for threads in (1, 3):
         torch.set_num_threads(threads)
-        model, alive = Tiny(), threading.active_count()
+        model, alive = Tiny(), set(threading.enumerate())
         updates = []
         for update in train(model, SCHEDULE, some_pictures(), config):
             assert torch.get_num_threads() == threads  # at each yield the learner finds what there was
             updates.append((update.loss.item(), update.grad_norm.item()))
-            shared = threading.active_count() > alive
+            shared = bool(set(threading.enumerate()) - alive)
         assert shared == (threads == 3)
         results.append((updates, weights(model)))
     for mine, theirs in zip(results[0][0], results[1][0], strict=True):
@@ -750,20 +750,20 @@ def test_a_layer_that_looks_across_the_batch_is_not_shared_out(three_threads: No
 @pytest.mark.parametrize("leave_after", [1, None])
 def test_threads_and_model_go_with_the_training(three_threads: None, leave_after: int | None) -> None:
     """Whether it is left early or goes to its end."""
-    before = threading.active_count()
+    before = set(threading.enumerate())
     model = Tiny()
     gone = weakref.ref(model)
     for update in train(model, SCHEDULE, some_pictures(), TrainConfig(steps=2, batch_size=6)):
-        assert threading.active_count() > before
+        assert set(threading.enumerate()) - before
         if update.step == leave_after:
             break
     del model, update
     gc.collect()
     assert gone() is None
     deadline = time.monotonic() + 60
-    while threading.active_count() > before and time.monotonic() < deadline:
+    while set(threading.enumerate()) - before and time.monotonic() < deadline:
         time.sleep(0.01)
-    assert threading.active_count() == before
+    assert set(threading.enumerate()) <= before
 
 
 def test_what_goes_wrong_in_a_thread_comes_out(three_threads: None) -> None:
