@@ -387,6 +387,16 @@ def name_problems(explorer: Explorer) -> list[str]:
     )
     if sum(role == "slider" for role, _ in told) < number - hidden:
         wrong.append(f"a screen reader finds {told}, and {number - hidden} sliders are shown")
+    for number, (control, seen) in enumerate(zip(explorer.about, visible, strict=True)):
+        if control["kind"] == "slider" and seen:
+            explorer.press(number, "End")
+            slider = explorer.controls()[number]
+            explorer.page.wait_for_timeout(100)
+            said, shown = slider.evaluate(
+                "slider => [slider.querySelector('.noUi-handle').getAttribute('aria-valuetext'),"
+                " slider.querySelector('.widget-readout').textContent]"
+            )
+            wrong += [f"{control['name']} says {said!r}, and {shown!r} stands beside it"] * (said != shown)
     return wrong
 
 

@@ -15,7 +15,7 @@ window.probe ??= (() => {
 
   /** A slider's number or position, the number of the pressed button, a tick, or whether something plays. */
   function value(control) {
-    if (control.matches(".widget-slider")) return Number(control.querySelector(".noUi-handle").getAttribute("aria-valuetext"));
+    if (control.matches(".widget-slider")) return Number(control.querySelector(".noUi-target").noUiSlider.get());
     if (control.matches(".widget-toggle-buttons"))
       return [...control.querySelectorAll("button")].findIndex((button) => button.classList.contains("mod-active"));
     if (control.matches(".widget-checkbox")) return control.querySelector("input").checked;
