@@ -214,7 +214,8 @@ class OurTraining(Training):
         )
         self.pictures, self.ema = pictures.to(device), EMA(model, settings.ema)
         if compiled:
-            model.compile(dynamic=False)  # in place, after the average has copied it
+            # in place, after the average has copied it; no training takes over what another compiled
+            model.compile(dynamic=False, isolate_recompiles=True)
         self.moments: Mapping[str, Tensor] = {}
         self.updates: Iterator[Update] = iter(())
 

@@ -761,6 +761,7 @@ def main(arguments: list[str] | None = None) -> int:
         return 0
     if options.threads:
         torch.set_num_threads(options.threads)
+    torch.compiler.config.force_disable_caches = True  # each training that compiles pays for it
     bench = Bench(
         device, options.data, options.samples, options.evaluations, options.seed, options.results, options.build
     )

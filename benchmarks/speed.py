@@ -89,10 +89,11 @@ def flops_per_picture(model: nn.Module, schedule: Schedule, x0: Tensor) -> int:
 
     A multiplication with its addition counts as two. Attention is counted as its two products.
     """
-    t = torch.ones(1, dtype=torch.int64, device=x0.device)
+    t, trained = torch.ones(1, dtype=torch.int64, device=x0.device), model.training
+    model.eval()  # BatchNorm cannot be trained on one picture of one pixel; it counts as nothing either way
     with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
         denoising_loss(model, schedule, x0, t, torch.zeros_like(x0)).sum().backward()
-    model.zero_grad(set_to_none=True)
+    model.train(trained).zero_grad(set_to_none=True)
     return counter.get_total_flops()
 
 
@@ -145,7 +146,7 @@ class Timed:
         model = model.to(memory_format=torch.channels_last) if way.channels_last else model
         ema = EMA(model)
         if way.compiled:
-            model.compile(dynamic=False)  # else batches of another size would be slower
+            model.compile(dynamic=False, isolate_recompiles=True)  # for this batch size, and found for no other
         config, dtype = TrainConfig(steps=10**9, batch_size=batch), autocast if way.autocast else None
         self.updates: Iterator[Update] = train(model, schedule, pictures, config, ema=ema, autocast=dtype)
         began = time.perf_counter()

@@ -291,8 +291,7 @@ def save_state(
         FloatingPointError: some weight is not finite, so nothing is written.
         OSError: the disk is full, or the folder cannot be written; what was there is still there.
     """
-    if not torch.stack([p.isfinite().all() for p in model.parameters()]).all():
-        raise FloatingPointError(f"some weights are no longer finite at update {state.step}, so they were not saved")
+    _check_finite(model, state.step)
     path = folder / f"step-{state.step:08d}"
     temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".tmp", dir=folder))
     try:
@@ -314,6 +313,11 @@ def save_state(
         with suppress(OSError):  # somebody has it open: the next time
             _remove(old)
     return path
+
+
+def _check_finite(model: UNet, step: int) -> None:
+    if not torch.stack([p.isfinite().all() for p in model.parameters()]).all():
+        raise FloatingPointError(f"some weights are no longer finite at update {step}, so they were not saved")
 
 
 def load_state(path: Path) -> Saved:
@@ -433,7 +437,8 @@ def run(
 
     Ctrl-C, SIGTERM or a closed terminal saves a checkpoint and ends the run; a second Ctrl-C ends it at once. A run
     that fails before its first checkpoint leaves its folder free for another try. Under a launcher, call it once in a
-    process.
+    process. Several machines share the folder, and agree on the time by way of gloo: where the name of a machine leads
+    to 127.0.1.1, the variable GLOO_SOCKET_IFNAME must name its network interface.
 
     Args:
         folder: of the run; made where it is not there.
@@ -506,35 +511,31 @@ def run(
             if (folder / "config.json").exists():
                 raise ValueError(f"another process has just begun a run in {folder}; choose another --out")
             write_config(folder, config, pictures, command, describe_machine(chosen), processes.num_processes)
-        with processes.main_process_first():  # the first one cleans up
-            saved = last_good(folder, processes.print)
-        _check_shared(folder, saved.state.step if saved else 0)
-
-        accelerator = _engine(config, folder, chosen, log, saved.state.step if saved else 0)
-        model = model.to(accelerator.device).to(memory_format=torch.channels_last)
-        ema = EMA(model, config.ema)
-        if saved is not None:
-            try:
-                model.load_state_dict(saved.weights)
-                ema.model.load_state_dict(saved.averaged)
-            except RuntimeError as error:
-                raise ValueError(f"{saved.path} is not of the network of {folder / 'config.json'}: {error}") from error
-            ema.updates = saved.ema_updates
-        accelerator.print(
-            f"{describe_machine(chosen)}, {accelerator.num_processes} process(es), precision: {config.precision}, "
-            f"compiled: {config.compile}\n{pictures}\n{count_parameters(model):,} parameters"
-        )
-        if len(pictures) == 1:
-            accelerator.print("only one picture: the network will learn it by heart")
-        if saved is not None:
-            accelerator.print(f"going on from {saved.path}")
-        if config.compile == "yes":
-            model.compile(dynamic=False)  # in place: names of the weights stay as they are
+        accelerator: Accelerator | None = None
         try:
+            with processes.main_process_first():  # the first one cleans up
+                saved = last_good(folder, processes.print)
+            _check_shared(folder, saved.state.step if saved else 0)
+
+            accelerator = _engine(config, folder, chosen, log, saved.state.step if saved else 0)
+            model = model.to(accelerator.device).to(memory_format=torch.channels_last)
+            ema = EMA(model, config.ema)
+            if saved is not None:
+                _restore(saved, model, ema, folder)
+            accelerator.print(
+                f"{describe_machine(chosen)}, {accelerator.num_processes} process(es), precision: {config.precision}, "
+                f"compiled: {config.compile}\n{pictures}\n{count_parameters(model):,} parameters"
+            )
+            if len(pictures) == 1:
+                accelerator.print("only one picture: the network will learn it by heart")
+            if saved is not None:
+                accelerator.print(f"going on from {saved.path}")
+            if config.compile == "yes":
+                model.compile(dynamic=False)  # in place: names of the weights stay as they are
             over = _loop(folder, config, accelerator, model, ema, pictures, saved, save_every, command)
         except BaseException as error:
-            for tracker in accelerator.trackers:  # end_training() would wait for processes that still train
-                tracker.finish()
+            for tracker in accelerator.trackers if accelerator else ():
+                tracker.finish()  # end_training() would wait for processes that still train
             kept = checkpoints(folder)
             last = f"the last good checkpoint is {kept[0]}" if kept else "there was no checkpoint yet"
             if not kept and isinstance(error, Exception) and processes.is_main_process:
@@ -662,6 +663,7 @@ def _loop(
             bar.update(100 * update.progress - bar.n)
             if weak_waits and update.progress >= WEAK_AT:
                 weak_waits, then = False, {"steps": update.step, "minutes": round(update.seconds / 60, 1)}
+                _check_finite(ema.model, update.step)  # of a GPU, `train` hears some updates later
                 save_checkpoint(weak, ema.model, schedule, target=config.train.target, details={**details, **then})
             by_time = save_every.minutes and time.perf_counter() - last_save >= 60 * save_every.minutes
             if by_time or (save_every.updates and update.step % save_every.updates == 0):
@@ -704,6 +706,16 @@ def _is_far(device: torch.device) -> bool:
     return device.type != "cpu"
 
 
+def _restore(saved: Saved, model: UNet, ema: EMA[UNet], folder: Path) -> None:
+    """Put what was saved into a network and its average; a ValueError where it is of another network."""
+    try:
+        model.load_state_dict(saved.weights)
+        ema.model.load_state_dict(saved.averaged)
+    except RuntimeError as error:
+        raise ValueError(f"{saved.path} is not of the network of {folder / 'config.json'}: {error}") from error
+    ema.updates = saved.ema_updates
+
+
 def _check_shared(folder: Path, step: int) -> None:
     """Refuse processes that found another checkpoint than the first one, as machines without a common disk do."""
     from accelerate.utils import broadcast_object_list
@@ -742,6 +754,10 @@ def _decided(config: RunConfig, pictures: Pictures, model: UNet, processes: Any,
     sha = config.hash_of(pictures)
     choice: list[Any] = [config.precision, config.compile, sha]
     if processes.is_main_process:
+        if config.precision == "bf16" and not _has_bf16(processes.device):
+            if not begun:
+                raise ValueError("precision='bf16' needs a GPU that has it, Ampere or newer; take precision='no'")
+            processes.print("this GPU has no bfloat16 of its own, with which the run was begun: it goes on slowly")
         if config.precision == "auto":
             some = torch.arange(config.train.batch_size) % len(pictures)
             told = [] if pictures.labels is None or not config.classes else [pictures.labels[some]]
@@ -759,6 +775,11 @@ def _decided(config: RunConfig, pictures: Pictures, model: UNet, processes: Any,
     follows = ("size", "in_channels", "out_channels", "num_classes")
     unet = {key: value for key, value in model.config.items() if key not in follows}
     return replace(config, unet=unet, precision=precision, compile=compile, data_sha256=sha)
+
+
+def _has_bf16(device: torch.device) -> bool:
+    """Whether bfloat16 is more than an emulation."""
+    return device.type != "cuda" or torch.cuda.is_bf16_supported(including_emulation=False)
 
 
 def _engine(config: RunConfig, folder: Path, device: torch.device, log: bool, step: int) -> Accelerator:

@@ -46,10 +46,11 @@ def pick_device(name: str | None = None) -> torch.device:
 
 
 def pick_autocast(model: nn.Module, *inputs: Tensor) -> torch.dtype | None:
-    """bfloat16 where it makes the training of this model on this device clearly faster, found by trying; else None.
+    """bfloat16 where it makes the training of this model on this device clearly faster, else None.
 
-    Many CPUs take bfloat16 and are slower with it. Even those with AMX: a `UNet` with twice the default's channels
-    gains half, and the default nothing, since between its small products all is cast back and forth.
+    On a CPU it is tried: many take bfloat16 and are slower with it. Even those with AMX: a `UNet` with twice the
+    default's channels gains half, and the default nothing, since between its small products all is cast back and
+    forth. NVIDIA GPUs that have it take it untried, and nothing else does.
 
     Args:
         model: a copy of it is tried, so it stays as it was.

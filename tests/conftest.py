@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 import torch
 
@@ -9,6 +11,8 @@ from course_lib.schedule import Schedule, linear_amount, make_schedule, zero_ter
 
 # The tensors are small: a second thread gains nothing, and on a busy machine makes the tests many times slower.
 torch.set_num_threads(1)
+
+os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # older PyTorch asks it of whoever wants the same twice
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

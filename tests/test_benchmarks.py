@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
 import json
 import re
@@ -1096,7 +1097,14 @@ def test_operations_are_counted_as_by_hand() -> None:
     one = 2 * 28 * 28 * 9 * 4
     model = Two()
     assert speed.flops_per_picture(model, make_schedule("cosine"), torch.zeros(1, 1, 28, 28)) == 5 * one
-    assert all(p.grad is None for p in model.parameters())
+    assert all(p.grad is None for p in model.parameters()) and model.training
+
+
+def test_operations_of_a_network_with_batchnorm_are_counted_on_one_picture() -> None:
+    model = CONTESTANTS["double-conv"].build()
+    before = copy.deepcopy(model.state_dict())
+    assert speed.flops_per_picture(model, make_schedule("cosine"), torch.zeros(1, 1, 28, 28)) > 1e9
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
 
 
 def test_attention_is_counted_however_it_is_computed() -> None:

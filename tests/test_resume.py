@@ -210,7 +210,7 @@ def test_where_no_checkpoint_can_be_read(finished: Path, tmp_path: Path, capsys:
         (path / "state.safetensors").write_bytes(b"")
     before = sorted(out.rglob("*"))
     for _ in range(2):  # it stays so: nothing begins anew unasked
-        assert main(["train", "--resume", "--out", str(out)]) == 2
+        assert main(["train", "--resume", "--device", "cpu", "--out", str(out)]) == 2
         error = capsys.readouterr().err
         assert f"no checkpoint in {out} can be read (" in error and "begin again with another --out" in error
     assert sorted(out.rglob("*")) == before

@@ -282,7 +282,9 @@ def test_a_run_goes_on_in_more_parts_and_without_a_compiler(config: RunConfig, t
     torch.testing.assert_close(one, other, rtol=0, atol=1e-4)
 
 
-@pytest.mark.parametrize("fails", ["at the first update", "in its settings", "at its second checkpoint"])
+@pytest.mark.parametrize(
+    "fails", ["before the first update", "at the first update", "in its settings", "at its second checkpoint"]
+)
 def test_a_run_that_fails_before_its_first_checkpoint_leaves_the_folder_free(
     fails: str, config: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -291,6 +293,8 @@ def test_a_run_that_fails_before_its_first_checkpoint_leaves_the_folder_free(
     with monkeypatch.context() as patch:
         if fails == "in its settings":
             bad = RunConfig.of({"schedule": "linear amount", "target": "velocity", "snr_gamma": 5.0}, config)
+        elif fails == "before the first update":
+            patch.setattr(runs, "EMA", lambda *_: 1 / 0)
         elif fails == "at the first update":
             patch.setattr(train_module, "denoising_loss", lambda *_, **__: 1 / 0)
         else:
@@ -494,11 +498,13 @@ def test_weights_that_are_no_numbers_are_never_saved(
 
     monkeypatch.setattr(train_module, "_FiniteCheck", Blind)
     monkeypatch.setattr("accelerate.Accelerator.clip_grad_norm_", lambda self, *arguments: clip(*arguments))
+    monkeypatch.setattr(runs, "WEAK_AT", 1.0)
     out = tmp_path / "a"
     expected = rf"weights are no longer finite at update 6.*not saved; the last good checkpoint is {out}/step-00000004"
     with pytest.raises(FloatingPointError, match=expected):
         go(out, config)
     assert [path.name for path in checkpoints(out)] == ["step-00000004", "step-00000002"]
+    assert not (out / "weak.safetensors").exists()
 
 
 @pytest.mark.parametrize("function", ["fsync", "replace"])
@@ -661,6 +667,22 @@ def test_a_compiled_run_goes_on_where_there_is_no_compiler(
         monkeypatch.setattr(runs, "can_compile", lambda device, answer=compiler: answer)
         assert go(tmp_path / "a", RunConfig.of({"compile": "yes"}, config), resume=resume)
         assert f"compiled: {'yes' if compiler else 'no'}" in capsys.readouterr().out
+
+
+def test_an_emulated_bfloat16_is_refused_and_told_of_where_a_run_has_begun_with_it(
+    config: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    changed = RunConfig.of({"precision": "bf16"}, config)
+    assert runs._has_bf16(torch.device("cpu"))
+    with monkeypatch.context() as patch:
+        patch.setattr(runs, "_has_bf16", lambda device: False)
+        with pytest.raises(ValueError, match="precision='bf16' needs a GPU that has it"):
+            go(tmp_path / "a", changed)
+        assert not (tmp_path / "a").exists()
+    assert go(tmp_path / "a", changed) and "slowly" not in capsys.readouterr().out
+    monkeypatch.setattr(runs, "_has_bf16", lambda device: False)
+    assert go(tmp_path / "a", None, resume=True)
+    assert "no bfloat16 of its own, with which the run was begun: it goes on slowly" in capsys.readouterr().out
 
 
 def test_a_log_that_cannot_be_written_is_refused(
@@ -831,7 +853,7 @@ def test_a_run_on_the_gpu(config: RunConfig, tmp_path: Path) -> None:
 def test_nobody_waits_for_the_gpu_in_a_run(
     compiled: str, config: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Between the first updates and the last save, two looks included: PyTorch would raise."""
+    """Between the first updates and the last save, two looks included: PyTorch would raise. A save has to wait."""
     train = train_module.train
 
     def watched(*arguments: Any, **options: Any) -> Iterator[Any]:
@@ -841,6 +863,7 @@ def test_nobody_waits_for_the_gpu_in_a_run(
             yield update
 
     monkeypatch.setattr(runs, "train", watched)
+    monkeypatch.setattr(runs, "WEAK_AT", 1.0)
     try:
         changed = RunConfig.of(dict(compile=compiled, steps=120), config)
         assert run(tmp_path / "a", changed, device="cuda", save_every=SaveEvery(None, 1000))
