@@ -5,28 +5,34 @@ from __future__ import annotations
 import argparse
 import io
 import math
+import re
 import shlex
 import sys
+import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import torch
-from torch import nn
 from tqdm import tqdm
 
 from . import __version__
-from .checkpoint import SHIPPED, SHIPPED_CLASSES, SHIPPED_WEAK, Checkpoint, load_checkpoint
+from .checkpoint import SHIPPED, SHIPPED_CLASSES, load_checkpoint
+from .draw import Drawer
 from .forward import TARGETS
-from .runs import RunConfig, SaveEvery, checkpoints, read_config, run
+from .runs import RunConfig, SaveEvery, newest_weights, read_config, run
 from .runtime import can_compile, is_out_of_memory, make_generator, pick_device
-from .sample import AutoGuidance, trajectory
-from .schedule import SCHEDULES, sampling_times, start_time
+from .schedule import SCHEDULES
 from .shapes import format_trace, trace
 from .train import TrainConfig
-from .unet import UNet
 from .validate import check_finite, check_number
 
 #: What `sample` writes.
 PIECES = ("grid", "pictures", "gif")
+#: The most pictures in its grid.
+IN_GRID = 1024
+
+
+YES_OR_NO = argparse.BooleanOptionalAction  # so that what a --config says can be taken back
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -43,9 +49,9 @@ def main(arguments: list[str] | None = None) -> int:
     )
     one.add_argument("--data", help="fashion-mnist (the default), or a folder of pictures")
     one.add_argument("--size", type=int, help=f"height and width of the pictures; {RunConfig.size} by default")
-    one.add_argument("--color", action="store_true", help="RGB instead of grey, for a folder")
-    one.add_argument("--full", action="store_true", help="insist on all 60,000 pictures of Fashion-MNIST")
-    one.add_argument("--classes", action="store_true", help="tell the network the class of each picture")
+    one.add_argument("--color", action=YES_OR_NO, help="RGB instead of grey, for a folder")
+    one.add_argument("--full", action=YES_OR_NO, help="insist on all 60,000 pictures of Fashion-MNIST")
+    one.add_argument("--classes", action=YES_OR_NO, help="tell the network the class of each picture")
     one.add_argument("--minutes", type=float, help="stop after this much time")
     one.add_argument("--steps", type=int, help="stop after this many updates")
     one.add_argument("--schedule", choices=SCHEDULES, help=f"{RunConfig.schedule} by default")
@@ -60,7 +66,7 @@ def main(arguments: list[str] | None = None) -> int:
         "--batch-size", type=int, help=f"pictures of an update, over all processes; {TrainConfig.batch_size} by default"
     )
     one.add_argument("--accumulate", type=int, help="parts in which a batch is worked through, to save memory")
-    one.add_argument("--lr", type=float, help=f"highest learning rate; {TrainConfig.lr} by default")
+    one.add_argument("--lr", type=float, help=f"learning rate, before its rise and fall; {TrainConfig.lr} by default")
     one.add_argument(
         "--warmup", type=int, help=f"updates over which the learning rate rises; {TrainConfig.warmup} by default"
     )
@@ -77,6 +83,7 @@ def main(arguments: list[str] | None = None) -> int:
     one.add_argument(
         "--compile", choices=("auto", "no", "yes"), help="auto, the default: for long trainings on an NVIDIA GPU"
     )
+    one.add_argument("--init", help="begin with the weights of this checkpoint or run instead of random ones")
     one.add_argument("--config", type=Path, help="repeat the run of this config.json; other options change it")
     one.add_argument("--out", type=Path, required=True, help="folder of the run")
     one.add_argument("--resume", action="store_true", help="go on with the run in the folder")
@@ -147,6 +154,8 @@ def _train(options: argparse.Namespace) -> int:
     how = {key: given.pop(key) for key in ("resume", "device", "save_every", "log") if key in given}
     if given.get("data", "fashion-mnist") != "fashion-mnist":
         given["data"] = str(Path(given["data"]).resolve())
+    if "init" in given:
+        given["init"] = str(Path(given["init"]).resolve())
     if "resume" in how and config is None and (folder / "config.json").exists():
         config = folder / "config.json"
     elif "resume" in how and config is None and not {"minutes", "steps"} & given.keys():
@@ -172,7 +181,7 @@ def _save_every(text: str) -> SaveEvery:
         raise argparse.ArgumentTypeError(str(error)) from error  # of others argparse hides the words
 
 
-def _sample(options: argparse.Namespace) -> None:
+def _sample(options: argparse.Namespace) -> int:
     from .viz import encode, grid, to_gif, to_png  # imported here: training needs no matplotlib
 
     if options.out.suffix.lower() in (".png", ".gif"):
@@ -182,132 +191,69 @@ def _sample(options: argparse.Namespace) -> None:
     device = pick_device(options.device)
     generator = make_generator(options.seed, device)
     told = options.label is not None and options.checkpoint == SHIPPED
-    checkpoint = SHIPPED_CLASSES if told else options.checkpoint
-    made = load_checkpoint(_newest(checkpoint), device)
-    if not isinstance(made.model, UNet):
-        raise ValueError(f"checkpoint must be of a UNet, which knows the time, got a {type(made.model).__name__}")
-    strength = 2.0 if options.strength is None else options.strength
-    check_number("strength", strength, 0)
-    weak = None if strength == 1 else _weak(options.weak, checkpoint, made, device)
-    if weak is None and options.strength not in (None, 1):
-        raise ValueError("strength needs weak weights, and the checkpoint has none: give them by --weak")
+    given = {name: getattr(options, name) for name in ("weak", "strength", "steps", "eta", "order")}
+    drawer = Drawer.load(SHIPPED_CLASSES if told else options.checkpoint, **given, device=device)
+    labels, columns = drawer.labels(options.label, options.count)
     if options.compile and not can_compile(device):
         raise ValueError("compile needs a compiler that PyTorch can use here; leave it out")
-    none_left = made.target == "eps" and made.schedule.signal[-1] == 0  # in x_T, and so nothing to be seen in it
-    first = made.schedule.T if options.order == 1 and not none_left else start_time(made.schedule, made.target)
-    steps = min(50, first) if options.steps is None else options.steps
-    times = sampling_times(made.schedule.T, steps, start=first)
-    asked = None if options.label is None else [_label(each, made) for each in options.label]
-    labels, columns = _labels(asked, options.count, made.model.config.get("num_classes"))
-    built = made.model.config
-    x_T = torch.randn(
-        options.count, built["in_channels"], built["size"], built["size"], generator=generator, device=device
-    )
-    model: nn.Module = made.model if weak is None else AutoGuidance(made.model, weak, made.schedule, strength)
     if options.compile:
-        model = torch.compile(model)  # type: ignore[assignment]
+        drawer = replace(drawer, model=torch.compile(drawer.model))  # type: ignore[arg-type]
+    times, steps, few = drawer.times, len(drawer.times) - 1, min(16, options.batch_size)
     shown = {times[round(i * (steps - 1) / 31)] for i in range(32)}  # in the GIF, with the first few pictures
-    few = min(16, options.batch_size)
-    frames, done = [], []
+    frames: list[torch.Tensor] = []
+    kept: list[torch.Tensor] = []  # for the grid
+    done = 0
 
     def side_by_side(x_t: torch.Tensor, x0_hat: torch.Tensor) -> torch.Tensor:
         """Noisy pictures, a gap, and what the network sees in them."""
         left, right = (grid(x[:few], columns=4) for x in (x_t, x0_hat))
         return torch.cat([left, torch.full_like(left[:, :6], 205), right], 1)
 
-    parts = x_T.split(options.batch_size)
-    with torch.inference_mode(), tqdm(total=len(parts) * steps, unit="step", disable=None) as bar:
-        for i, part in enumerate(parts):
-            y = None if labels is None else labels.split(options.batch_size)[i].to(device)
-            settings = dict(times=times, eta=options.eta, order=options.order, target=made.target, y=y)
-            settings["clip"] = options.order == 1  # it would spoil the look back of the second order
-            for step in trajectory(model, made.schedule, part, generator=generator, **settings):
+    x_T, total = drawer.noise(options.count, generator), math.ceil(options.count / options.batch_size) * steps
+    walk = drawer.walk(x_T, labels, batch_size=options.batch_size, generator=generator)
+    try:
+        with torch.inference_mode(), tqdm(total=total, unit="step", disable=None) as bar:
+            for first, step in walk:
                 bar.update()
-                if i == 0 and step.t == times[0]:
-                    options.out.mkdir(parents=True, exist_ok=True)  # where that fails, better now than at the end
-                if i == 0 and "gif" in options.only and step.t in shown:
+                if first == 0 and step.t == times[0]:  # where that fails, better now than at the end
+                    options.out.mkdir(parents=True, exist_ok=True)
+                    tempfile.TemporaryFile(dir=options.out).close()
+                if first == 0 and "gif" in options.only and step.t in shown:
                     frames.append(side_by_side(step.x_t, step.x0_hat))
-            done.append(step.x_s)
-    pictures = torch.cat(done).cpu()
-    check_finite(pictures, "the samples")
-    if "grid" in options.only:
-        (options.out / "grid.png").write_bytes(to_png(pictures, columns))
+                if step.s > 0:
+                    continue
+                pictures = step.x_s.cpu()
+                check_finite(pictures, "the samples")
+                if first == 0 and "gif" in options.only:
+                    frames.append(side_by_side(pictures, pictures))
+                if first < IN_GRID:
+                    kept.append(pictures)
+                if "pictures" in options.only:
+                    for i, picture in enumerate(pictures.split(1), first):
+                        (options.out / f"sample-{i:04d}.png").write_bytes(encode(grid(picture, pad=0)))
+                done = first + len(pictures)
+    except KeyboardInterrupt:
+        print(f"stopped after {done} of {options.count} pictures", file=sys.stderr)
+        return 130
     if "pictures" in options.only:
-        for old in options.out.glob("sample-[0-9]*.png"):  # there may have been more last time
-            old.unlink()
-        for i in range(options.count):
-            (options.out / f"sample-{i:04d}.png").write_bytes(encode(grid(pictures[i : i + 1], pad=0)))
+        for old in options.out.glob("sample-*.png"):  # there may have been more last time
+            number = re.fullmatch(r"sample-(\d{4,})", old.stem)
+            if number and int(number[1]) >= options.count:
+                old.unlink()
+    if "grid" in options.only:
+        shown_first = torch.cat(kept)[:IN_GRID]
+        columns = columns if options.count <= IN_GRID else None
+        (options.out / "grid.png").write_bytes(to_png(shown_first, columns))
     if "gif" in options.only:
-        frames.append(side_by_side(pictures, pictures))
         (options.out / "trajectory.gif").write_bytes(to_gif(frames))
-    guided = f", guided with strength {strength:g}" if weak is not None else ""
-    print(f"{options.count} pictures in {options.out}: {', '.join(sorted(options.only))}{guided}")
-
-
-def _newest(path: Path) -> Path:
-    """A checkpoint's file, or the newest in the folder of a run."""
-    if not path.is_dir():
-        return path
-    found = [folder / "model.safetensors" for folder in (path, *checkpoints(path))]  # the first is there at the end
-    found = [file for file in found if file.is_file()]
-    if not found:
-        raise FileNotFoundError(f"there is no model.safetensors in {path}, nor a checkpoint of a run")
-    return found[0]
-
-
-def _weak(path: Path | None, checkpoint: Path, made: Checkpoint, device: torch.device) -> nn.Module | None:
-    """The network that guides the one of a checkpoint: the one asked for, else the one that came with it, if any."""
-    if path is None and checkpoint in (SHIPPED, SHIPPED_CLASSES):
-        path = SHIPPED_WEAK
-    elif path is None:
-        file = _newest(checkpoint)  # in the folder of a run, or in that of one of its checkpoints
-        near = [folder / "weak.safetensors" for folder in file.parents[:2] if file.name == "model.safetensors"]
-        path = next((each for each in near if each.is_file()), None)
-        if path is None:
-            return None
-    weak = load_checkpoint(_newest(path), device)
-    theirs, ours = weak.model.config, made.model.config
-    differ = [name for name in ("size", "in_channels") if theirs.get(name) != ours.get(name)]
-    differ += ["num_classes"] * (theirs.get("num_classes") not in (None, ours.get("num_classes")))
-    differ += ["target"] * (weak.target != made.target)
-    tables = ((each.schedule.signal, each.schedule.noise) for each in (weak, made))
-    alike = (a.shape == b.shape and torch.allclose(a, b, rtol=1e-6) for a, b in zip(*tables, strict=True))
-    differ += ["schedule"] * (not all(alike))  # another machine computes another last digit
-    if differ:
-        raise ValueError(f"weak must have the {' and '.join(differ)} of the checkpoint that it guides; {path} has not")
-    return weak.model
-
-
-def _label(asked: str, made: Checkpoint) -> int:
-    """The class that is meant by a name, as its pictures' folder had it, or by a number; a name comes first."""
-    classes = made.model.config.get("num_classes")
-    if classes is None:
-        raise ValueError("label needs a model that was trained with --classes; this one knows none")
-    names = made.details.get("classes", ())
-    alike = [i for i, name in enumerate(names) if name == asked] or [
-        i for i, name in enumerate(names) if name.casefold() == asked.casefold()
-    ]
-    if alike:
-        return alike[0]
-    if asked.isdecimal() and int(asked) < classes:
-        return int(asked)
-    known = f"one of {', '.join(names)}, or " if names else ""
-    raise ValueError(f"label must be {known}a number from 0 to {classes - 1}, got {asked!r}")
-
-
-def _labels(asked: list[int] | None, count: int, classes: int | None) -> tuple[torch.Tensor | None, int | None]:
-    """Labels for so many pictures, and the columns of their grid; None where there are no classes."""
-    if classes is None:
-        return None, None
-    if asked is not None:
-        return torch.tensor(asked).repeat(math.ceil(count / len(asked)))[:count], None
-    if count < classes:
-        return torch.arange(count), None
-    return torch.arange(count) * classes // count, None if count % classes else count // classes
+    guided = f", guided with strength {drawer.strength:g}" if drawer.strength != 1 else ""
+    first_ones = f", the first {IN_GRID} in the grid" if "grid" in options.only and options.count > IN_GRID else ""
+    print(f"{options.count} pictures in {options.out}: {', '.join(sorted(options.only))}{first_ones}{guided}")
+    return 0
 
 
 def _trace(options: argparse.Namespace) -> None:
-    checkpoint = load_checkpoint(_newest(options.checkpoint))
+    checkpoint = load_checkpoint(newest_weights(options.checkpoint))
     built = checkpoint.model.config
     size = built.get("size", RunConfig.size) if options.size is None else options.size
     check_number("size", size, 1, integer=True)

@@ -14,6 +14,7 @@ import hashlib
 import os
 import struct
 import zlib
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -29,7 +30,9 @@ from tqdm.auto import tqdm
 from .validate import check_choice, check_number, check_pictures
 
 #: What `load_folder` takes for a picture.
-SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif")
+SUFFIXES = (".png", ".jpg", ".jpeg", ".jfif", ".webp", ".bmp", ".gif")
+#: Kinds of pictures that it leaves out, and says so.
+OTHER_SUFFIXES = (".avif", ".heic", ".heif", ".tif", ".tiff", ".jp2", ".jxl", ".svg", ".psd", ".dng", ".cr2", ".nef")
 #: The classes of Fashion-MNIST, by label.
 CLASS_NAMES = (
     "T-shirt/top",
@@ -273,7 +276,7 @@ def load_folder(path: str | Path, size: int = 28, channels: int = 1) -> Pictures
 
     Where all pictures lie in two subfolders or more, these are the classes, in alphabetical order. Photographs are
     turned upright, transparent pictures are put on white, and of a film the first picture is taken. Links are followed;
-    hidden files and folders are left out.
+    hidden files and folders are left out. Pictures of other kinds are too; `Pictures.source` says how many.
 
     Args:
         path: the folder.
@@ -284,7 +287,8 @@ def load_folder(path: str | Path, size: int = 28, channels: int = 1) -> Pictures
         Pictures, uint8 (N, channels, size, size).
 
     Raises:
-        TypeError, ValueError: a bad size or number of channels, a folder without pictures, a broken picture (named).
+        TypeError, ValueError: a bad size or number of channels, a folder without pictures, broken pictures (the first
+            ten are named).
         FileNotFoundError: no such folder.
         OSError: a folder below it cannot be read.
     """
@@ -293,26 +297,40 @@ def load_folder(path: str | Path, size: int = 28, channels: int = 1) -> Pictures
     root = Path(path)
     if not root.is_dir():
         raise FileNotFoundError(f"there is no folder {root}")
-    found = (file for file in _files_below(root) if file.suffix.lower() in SUFFIXES)
+    below = [*_files_below(root)]
+    found = (file for file in below if file.suffix.lower() in SUFFIXES)
     files = sorted(found, key=lambda file: file.relative_to(root).parts)  # in the same order on every system
+    others = Counter(file.suffix.lower() for file in below if file.suffix.lower() in OTHER_SUFFIXES)
+    left_out = ", ".join(f"{count} {suffix}" for suffix, count in sorted(others.items()))
     if not files:
-        raise ValueError(f"{root} holds no PNG, JPEG, WebP, BMP or GIF pictures")
+        there = f", but {left_out}: convert them" if others else ""
+        raise ValueError(f"{root} holds no PNG, JPEG, WebP, BMP or GIF pictures{there}")
     images, sizes = torch.empty(len(files), channels, size, size, dtype=torch.uint8), set()
+    broken: list[str] = []
     for i, file in enumerate(tqdm(files, unit="picture", disable=True if len(files) < 500 else None)):
         try:
             with Image.open(file) as picture:
                 sizes.add(picture.size)
+                picture.draft(None, (3 * size, 3 * size))  # a large JPEG is unpacked at half its size or less
                 square = _square(_plain(picture).convert("L" if channels == 1 else "RGB"), size)
         except MemoryError:
             raise
         except Exception as error:  # a broken file makes Pillow raise almost anything
-            raise ValueError(f"{file} is not a picture that can be read ({error}); mend or remove it") from error
+            broken.append(f"{file} ({error})")
+            continue
         images[i] = torch.from_numpy(np.array(square)).view(size, size, channels).permute(2, 0, 1)
+    if broken:
+        more = "" if len(broken) <= 10 else f", and {len(broken) - 10} more"
+        raise ValueError(
+            f"{len(broken)} of {len(files)} pictures cannot be read; mend or remove them: {', '.join(broken[:10])}"
+            f"{more}"
+        )
     folders = [file.relative_to(root).parts[0] if file.parent != root else "" for file in files]
     names = tuple(sorted(set(folders)))
-    labels = torch.tensor([names.index(folder) for folder in folders]) if "" not in names and len(names) > 1 else None
+    number = {name: i for i, name in enumerate(names)}
+    labels = torch.tensor([number[folder] for folder in folders]) if "" not in names and len(names) > 1 else None
     cut = f", cut to squares from {len(sizes)} sizes" if len(sizes) > 1 else ""
-    source = f"the folder {root.resolve().name}{cut}"
+    source = f"the folder {root.resolve().name}{cut}" + (f", {left_out} left out" if others else "")
     return Pictures(images, labels, source, names if labels is not None else ())
 
 

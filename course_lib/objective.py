@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .forward import TARGETS, _target
-from .runtime import eval_mode
+from .runtime import in_mode
 from .schedule import Schedule
 from .validate import check_choice, check_finite, check_index, check_number, check_pictures, check_same
 
@@ -116,7 +116,7 @@ def loss_by_timestep(
         raise TypeError(f"times must be a tensor of integers, (K,), got {type(times).__name__}")
     schedule.check_t(times, "times", low=1)
     eps = torch.randn(x0.shape, dtype=x0.dtype, device=x0.device, generator=generator)
-    with eval_mode(model):
+    with in_mode(model, training=False):
         rows = [
             denoising_loss(model, schedule, x0, t.expand(len(x0)).to(x0.device), eps, target=target, y=y).mean()
             for t in times

@@ -84,9 +84,11 @@ class RunConfig:
         precision: "no", "bf16", or "auto" to try what is faster here.
         compile: "yes", "no", or "auto": on an NVIDIA GPU, where there is a compiler and `compiling_pays`.
         data_sha256: hash that the pictures must have, or None.
+        init: a checkpoint, or the folder of a run, with whose averaged weights to begin; None for random ones.
 
     Raises:
-        TypeError, ValueError: an argument out of range.
+        TypeError, ValueError: an argument out of range, a network that cannot be built, weights of the loss that do not
+            go with the schedule.
     """
 
     train: TrainConfig
@@ -102,6 +104,7 @@ class RunConfig:
     precision: str = "auto"
     compile: str = "auto"
     data_sha256: str | None = None
+    init: str | None = None
 
     def __post_init__(self) -> None:
         check_number("size", self.size, 1, integer=True)
@@ -114,10 +117,15 @@ class RunConfig:
             raise ValueError("color is for a folder of pictures: those of fashion-mnist are grey")
         if self.full and self.data != "fashion-mnist":
             raise ValueError("full is for fashion-mnist: of a folder all pictures are taken")
+        self.train.check_schedule(make_schedule(self.schedule, self.timesteps))
+        with torch.device("meta"):  # what cannot be built is refused before hours of loading
+            UNet(self.size, 3 if self.color else 1, **self.unet)
 
     @classmethod
     def of(cls, settings: Mapping[str, Any], base: RunConfig | None = None) -> RunConfig:
         """The settings of `base`, or the defaults, with some of them changed.
+
+        Another number of steps alone, or of minutes, is the only limit then.
 
         Args:
             settings: new values by name, those of `TrainConfig` among them; what is no name of a setting is an
@@ -135,6 +143,9 @@ class RunConfig:
             changes = {"color": False, "full": False, **changes}  # which are for the one or the other alone
         if any(changes.get(key, getattr(base, key)) != getattr(base, key) for key in OF_THE_DATA):
             changes["data_sha256"] = None
+        limits = {key: training[key] for key in ("steps", "minutes") if key in training}
+        if len(limits) == 1 and any(getattr(base.train, key) != value for key, value in limits.items()):
+            training = {"steps": None, "minutes": None, **training}
         return replace(base, train=replace(base.train, **training), unet={**base.unet, **unet}, **changes)
 
     def pictures(self) -> Pictures:
@@ -159,10 +170,12 @@ class RunConfig:
         return sha256(pictures.sha256.encode() + pictures.labels.cpu().numpy().tobytes()).hexdigest()
 
     def model(self, pictures: Pictures) -> UNet:
-        """The network as it is before the first update: same seed, same weights.
+        """The network as it is before the first update: same seed, same weights, or those of `init`.
 
         Raises:
-            TypeError, ValueError: a network that cannot be built; classes without labels.
+            TypeError, ValueError: a network that cannot be built; classes without labels; weights of another network,
+                or for another schedule or target.
+            FileNotFoundError: no such weights.
         """
         classes = None
         if self.classes:
@@ -171,7 +184,16 @@ class RunConfig:
             classes = int(pictures.labels.max()) + 1
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(self.train.seed)  # of the CPU; torch.manual_seed would set GPUs too
-            return UNet(self.size, pictures.images.shape[1], num_classes=classes, **self.unet)
+            model = UNet(self.size, pictures.images.shape[1], num_classes=classes, **self.unet)
+        if self.init is not None:
+            made = load_checkpoint(newest_weights(Path(self.init)))
+            theirs = {**made.model.config, "schedule": (made.schedule.name, made.schedule.T), "target": made.target}
+            mine = {**model.config, "schedule": (self.schedule, self.timesteps), "target": self.train.target}
+            for name, value in mine.items():
+                if theirs.get(name) != value:
+                    raise ValueError(f"init has weights for {name}={theirs.get(name)}, this run has {name}={value}")
+            model.load_state_dict(made.model.state_dict())
+        return model
 
 
 def compiling_pays(config: TrainConfig, device: torch.device) -> bool:
@@ -265,6 +287,23 @@ def checkpoints(folder: Path) -> list[Path]:
     return sorted(found, key=lambda path: int(path.name[5:]), reverse=True)
 
 
+def newest_weights(path: Path) -> Path:
+    """A checkpoint's file as it is; of the folder of a run its last weights, or those of its newest checkpoint.
+
+    Raises:
+        FileNotFoundError: no such file or folder, a folder without either.
+    """
+    if not path.exists():
+        raise FileNotFoundError(f"there is no {path}")
+    if not path.is_dir():
+        return path
+    found = [folder / "model.safetensors" for folder in (path, *checkpoints(path))]  # the first is there at the end
+    found = [file for file in found if file.is_file()]
+    if not found:
+        raise FileNotFoundError(f"there is no model.safetensors in {path}, nor a checkpoint of a run")
+    return found[0]
+
+
 def save_state(
     folder: Path,
     model: UNet,
@@ -331,6 +370,8 @@ def load_state(path: Path) -> Saved:
     tensors, card = load_tensors(path / "state.safetensors")
     parts: dict[str, dict[str, Tensor]] = {"model": {}, "moments": {}}
     try:
+        if card["format"] != FORMAT:
+            raise ValueError(f"format {card['format']}, this version of the course reads {FORMAT}")
         for key, value in tensors.items():
             part, _, name = key.partition(".")
             parts[part][name] = value
@@ -479,6 +520,8 @@ def run(
                 stored = replace(stored, data=config.data)  # it may have moved; the hash says whether it is the same
             if config.compile != "auto":
                 stored = replace(stored, compile=config.compile)
+            if config.precision != "auto":  # weights are float32 either way
+                stored = replace(stored, precision=config.precision)
             parts = config.train.accumulate  # where there is less memory now, a batch is worked through in more parts
             stored = replace(stored, train=replace(stored.train, accumulate=parts))
             _check_same(config, stored, folder)
@@ -498,7 +541,7 @@ def run(
         )
     config.train.share(processes.num_processes)
     pictures = config.pictures()
-    model = config.model(pictures)
+    model = (replace(config, init=None) if checkpoints(folder) else config).model(pictures)
     config = _decided(config, pictures, model, processes, begun)
     if is_initialized() and AcceleratorState().mixed_precision != config.precision:
         raise ValueError(
@@ -550,6 +593,7 @@ def run(
             if not isinstance(error, (FloatingPointError, OSError)):
                 raise
             what = f"cannot write to {folder}: {error.strerror or error}" if isinstance(error, OSError) else str(error)
+            last += ", with which another run can begin (--init)" * (kept != [] and not isinstance(error, OSError))
             raise type(error)(f"{what}; {last}") from error
         accelerator.end_training()
         return over
@@ -611,7 +655,7 @@ def _loop(
     unseen: tuple[int, float, float, Fetched] | None = None
     weak = folder / "weak.safetensors"
     begins_before = _progress(config.train, start.step, start.seconds) < WEAK_AT  # later ones are no worse version
-    weak_waits = accelerator.is_main_process and begins_before and not weak.exists()
+    weak_waits = accelerator.is_main_process and begins_before and not weak.exists() and config.init is None
 
     def look(update: Update) -> None:
         """Fetch the loss, the mean over all processes, all of which must come here; what a GPU has is shown later."""
@@ -644,7 +688,7 @@ def _loop(
         written, last_save = update.step, time.perf_counter()
 
     with (
-        _Signals() as signals,
+        _Signals(aloud=accelerator.is_main_process) as signals,
         _Bar(
             total=100,
             bar_format="{l_bar}{bar}| {elapsed}<{remaining} {postfix}",
@@ -802,9 +846,13 @@ class _Signals:
 
     A second SIGINT has its usual effect; a second SIGTERM has not: launchers pass on what the processes got from the
     system already. What is ignored, as SIGHUP is under nohup, stays so.
+
+    Args:
+        aloud: say that it was noted.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, aloud: bool) -> None:
+        self.aloud = aloud
         self.name: str | None = None
         self._before: dict[int, Any] = {}
 
@@ -825,5 +873,8 @@ class _Signals:
 
     def _note(self, number: int, _: object) -> None:
         self.name = signal.Signals(number).name
+        if self.aloud:
+            with suppress(OSError):  # a closed terminal; print() may be at work already
+                os.write(2, b"\nstopping after this update, and saving; Ctrl-C again ends at once\n")
         if signal.SIGINT in self._before:
             signal.signal(signal.SIGINT, self._before[signal.SIGINT])

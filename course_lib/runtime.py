@@ -116,15 +116,16 @@ def make_generator(seed: int, device: torch.device | str = "cpu") -> torch.Gener
 
 
 @contextmanager
-def eval_mode(model: nn.Module) -> Iterator[None]:
-    """A model in eval mode; afterwards every layer has the mode that was its own.
+def in_mode(model: nn.Module, training: bool) -> Iterator[None]:
+    """A model in train or eval mode; afterwards every layer has the mode that was its own.
 
     Args:
-        model: looked at no further where it is in eval mode itself.
+        model: where it is in that mode itself its layers stay as they are, frozen ones too.
+        training: True for train mode.
     """
-    modes = {layer: layer.training for layer in model.modules()} if model.training else {}
+    modes = {layer: layer.training for layer in model.modules()} if model.training != training else {}
     if modes:
-        model.eval()
+        model.train(training)
     try:
         yield
     finally:

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from .forward import TARGETS, _check_target_at, _x0_eps
-from .runtime import eval_mode
+from .runtime import in_mode
 from .schedule import Schedule, start_time
 from .validate import check_choice, check_finite, check_labels, check_number, check_pictures, check_same
 
@@ -309,7 +309,7 @@ def _see(
     model: nn.Module, a: float, b: float, x_t: Tensor, t: int, target: str, clip: bool, y: Tensor | None
 ) -> tuple[Tensor, Tensor]:
     """`predict` without the checks of its input."""
-    with eval_mode(model):
+    with in_mode(model, training=False):
         answer = model(x_t, torch.full((len(x_t),), t, device=x_t.device), y).to(x_t.dtype)
     check_same(x_t, answer, "x_t", "prediction")
     if answer.device.type == "cpu" and not math.isfinite(answer.sum().item()):  # one sum is the quickest look

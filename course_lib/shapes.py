@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .runtime import eval_mode
+from .runtime import in_mode
 from .validate import check_number
 
 
@@ -181,7 +181,7 @@ def trace(model: nn.Module, *inputs: Any, depth: int | None = None) -> list[Laye
         if (is_leaf and (depth is None or level <= depth)) or level == depth or in_list:
             hooks.append(module.register_forward_hook(record(name, module)))
     try:
-        with eval_mode(model):
+        with in_mode(model, training=False):
             model(*inputs)
     finally:
         for handle in hooks:

@@ -30,6 +30,7 @@ from .data import Pictures, check_training_pictures
 from .forward import TARGETS
 from .objective import denoising_loss, min_snr_weights
 from .optim import make_optimizers
+from .runtime import in_mode
 from .schedule import Schedule
 from .validate import check_choice, check_number
 
@@ -45,10 +46,11 @@ class TrainConfig:
 
     Args:
         steps: number of updates, >= 1, or None.
-        minutes: wall-clock time, > 0, or None. The learning rate falls so that it ends on time on any machine.
+        minutes: wall-clock time, > 0, or None. The learning rate falls so that it ends on time on any machine. A pause
+            of a minute or more, as of a sleeping computer or a stopped program, does not count.
         batch_size: pictures per update, >= 1, over all processes and parts together.
         accumulate: parts in which a process works through its share of a batch, >= 1: more take less memory.
-        lr: highest learning rate of Muon and AdamW, > 0.
+        lr: learning rate of Muon and AdamW, > 0, from which `learning_rate` makes that of each update.
         warmup: updates over which the learning rate rises from 0, >= 0.
         grad_clip: longest gradient allowed (norm over all parameters), > 0.
         target: what the network predicts, one of `forward.TARGETS`.
@@ -103,8 +105,20 @@ class TrainConfig:
             )
         return self.batch_size // parts
 
+    def check_schedule(self, schedule: Schedule) -> None:
+        """Refuse a schedule that does not go with the weights of the loss.
+
+        Raises:
+            ValueError: snr_gamma where no signal is left at T and the target is not eps.
+        """
+        if self.snr_gamma is not None and self.target != "eps" and schedule.signal[-1] == 0:
+            raise ValueError(
+                "snr_gamma gives t = T no weight, since the schedule's signal is 0 there: sampling would begin where "
+                "nothing was learned; take snr_gamma=None (--snr-gamma none)"
+            )
+
     def learning_rate(self, step: int, progress: float) -> float:
-        """Learning rate of an update: a straight rise over `warmup` updates, then a half cosine down to 1 % of lr.
+        """Learning rate of an update: a half cosine from lr down to 1 % of it, times a rise over `warmup` updates.
 
         Args:
             step: number of the update, from 1.
@@ -230,7 +244,7 @@ class Update:
         grad_norm: length of the gradient before clipping, shape ().
         lr: learning rate that was used.
         progress: share of the training that is over, in (0, 1].
-        seconds: since the first update began.
+        seconds: since the first update began, without pauses.
         state: gives the `TrainState` after this update; call it before the next one, and store what it gives at once:
             the tensors are the optimizer's own.
     """
@@ -262,8 +276,8 @@ def train(
     by t; then the average in `ema` moves, and the update is yielded.
 
     Args:
-        model: called as model(x_t, t, y); y is given where it was built with classes. Left in train mode
-            during an update and as it was found at each yield.
+        model: called as model(x_t, t, y); y is given where it was built with classes. In train mode
+            during an update, see `runtime.in_mode`, and as it was found at each yield.
         schedule: the tables a and b.
         pictures: what to learn from.
         config: how.
@@ -281,7 +295,7 @@ def train(
     Raises:
         TypeError, ValueError: pictures that do not fit the model, labels missing or beyond the model's classes, a
             batch that cannot be shared out, a state of another model, snr_gamma where no signal is left at T and the
-            target is not eps: raised here, before the first update.
+            target is not eps: raised here, before the first update, at which the model itself refuses sizes.
         FloatingPointError: the gradient is no longer finite; seen at once on a CPU, within 100 updates on a GPU.
     """
     built = getattr(model, "config", {})
@@ -295,11 +309,7 @@ def train(
             raise ValueError(
                 f"the model was built with classes 0..{built['num_classes'] - 1}, these pictures have {low}..{high}"
             )
-    if config.snr_gamma is not None and config.target != "eps" and schedule.signal[-1] == 0:
-        raise ValueError(
-            "snr_gamma gives t = T no weight, since the schedule's signal is 0 there: sampling would begin where "
-            "nothing was learned; take snr_gamma=None"
-        )
+    config.check_schedule(schedule)
     device = next(model.parameters()).device
     if accelerator is not None:
         there = accelerator.device
@@ -385,9 +395,7 @@ def _updates(
             for group in optimizer.param_groups:
                 group["lr"] = lr
 
-        with workers or nullcontext():
-            was_training = model.training
-            net.train()
+        with workers or nullcontext(), in_mode(model, training=True):
             losses = []
             for part in range(config.accumulate):
                 first = share * (engine.process_index * config.accumulate + part)
@@ -411,7 +419,6 @@ def _updates(
                 optimizer.zero_grad(set_to_none=True)
             if ema is not None:
                 ema.update(model)
-            net.train(was_training)
 
         seconds, stopping = clock.read(stop is not None and stop())
         progress = _progress(config, step, seconds)
@@ -498,17 +505,25 @@ def _progress(config: TrainConfig, step: int, seconds: float) -> float:
 class _Clock:
     """Time used, and whether to stop; where there are several processes, all are told the same."""
 
+    #: Seconds from which on an update held a pause, if none before it took a twentieth as long.
+    PAUSE = 60.0
+
     def __init__(self, before: float, shared: bool) -> None:
         # CPUs talk to each other here, so that no GPU is waited for
         self.group: Any = torch.distributed.new_group(backend="gloo") if shared else None
-        self.began = time.perf_counter() - before
+        self.seconds, self.last, self.longest, self.paused = before, time.perf_counter(), math.inf, False
 
     def read(self, stopping: bool) -> tuple[float, bool]:
-        """The longest time of all processes, and whether any of them wants to stop."""
-        seconds = time.perf_counter() - self.began
+        """The longest time of all processes, and whether any of them wants to stop; asked after each update."""
+        now = time.perf_counter()
+        took, self.last = now - self.last, now
+        self.paused = took > max(self.PAUSE, 20 * self.longest) and not self.paused  # a second one is how it goes
+        took = self.longest if self.paused else took
+        self.longest = max(self.longest, took) if math.isfinite(self.longest) else took
+        self.seconds += took
         if self.group is None:
-            return seconds, stopping
-        both = torch.tensor([seconds, float(stopping)], dtype=torch.float64)
+            return self.seconds, stopping
+        both = torch.tensor([self.seconds, float(stopping)], dtype=torch.float64)
         torch.distributed.all_reduce(both, torch.distributed.ReduceOp.MAX, group=self.group)
         return both[0].item(), bool(both[1])
 
@@ -560,7 +575,7 @@ class _FiniteCheck:
             if not math.isfinite(grad_norm):
                 raise FloatingPointError(
                     f"the gradient is {grad_norm} at update {step} (loss {loss:.3g}): "
-                    "lower lr, or train without autocast"
+                    "lower lr, or train without autocast (--precision no)"
                 )
 
 

@@ -459,8 +459,50 @@ def test_bad_folders(tmp_path: Path) -> None:
     whole = (tmp_path / "good.png").read_bytes()
     for broken in (b"", b"text", whole[:40]):
         (tmp_path / "broken.png").write_bytes(broken)
-        with pytest.raises(ValueError, match=r"broken.png is not a picture that can be read .*mend or remove it"):
+        with pytest.raises(ValueError, match=r"1 of 2 pictures cannot be read; mend or remove them: .*broken.png \("):
             load_folder(tmp_path)
+
+
+def test_all_broken_pictures_are_told_of_at_once(tmp_path: Path) -> None:
+    for i in range(15):
+        save(tmp_path / f"{i:02d}.png", np.zeros((4, 4)))
+        if i >= 3:
+            (tmp_path / f"{i:02d}.png").write_bytes(b"text")
+    with pytest.raises(ValueError, match=r"^12 of 15 pictures cannot be read; mend or remove them: ") as refusal:
+        load_folder(tmp_path)
+    said = str(refusal.value)
+    assert all(f"{i:02d}.png (" in said for i in range(3, 13)) and "13.png" not in said
+    assert said.endswith(", and 2 more")
+
+
+def test_pictures_of_other_kinds_are_counted(tmp_path: Path) -> None:
+    for name in ("a.HEIC", "deep/b.heic", "c.tif", "notes.txt"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"")
+    with pytest.raises(ValueError, match=r"holds no PNG, .* pictures, but 2 \.heic, 1 \.tif: convert them$"):
+        load_folder(tmp_path)
+    save(tmp_path / "d.jfif", np.zeros((8, 8)), format="JPEG")
+    pictures = load_folder(tmp_path, size=8)
+    assert len(pictures) == 1 and "2 .heic, 1 .tif left out" in str(pictures)
+
+
+def test_a_large_photograph_is_unpacked_small_and_looks_the_same(tmp_path: Path) -> None:
+    y, x = np.mgrid[:600, :800] / 100
+    photo = 127 + 60 * np.sin(x) + 60 * np.cos(y)
+    photo[:, 400:] *= 0.5  # an edge
+    for name in ("a.jpg", "a.png"):
+        save(tmp_path / name[2:] / name, photo, **(dict(quality=95) if name == "a.jpg" else {}))
+    sizes, honest = [], data._square
+
+    def watched(picture: Image.Image, size: int) -> Image.Image:
+        sizes.append(picture.size)
+        return honest(picture, size)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(data, "_square", watched)
+        one, other = (load_folder(tmp_path / kind, size=32).images.int() for kind in ("jpg", "png"))
+    assert sizes == [(200, 150), (800, 600)]  # a quarter: an eighth would be less than three times 32
+    assert (one - other).abs().max() <= 4
 
 
 def test_pictures_that_break_in_other_ways_are_named_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -468,12 +510,12 @@ def test_pictures_that_break_in_other_ways_are_named_too(tmp_path: Path, monkeyp
         file = tmp_path / name
         save(file, np.random.default_rng(0).integers(0, 256, (64, 64)))
         file.write_bytes(file.read_bytes()[:cut])
-        with pytest.raises(ValueError, match=rf"{name} is not a picture that can be read"):
+        with pytest.raises(ValueError, match=rf"1 of 1 pictures cannot be read.*{name} \("):
             load_folder(tmp_path)
         file.unlink()
     save(tmp_path / "huge.png", np.zeros((64, 64)))
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
-    with pytest.raises(ValueError, match=r"huge.png is not a picture that can be read \(Image size"):
+    with pytest.raises(ValueError, match=r"huge.png \(Image size"):
         load_folder(tmp_path)
 
 

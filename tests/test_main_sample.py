@@ -14,8 +14,10 @@ import torch
 from PIL import Image
 from test_blocks import randomize
 
-from course_lib.__main__ import _label, _labels, main
+from course_lib import __main__
+from course_lib.__main__ import main
 from course_lib.checkpoint import Checkpoint, load_shipped, save_checkpoint
+from course_lib.draw import Drawer
 from course_lib.sample import AutoGuidance, sample
 from course_lib.schedule import Schedule, make_schedule, sampling_times, start_time
 from course_lib.unet import BottleneckUNet, UNet
@@ -153,7 +155,8 @@ def test_each_order_begins_and_clips_as_is_best_for_it(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("count", "classes"), [(64, 9), (64, 10), (12, 10), (19, 10), (3, 10), (10, 10), (30, 10)])
 def test_every_class_is_drawn_as_often_as_the_others(count: int, classes: int) -> None:
-    labels, columns = _labels(None, count, classes)
+    model = small(num_classes=classes)
+    labels, columns = Drawer(Checkpoint(model, SCHEDULE, "eps", {}), model, [50, 0]).labels(None, count)
     assert labels is not None and len(labels) == count and labels.diff().min() >= 0
     often = labels.bincount(minlength=classes)
     assert often.max() - often.min() <= 1
@@ -162,13 +165,51 @@ def test_every_class_is_drawn_as_often_as_the_others(count: int, classes: int) -
 
 def test_a_smaller_number_leaves_no_pictures_of_the_last_time_and_all_others(gray: str, tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
-    for name in ("0000.png", "0007.png", "sample.png"):
+    for name in ("0000.png", "0007.png", "sample.png", "sample-1 of mine.png"):
         (tmp_path / "out" / name).write_bytes(b"a picture of hers")
     for count in ("3", "2"):
         out = ["--only", "pictures", "--out", str(tmp_path / "out")]
         assert main([*SAMPLE, "--checkpoint", gray, "--steps", "2", "--count", count, *out]) == 0
-    names = ["0000.png", "0007.png", "sample-0000.png", "sample-0001.png", "sample.png"]
+    names = ["0000.png", "0007.png", "sample-0000.png", "sample-0001.png", "sample-1 of mine.png", "sample.png"]
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == names
+
+
+def test_what_is_drawn_is_written_at_once(
+    gray: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Stopped in its third batch, or without memory then, two are there."""
+    honest, asked = UNet.forward, 0
+    command = [*SAMPLE, "--checkpoint", gray, "--steps", "2", "--count", "9", "--batch-size", "2"]
+    for error, status, said in (
+        (KeyboardInterrupt(), 130, "stopped after 4 of 9 pictures"),
+        (MemoryError("not enough memory for it"), 2, "not enough memory for it"),
+    ):
+
+        def forward(*arguments: Any, error: BaseException = error) -> torch.Tensor:
+            nonlocal asked
+            asked += 1
+            if asked > 5:
+                raise error
+            return honest(*arguments)
+
+        monkeypatch.setattr(UNet, "forward", forward)
+        asked, out = 0, tmp_path / str(status)
+        assert main([*command, "--out", str(out)]) == status and said in capsys.readouterr().err
+        assert sorted(path.name for path in out.iterdir()) == [f"sample-000{i}.png" for i in range(4)]
+
+
+def test_a_grid_has_an_end(
+    gray: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(__main__, "IN_GRID", 5)
+    command = [*SAMPLE, "--checkpoint", gray, "--steps", "2", "--batch-size", "2", "--eta", "0"]
+    for count in ("5", "8"):
+        assert main([*command, "--count", count, "--out", str(tmp_path / count)]) == 0
+        assert ("the first 5 in the grid" in capsys.readouterr().out) == (count == "8")
+        for i in range(int(count)):
+            assert (tmp_path / count / f"sample-{i:04d}.png").exists()
+    few, many = (pixels(tmp_path / count / "grid.png") for count in ("5", "8"))
+    assert few.shape == many.shape
 
 
 def test_networks_that_know_no_time_draw_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -338,7 +379,8 @@ def test_bad_input_is_one_sentence(
 )
 def test_a_class_is_asked_for_by_name_or_number(names: tuple[str, ...], asked: str, label: int) -> None:
     details = {"classes": names} if names else {}
-    assert _label(asked, Checkpoint(small(num_classes=3), SCHEDULE, "eps", details)) == label
+    model = small(num_classes=3)
+    assert Drawer(Checkpoint(model, SCHEDULE, "eps", details), model, [50, 0]).label(asked) == label
 
 
 @pytest.mark.parametrize("asked", ["3", "-1", "dogs", "", "1.0", "²"])

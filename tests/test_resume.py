@@ -11,6 +11,7 @@ import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,7 +19,7 @@ import torch
 from accelerate.state import AcceleratorState
 from PIL import Image
 
-from course_lib.checkpoint import load_tensors
+from course_lib.checkpoint import load_tensors, save_tensors
 from course_lib.runs import checkpoints
 
 STEPS = 66
@@ -41,15 +42,32 @@ def command(pictures: Path, out: Path, *more: str) -> list[str]:
     return ["train", "--data", str(pictures), *settings.split(), "--device", "cpu", "--out", str(out), *more]
 
 
-def child(arguments: list[str], output: Path) -> None:
-    """What a process of its own does: the command line, its output in a file."""
+def child(arguments: list[str], output: Path, number: int | None = None) -> None:
+    """What a process of its own does: the command line, its output in a file.
+
+    Args:
+        arguments: of the command line.
+        output: where its output goes.
+        number: of a signal that it sends itself after 20 updates.
+    """
     with output.open("a") as file:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
     torch.set_num_threads(2)  # which share each batch
     signal.signal(signal.SIGHUP, signal.SIG_DFL)  # these tests may themselves run under nohup
+    from course_lib import runs
     from course_lib.__main__ import main
+    from course_lib.train import train
 
+    if number is not None:
+
+        def signalled(*arguments: Any, **options: Any) -> Iterator[Any]:
+            for update in train(*arguments, **options):
+                if update.step == 20:
+                    os.kill(os.getpid(), number)
+                yield update
+
+        setattr(runs, "train", signalled)  # noqa: B010
     os._exit(main(arguments))
 
 
@@ -140,18 +158,14 @@ def test_a_stopped_run_saves_says_so_and_goes_on(
 ) -> None:
     out, output, whole = tmp_path / "run", tmp_path / "output", tmp_path / "whole"
     seldom = ["--save-every", "1000000"]
-    process = processes.Process(target=child, args=([*command(folder, out), *seldom, "--log"], output))
+    process = processes.Process(target=child, args=([*command(folder, out), *seldom, "--log"], output, number))
     process.start()
-    wait(lambda: [*out.glob("log/events*")], process, output)
-    time.sleep(0.3)
-    assert process.pid is not None
-    os.kill(process.pid, number)
     process.join()
     assert process.exitcode == 130, output.read_text()
     (saved,) = checkpoints(out)
     step = int(saved.name[5:])
     assert f"stopped by {number.name} after {step} updates; saved {saved}, go on with --resume" in output.read_text()
-    assert 0 < step < STEPS and not (out / "model.safetensors").exists()
+    assert step in (20, 21) and not (out / "model.safetensors").exists()
 
     for arguments in ([*command(folder, out, "--resume"), *seldom], [*command(folder, whole), *seldom]):
         process = processes.Process(target=child, args=(arguments, output))
@@ -163,7 +177,7 @@ def test_a_stopped_run_saves_says_so_and_goes_on(
 
 
 @pytest.mark.parametrize("file", ["model.safetensors", "state.safetensors"])
-@pytest.mark.parametrize("damage", ["cut", "bit", "missing", "unreadable"])
+@pytest.mark.parametrize("damage", ["cut", "bit", "missing", "unreadable", "of another update", "of another kind"])
 def test_a_damaged_checkpoint_is_refused_and_the_one_before_it_taken(
     file: str,
     damage: str,
@@ -179,6 +193,10 @@ def test_a_damaged_checkpoint_is_refused_and_the_one_before_it_taken(
     newest, before = checkpoints(out)
     raw = (newest / file).read_bytes()
     (newest / file).write_bytes(raw[:-7] if damage == "cut" else raw[:-7] + bytes([raw[-7] ^ 1]) + raw[-6:])
+    if damage == "of another update":
+        shutil.copy(before / file, newest / file)
+    if damage == "of another kind":
+        save_tensors(newest / file, {"x.y": torch.zeros(1)}, {})
     if damage == "missing":
         (newest / file).unlink()
     if damage == "unreadable":
@@ -196,8 +214,15 @@ def test_a_damaged_checkpoint_is_refused_and_the_one_before_it_taken(
     said = capsys.readouterr().out
     assert f"going on from {before}" in said
     assert f"set aside as {out}/damaged-{newest.name}, going back to the checkpoint before it" in said
-    reasons = {"missing": "there is no", "unreadable": "Input/output error"}
-    assert reasons.get(damage, "cut short or altered: its hash") in said
+    reasons = {
+        "cut": "cut short or altered: its hash",
+        "bit": "cut short or altered: its hash",
+        "missing": "there is no",
+        "unreadable": "Input/output error",
+        "of another update": "holds weights of update",
+        "of another kind": "does not hold",
+    }
+    assert reasons[damage] in said
     assert_same(finished, out)
 
 

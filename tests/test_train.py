@@ -12,6 +12,7 @@ import time
 import weakref
 from collections.abc import Iterator
 from dataclasses import replace
+from itertools import pairwise
 from types import SimpleNamespace
 from typing import Any
 
@@ -189,6 +190,18 @@ def test_the_model_trains_in_train_mode_and_is_handed_over_as_it_was(mode: bool)
     for _ in train(model, SCHEDULE, some_pictures(), TrainConfig(steps=3)):
         assert model.training is mode and model.conv.training is mode
     assert all(training for *_, training in model.asked)
+
+
+def test_a_layer_that_was_frozen_stays_so() -> None:
+    """In a model in train mode; one in eval mode trains as a whole, and gets back what was."""
+    for mode in (True, False):
+        model = Tiny().train(mode)
+        model.conv.train(not mode)
+        seen: list[bool] = []
+        model.conv.register_forward_hook(lambda layer, *_, seen=seen: seen.append(layer.training))
+        for _ in train(model, SCHEDULE, some_pictures(), TrainConfig(steps=2)):
+            assert model.training is mode and model.conv.training is not mode
+        assert seen and set(seen) == {not mode}
 
 
 def test_timesteps_are_uniform_on_1_to_T() -> None:
@@ -435,6 +448,21 @@ def test_a_training_by_the_clock_goes_on_from_the_seconds_it_had(monkeypatch: py
     rest = list(train(model, SCHEDULE, some_pictures(), config, start=third.state()))
     assert [update.seconds for update in rest] == [4, 5, 6] and rest[-1].progress == 1
     assert [update.lr for update in rest] == pytest.approx([config.learning_rate(9, s / 6) for s in (3, 4, 5)])
+
+
+def test_a_pause_does_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a computer that slept, or a reader of a notebook: the update after it took as long as the longest one."""
+    for waits, expected in (
+        ((1000, 0, 30, 10_000, 500, 0), (1, 1, 1, 31, 31, 501, 1)),
+        ((100, 100, 100, 100, 100, 100), (1, 1, 101, 101, 101, 101, 101)),  # each time, so it is no pause
+    ):
+        clock, seconds = Clock(), [0.0]
+        monkeypatch.setattr(train_module, "time", clock)
+        updates = train(Tiny(), SCHEDULE, some_pictures(), TrainConfig(steps=7, minutes=600))
+        for update, wait in zip(updates, (*waits, 0), strict=True):
+            seconds.append(update.seconds)
+            clock.now += wait
+        assert [b - a for a, b in pairwise(seconds)] == [*expected]
 
 
 def test_it_ends_after_the_minutes(monkeypatch: pytest.MonkeyPatch) -> None:

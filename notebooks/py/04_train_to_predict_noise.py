@@ -924,7 +924,7 @@ progress()
 # python -m course_lib train --minutes 60 --out runs/a
 # python -m course_lib train --out runs/a --resume
 # python -m course_lib train --minutes 60 --out runs/b --data path/to/folder --size 64 --color
-# accelerate launch -m course_lib train --minutes 60 --out runs/c
+# accelerate launch -m course_lib train --minutes 60 --batch-size 256 --out runs/c
 # python -m course_lib sample --checkpoint runs/a --out samples
 # ```
 #
