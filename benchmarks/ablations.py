@@ -48,7 +48,7 @@ from torch import Tensor, nn
 from course_lib.data import Pictures
 from course_lib.objective import denoising_loss, min_snr_weights
 from course_lib.runs import RunConfig
-from course_lib.runtime import eval_mode, make_generator, pick_device
+from course_lib.runtime import in_mode, make_generator, pick_device
 from course_lib.schedule import Schedule, make_schedule
 from course_lib.shapes import count_parameters
 from course_lib.train import Draws, TrainConfig
@@ -174,7 +174,7 @@ def heldout_loss(model: nn.Module, schedule: Schedule, target: str, heldout: Pic
     nearest = 1 + (schedule.log_snr_half[1:] - asked[:, None]).abs().argmin(1)
     weights = min_snr_weights(schedule, target, gamma).to(device)
     total = 0.0
-    with eval_mode(model):
+    with in_mode(model, training=False):
         for index in (torch.arange(draws) % len(heldout)).split(500):
             x0 = heldout[index]
             t = nearest[torch.randint(len(nearest), (len(x0),), generator=generator)].to(device)
@@ -223,6 +223,7 @@ def compare(names: Sequence[str], options: argparse.Namespace, device: torch.dev
             drawn = draw_samples(*trained, options.samples, evaluations=options.evaluations, seed=seed)
             pictures = training.step * training.batch_size
             row |= {
+                **training.found,
                 "updates": training.step,
                 "pictures": pictures,
                 "pictures_per_second": round(pictures / training.seconds, 1),

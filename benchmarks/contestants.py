@@ -113,6 +113,8 @@ class Training:
         details: all numbers of the recipe: two trainings with the same details may be continued by each other.
 
     Attributes:
+        found: what the machine made of the recipe, such as a type of number that a trial found faster. It may find
+            another one the next time, so two trainings may differ in it; a training goes on with what it began with.
         seconds: time in which it ran.
         step: updates made.
         batch_size: pictures of one update.
@@ -124,6 +126,7 @@ class Training:
         self.model, self.schedule, self.target, self.batch_size = model, schedule, target, batch_size
         self.details = {"batch size": batch_size, **details, "target": target, "schedule": schedule.name}
         self.device = next(model.parameters()).device
+        self.found: dict[str, str] = {}
         self.seconds, self.step = 0.0, 0
 
     def run(self, seconds: float) -> None:
@@ -159,7 +162,8 @@ class Training:
         """Write everything that `load` needs into one safetensors file, which is there whole or not at all."""
         path.parent.mkdir(parents=True, exist_ok=True)
         tensors = {name: tensor.detach().contiguous() for name, tensor in self._tensors().items()}
-        about = {"seconds": repr(self.seconds), "step": str(self.step), "details": json.dumps(self.details)}
+        about = {"seconds": repr(self.seconds), "step": str(self.step)}
+        about |= {"details": json.dumps(self.details), "found": json.dumps(self.found)}
         beside = path.with_suffix(".part")
         safetensors.torch.save_file(tensors, beside, metadata=about)
         beside.replace(path)
@@ -174,6 +178,7 @@ class Training:
                 return False
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         self._set_tensors(tensors)
+        self.found = json.loads(about["found"])
         self.seconds, self.step = float(about["seconds"]), int(about["step"])
         return True
 
@@ -198,20 +203,20 @@ class OurTraining(Training):
             raise TypeError(f"no settings of a training: {', '.join(settings.unet)}")
         self.config = settings.train
         batch = torch.arange(self.config.batch_size) % len(pictures)
-        self.autocast = pick_autocast(model, pictures[batch].to(device), torch.ones_like(batch, device=device))
+        autocast = pick_autocast(model, pictures[batch].to(device), torch.ones_like(batch, device=device))
         compiled = compiling_pays(self.config, device)
         schedule = make_schedule(settings.schedule, settings.timesteps)
         details = {
             **dataclasses.asdict(self.config),
             "optimizers": [type(one).__name__ for one in make_optimizers(model, self.config.lr)],
             "ema": settings.ema,
-            "autocast": str(self.autocast),
             "network": getattr(model, "config", None),
             **({"compiled": True} if compiled else {}),
         }
         super().__init__(
             model.to(memory_format=torch.channels_last), schedule, self.config.target, self.config.batch_size, details
         )
+        self.found = {"autocast": str(autocast)}
         self.pictures, self.ema = pictures.to(device), EMA(model, settings.ema)
         if compiled:
             # in place, after the average has copied it; no training takes over what another compiled
@@ -221,8 +226,9 @@ class OurTraining(Training):
 
     def _get_ready(self) -> None:
         start = TrainState(self.step, self.seconds, self.moments)
+        autocast = {"None": None, "torch.bfloat16": torch.bfloat16}[self.found["autocast"]]
         self.updates = train(
-            self.model, self.schedule, self.pictures, self.config, ema=self.ema, autocast=self.autocast, start=start
+            self.model, self.schedule, self.pictures, self.config, ema=self.ema, autocast=autocast, start=start
         )
 
     def _run(self, until: float) -> None:

@@ -279,6 +279,7 @@ class Bench:
         training, path = run.training, self.weights_path(run, minutes, weak)
         about = {
             **self.facts(run, minutes),
+            **training.found,
             "updates": training.step,
             "pictures": training.step * training.batch_size,
             "seconds": round(training.seconds, 2),
