@@ -790,7 +790,7 @@ def test_what_the_readme_says_of_the_others_holds() -> None:
 def test_what_the_page_says_of_model_and_recipe_holds() -> None:
     machines = pictures_per_minute.by_machine(records.read_rows(records.RESULTS / "pictures_per_minute_cpu.jsonl"))
     (intel,) = (here for here in machines if next(iter(here.values()))["machine"].startswith("Intel"))
-    assert {key[1] for key in intel} == {"ours"} and {key[2] for key in intel if key[0] != "unet"} == {3, 10}
+    assert {key[1] for key in intel} == {"ours"} and {key[2] for key in intel if key[0] != "unet"} == {3, 10, 30}
     page = (records.HERE / "README.md").read_text(encoding="utf-8")
     others = [model for model in CONTESTANTS if model != "unet"]
 
@@ -799,9 +799,15 @@ def test_what_the_page_says_of_model_and_recipe_holds() -> None:
         return {key: pictures_per_minute.nearest(row)["value"] for key, row in apart.items()}
 
     alone, guided = distances(intel), {key: row["reports"]["guided"]["frechet"]["value"] for key, row in intel.items()}
-    for found, recipe, words in ((alone, "ours", " after ten minutes"), (distances(machines[0]), "own", ". What")):
-        a, b, c = (found[model, recipe, 10] for model in others)
-        assert f" to {a:.1f}, {b:.1f} and {c:.1f}{words}" in page
+    for found, recipe, words in (
+        (alone, "ours", " after ten minutes and{} after thirty; with their own"),
+        (distances(machines[0]), "own", ", and{}. What the course's model has"),
+    ):
+        ten, thirty = (
+            " to {:.1f}, {:.1f} and {:.1f}".format(*(found[model, recipe, minutes] for model in others))
+            for minutes in (10, 30)
+        )
+        assert ten + words.format(thirty) in page
     speed = {model: intel[model, "ours", 10]["pictures_per_second"] for model in CONTESTANTS}
     faster = sorted(speed["unet"] / speed[model] for model in others)
     assert f"{faster[0]:.0f} to {faster[-1]:.0f} times as many pictures in the same time" in page
@@ -813,9 +819,18 @@ def test_what_the_page_says_of_model_and_recipe_holds() -> None:
         assert all(best < found[key] for key, row in intel.items() if key[0] == "unet" and row["pictures"] < 41_000)
     assert f"the best of the others after ten ({said[0]}; guided, {said[1]})" in page
     assert 40_000 < intel["lucidrains", "ours", 10]["pictures"] < 41_000
+    three = [intel[model, "ours", 30] for model in ("unet", "diffusers", "lucidrains")]
+    for way in ("unclipped", "guided"):
+        near = [row["reports"][way]["frechet"] for row in three]
+        assert "{:.2f}, {:.2f} and {:.2f}".format(*(each["value"] for each in near)) in page
+        assert max(each["low"] for each in near) < min(each["value"] for each in near)  # equally near
+    ours, *pictures = (round(row["pictures"], -3) for row in three)
+    assert "with {:,} and {:,} pictures, ours takes {:,}.".format(*pictures, ours) in page
     near = alone["lucidrains", "ours", 10] / alone["unet", "ours", 3]  # the front page has no numbers of it
     readme = (records.ROOT / "README.md").read_text(encoding="utf-8")
-    assert 0.9 < near < 1.1 and "after ten minutes about where this course's model is after three, and pict" in readme
+    assert (
+        0.9 < near < 1.1 and "after ten minutes about where this course's model is after three, two of them" in readme
+    )
 
 
 def test_by_pictures_ours_is_no_worse_than_the_others_with_their_recipes() -> None:
