@@ -8,6 +8,7 @@ libraries count from 0, and `Shifted` is the one place where that is put right.
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import json
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -183,6 +184,12 @@ class Training:
         return True
 
 
+def compile_alone(model: nn.Module) -> None:
+    """Compile a network in place, for its batch size, and let it take over nothing that another one compiled."""
+    known = inspect.signature(torch.compile).parameters  # older versions of PyTorch have no such option
+    model.compile(dynamic=False, **({"isolate_recompiles": True} if "isolate_recompiles" in known else {}))
+
+
 class OurTraining(Training):
     """`course_lib.train.train` with its defaults, its learning rate fitted to a time budget.
 
@@ -220,7 +227,7 @@ class OurTraining(Training):
         self.pictures, self.ema = pictures.to(device), EMA(model, settings.ema)
         if compiled:
             # in place, after the average has copied it; no training takes over what another compiled
-            model.compile(dynamic=False, isolate_recompiles=True)
+            compile_alone(model)
         self.moments: Mapping[str, Tensor] = {}
         self.updates: Iterator[Update] = iter(())
 

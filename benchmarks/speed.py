@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from contestants import CONTESTANTS
+from contestants import CONTESTANTS, compile_alone
 from records import (
     RESULTS,
     ROOT,
@@ -146,7 +146,7 @@ class Timed:
         model = model.to(memory_format=torch.channels_last) if way.channels_last else model
         ema = EMA(model)
         if way.compiled:
-            model.compile(dynamic=False, isolate_recompiles=True)  # for this batch size, and found for no other
+            compile_alone(model)
         config, dtype = TrainConfig(steps=10**9, batch_size=batch), autocast if way.autocast else None
         self.updates: Iterator[Update] = train(model, schedule, pictures, config, ema=ema, autocast=dtype)
         began = time.perf_counter()

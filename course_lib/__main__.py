@@ -9,6 +9,7 @@ import re
 import shlex
 import sys
 import tempfile
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -83,7 +84,7 @@ def main(arguments: list[str] | None = None) -> int:
     one.add_argument(
         "--compile", choices=("auto", "no", "yes"), help="auto, the default: for long trainings on an NVIDIA GPU"
     )
-    one.add_argument("--init", help="begin with the weights of this checkpoint or run instead of random ones")
+    one.add_argument("--init", help="begin with the weights of this checkpoint or run, not with random ones")
     one.add_argument("--config", type=Path, help="repeat the run of this config.json; other options change it")
     one.add_argument("--out", type=Path, required=True, help="folder of the run")
     one.add_argument("--resume", action="store_true", help="go on with the run in the folder")
@@ -160,6 +161,8 @@ def _train(options: argparse.Namespace) -> int:
         config = folder / "config.json"
     elif "resume" in how and config is None and not {"minutes", "steps"} & given.keys():
         raise ValueError(f"{folder} holds no run to go on with: say what to train")
+    if config and "resume" not in how and len({"minutes", "steps"} & given.keys()) == 1:
+        given = {"minutes": None, "steps": None, **given}  # the only limit then
     settings = RunConfig.of(given, read_config(config)[0] if config else None)
     finished = run(folder, settings, command="python -m course_lib " + shlex.join(sys.argv[1:]), **how)
     return 0 if finished else 130
@@ -218,6 +221,7 @@ def _sample(options: argparse.Namespace) -> int:
                 if first == 0 and step.t == times[0]:  # where that fails, better now than at the end
                     options.out.mkdir(parents=True, exist_ok=True)
                     tempfile.TemporaryFile(dir=options.out).close()
+                    _clear(options.out, options.only)
                 if first == 0 and "gif" in options.only and step.t in shown:
                     frames.append(side_by_side(step.x_t, step.x0_hat))
                 if step.s > 0:
@@ -235,11 +239,6 @@ def _sample(options: argparse.Namespace) -> int:
     except KeyboardInterrupt:
         print(f"stopped after {done} of {options.count} pictures", file=sys.stderr)
         return 130
-    if "pictures" in options.only:
-        for old in options.out.glob("sample-*.png"):  # there may have been more last time
-            number = re.fullmatch(r"sample-(\d{4,})", old.stem)
-            if number and int(number[1]) >= options.count:
-                old.unlink()
     if "grid" in options.only:
         shown_first = torch.cat(kept)[:IN_GRID]
         columns = columns if options.count <= IN_GRID else None
@@ -250,6 +249,14 @@ def _sample(options: argparse.Namespace) -> int:
     first_ones = f", the first {IN_GRID} in the grid" if "grid" in options.only and options.count > IN_GRID else ""
     print(f"{options.count} pictures in {options.out}: {', '.join(sorted(options.only))}{first_ones}{guided}")
     return 0
+
+
+def _clear(folder: Path, pieces: Sequence[str]) -> None:
+    """Remove what was drawn last time, so that nothing of two networks stands side by side."""
+    names = {"grid": r"grid\.png", "pictures": r"sample-\d{4,}\.png", "gif": r"trajectory\.gif"}
+    for path in folder.iterdir():
+        if any(re.fullmatch(names[piece], path.name) for piece in pieces):
+            path.unlink()
 
 
 def _trace(options: argparse.Namespace) -> None:

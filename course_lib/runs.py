@@ -37,6 +37,7 @@ from tqdm import tqdm
 
 from . import __version__
 from .checkpoint import (
+    Checkpoint,
     load_checkpoint,
     load_tensors,
     move,
@@ -84,7 +85,9 @@ class RunConfig:
         precision: "no", "bf16", or "auto" to try what is faster here.
         compile: "yes", "no", or "auto": on an NVIDIA GPU, where there is a compiler and `compiling_pays`.
         data_sha256: hash that the pictures must have, or None.
-        init: a checkpoint, or the folder of a run, with whose averaged weights to begin; None for random ones.
+        init: a checkpoint, or the folder of a run, with whose averaged weights to begin; None for random ones. Such a
+            run keeps no weak weights: those of an eighth of it would be no worse.
+        init_sha256: hash that the file of these weights must have, or None.
 
     Raises:
         TypeError, ValueError: an argument out of range, a network that cannot be built, weights of the loss that do not
@@ -105,6 +108,7 @@ class RunConfig:
     compile: str = "auto"
     data_sha256: str | None = None
     init: str | None = None
+    init_sha256: str | None = None
 
     def __post_init__(self) -> None:
         check_number("size", self.size, 1, integer=True)
@@ -125,8 +129,6 @@ class RunConfig:
     def of(cls, settings: Mapping[str, Any], base: RunConfig | None = None) -> RunConfig:
         """The settings of `base`, or the defaults, with some of them changed.
 
-        Another number of steps alone, or of minutes, is the only limit then.
-
         Args:
             settings: new values by name, those of `TrainConfig` among them; what is no name of a setting is an
                 argument of `UNet`.
@@ -143,9 +145,8 @@ class RunConfig:
             changes = {"color": False, "full": False, **changes}  # which are for the one or the other alone
         if any(changes.get(key, getattr(base, key)) != getattr(base, key) for key in OF_THE_DATA):
             changes["data_sha256"] = None
-        limits = {key: training[key] for key in ("steps", "minutes") if key in training}
-        if len(limits) == 1 and any(getattr(base.train, key) != value for key, value in limits.items()):
-            training = {"steps": None, "minutes": None, **training}
+        if changes.get("init", base.init) != base.init:
+            changes["init_sha256"] = None
         return replace(base, train=replace(base.train, **training), unet={**base.unet, **unet}, **changes)
 
     def pictures(self) -> Pictures:
@@ -160,7 +161,10 @@ class RunConfig:
         else:
             pictures = load_folder(self.data, self.size, 3 if self.color else 1)
         if self.data_sha256 is not None and self.hash_of(pictures) != self.data_sha256:
-            raise ValueError(f"data has changed since the run was begun: found {pictures}, with another hash")
+            raise ValueError(
+                f"data has changed since the run was begun: found {pictures}, with another hash; or another version of "
+                "the course read it then"
+            )
         return pictures
 
     def hash_of(self, pictures: Pictures) -> str:
@@ -173,9 +177,8 @@ class RunConfig:
         """The network as it is before the first update: same seed, same weights, or those of `init`.
 
         Raises:
-            TypeError, ValueError: a network that cannot be built; classes without labels; weights of another network,
-                or for another schedule or target.
-            FileNotFoundError: no such weights.
+            TypeError, ValueError: a network that cannot be built; classes without labels.
+            FileNotFoundError, ValueError: as `initial`.
         """
         classes = None
         if self.classes:
@@ -186,14 +189,42 @@ class RunConfig:
             torch.default_generator.manual_seed(self.train.seed)  # of the CPU; torch.manual_seed would set GPUs too
             model = UNet(self.size, pictures.images.shape[1], num_classes=classes, **self.unet)
         if self.init is not None:
-            made = load_checkpoint(newest_weights(Path(self.init)))
-            theirs = {**made.model.config, "schedule": (made.schedule.name, made.schedule.T), "target": made.target}
-            mine = {**model.config, "schedule": (self.schedule, self.timesteps), "target": self.train.target}
-            for name, value in mine.items():
-                if theirs.get(name) != value:
-                    raise ValueError(f"init has weights for {name}={theirs.get(name)}, this run has {name}={value}")
+            made = self.initial(self.init)
+            _check_fit("num_classes", made.model.config.get("num_classes"), classes)
             model.load_state_dict(made.model.state_dict())
         return model
+
+    def initial(self, init: str) -> Checkpoint:
+        """The weights to begin with, which fit as far as that can be said without the pictures.
+
+        Args:
+            init: where they are.
+
+        Raises:
+            FileNotFoundError: they are not there.
+            ValueError: they have changed since the run was begun, or are of another network, schedule or target.
+        """
+        file = newest_weights(Path(init))
+        if self.init_sha256 not in (None, _hash_of_file(file)):
+            raise ValueError(f"init has changed since the run was begun: {file} has another hash")
+        made = load_checkpoint(file)
+        theirs = {**made.model.config, "schedule": (made.schedule.name, made.schedule.T), "target": made.target}
+        with torch.device("meta"):
+            built = UNet(self.size, 3 if self.color else 1, **self.unet).config
+        mine = {**built, "schedule": (self.schedule, self.timesteps), "target": self.train.target}
+        for name, value in mine.items():
+            if name != "num_classes":
+                _check_fit(name, theirs.get(name), value)
+        return made
+
+
+def _check_fit(name: str, theirs: Any, mine: Any) -> None:
+    if theirs != mine:
+        raise ValueError(f"init has weights for {name}={theirs}, this run has {name}={mine}")
+
+
+def _hash_of_file(path: Path) -> str:
+    return sha256(path.read_bytes()).hexdigest()
 
 
 def compiling_pays(config: TrainConfig, device: torch.device) -> bool:
@@ -236,6 +267,21 @@ def write_config(
             "accelerate": accelerate.__version__,
         },
     }
+    _write_card(folder, card)
+
+
+def _keep_changes(folder: Path, config: RunConfig) -> None:
+    """Write into config.json what may change when a run goes on, so that the next time it does so again."""
+    stored, _ = read_config(folder / "config.json")
+    changed = replace(
+        stored, precision=config.precision, train=replace(stored.train, accumulate=config.train.accumulate)
+    )
+    if changed != stored:
+        card = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        _write_card(folder, {**card, "settings": asdict(changed)})
+
+
+def _write_card(folder: Path, card: Mapping[str, Any]) -> None:
     text = json.dumps(card, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
     write_atomically(folder / "config.json", text.encode())
 
@@ -540,8 +586,15 @@ def run(
             f"device must be {processes.device.type!r}, where Accelerate was first used in this process, got {chosen}"
         )
     config.train.share(processes.num_processes)
+    if config.precision == "bf16" and not _has_bf16(processes.device):
+        if not begun or read_config(folder / "config.json")[0].precision != "bf16":
+            raise ValueError("precision='bf16' needs a GPU that has it, Ampere or newer; take precision='no'")
+        processes.print("this GPU has no bfloat16 of its own: it goes on slowly; --precision no is quicker")
+    begins_with = None if checkpoints(folder) else config.init  # weights of its own come first
+    if begins_with is not None:
+        config.initial(begins_with)  # refused before hours of loading
     pictures = config.pictures()
-    model = (replace(config, init=None) if checkpoints(folder) else config).model(pictures)
+    model = replace(config, init=begins_with).model(pictures)
     config = _decided(config, pictures, model, processes, begun)
     if is_initialized() and AcceleratorState().mixed_precision != config.precision:
         raise ValueError(
@@ -554,6 +607,8 @@ def run(
             if (folder / "config.json").exists():
                 raise ValueError(f"another process has just begun a run in {folder}; choose another --out")
             write_config(folder, config, pictures, command, describe_machine(chosen), processes.num_processes)
+        elif processes.is_main_process:
+            _keep_changes(folder, config)
         accelerator: Accelerator | None = None
         try:
             with processes.main_process_first():  # the first one cleans up
@@ -775,8 +830,8 @@ def _check_shared(folder: Path, step: int) -> None:
 def _check_same(config: RunConfig, stored: RunConfig, folder: Path) -> None:
     """Refuse settings that are not those with which a run was begun."""
     new, old = json.loads(json.dumps(asdict(config))), asdict(stored)  # both as JSON has it: no tuples
-    if new["data_sha256"] is None:
-        new["data_sha256"] = old["data_sha256"]
+    for name in ("data_sha256", "init_sha256"):
+        new[name] = old[name] if new[name] is None else new[name]
     pairs = {f"train.{key}": (new["train"][key], value) for key, value in old.pop("train").items()}
     pairs |= {f"unet.{key}": (value, old["unet"][key]) for key, value in new.pop("unet").items() if key in old["unet"]}
     pairs |= {key: (new[key], value) for key, value in old.items() if key != "unet"}
@@ -798,10 +853,6 @@ def _decided(config: RunConfig, pictures: Pictures, model: UNet, processes: Any,
     sha = config.hash_of(pictures)
     choice: list[Any] = [config.precision, config.compile, sha]
     if processes.is_main_process:
-        if config.precision == "bf16" and not _has_bf16(processes.device):
-            if not begun:
-                raise ValueError("precision='bf16' needs a GPU that has it, Ampere or newer; take precision='no'")
-            processes.print("this GPU has no bfloat16 of its own, with which the run was begun: it goes on slowly")
         if config.precision == "auto":
             some = torch.arange(config.train.batch_size) % len(pictures)
             told = [] if pictures.labels is None or not config.classes else [pictures.labels[some]]
@@ -818,7 +869,10 @@ def _decided(config: RunConfig, pictures: Pictures, model: UNet, processes: Any,
         raise ValueError(f"data must be the same on all machines: the first one has others than {pictures}")
     follows = ("size", "in_channels", "out_channels", "num_classes")
     unet = {key: value for key, value in model.config.items() if key not in follows}
-    return replace(config, unet=unet, precision=precision, compile=compile, data_sha256=sha)
+    init = config.init_sha256
+    if config.init is not None and init is None:
+        init = _hash_of_file(newest_weights(Path(config.init)))
+    return replace(config, unet=unet, precision=precision, compile=compile, data_sha256=sha, init_sha256=init)
 
 
 def _has_bf16(device: torch.device) -> bool:

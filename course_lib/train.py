@@ -47,7 +47,7 @@ class TrainConfig:
     Args:
         steps: number of updates, >= 1, or None.
         minutes: wall-clock time, > 0, or None. The learning rate falls so that it ends on time on any machine. A pause
-            of a minute or more, as of a sleeping computer or a stopped program, does not count.
+            of more than a minute and of twenty of the longest updates, as of a sleeping computer, does not count.
         batch_size: pictures per update, >= 1, over all processes and parts together.
         accumulate: parts in which a process works through its share of a batch, >= 1: more take less memory.
         lr: learning rate of Muon and AdamW, > 0, from which `learning_rate` makes that of each update.

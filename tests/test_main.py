@@ -127,6 +127,14 @@ def test_options_of_train_reach_the_run(
     assert calls.pop() == (Path("there"), replace(config, unet=unet), {**how, "command": command})
     main(["train", "--steps", "1", "--full", "--out", "there"])
     assert calls.pop() == (Path("there"), RunConfig(TrainConfig(steps=1), full=True), {"command": command})
+    other = RunConfig.of({"steps": 6, "minutes": 2.0})
+    monkeypatch.setattr("course_lib.__main__.read_config", lambda path: (other, ""))
+    for more, limits in ((["--steps", "9"], (9, None)), (["--minutes", "4"], (None, 4.0)), ([], (6, 2.0))):
+        main(["train", "--config", "config.json", *more, "--out", "there"])
+        train = calls.pop()[1].train
+        assert (train.steps, train.minutes) == limits
+    main(["train", "--config", "config.json", "--resume", "--steps", "9", "--out", "there"])
+    assert calls.pop()[1].train == replace(other.train, steps=9)
     for name in ("color", "classes", "full"):
         main(["train", "--steps", "1", f"--no-{name}", "--out", "there"])
         assert getattr(calls.pop()[1], name) is False

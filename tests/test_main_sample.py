@@ -194,6 +194,9 @@ def test_what_is_drawn_is_written_at_once(
 
         monkeypatch.setattr(UNet, "forward", forward)
         asked, out = 0, tmp_path / str(status)
+        out.mkdir()
+        for name in ("sample-0003.png", "sample-0008.png", "grid.png", "trajectory.gif"):
+            (out / name).write_bytes(b"of another network")
         assert main([*command, "--out", str(out)]) == status and said in capsys.readouterr().err
         assert sorted(path.name for path in out.iterdir()) == [f"sample-000{i}.png" for i in range(4)]
 

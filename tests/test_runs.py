@@ -327,14 +327,23 @@ def test_a_run_begins_with_the_weights_of_another(config: RunConfig, tmp_path: P
     torch.testing.assert_close(dict(made.model.state_dict()), dict(averaged), rtol=0, atol=1e-6)
     assert made.details["steps"] == 4 and made.details["settings"]["init"] == str(a)
     assert not (b / "weak.safetensors").exists()  # those of an eighth would be no worse
+    again, _ = read_config(b / "config.json")
+    shutil.copytree(a, tmp_path / "copy")
+    go(a / "more", RunConfig.of({"seed": 5}, config))
+    shutil.copy(a / "more" / "model.safetensors", a / "model.safetensors")
     shutil.rmtree(b / "step-00000004")
-    (a / "model.safetensors").unlink()
-    assert longer.model(config.pictures()).state_dict().keys() == averaged.keys()  # of the newest checkpoint
+    assert go(b, None, resume=True)  # it has weights of its own by now
+    with pytest.raises(ValueError, match=r"init has changed since the run was begun: .*model.safetensors has another"):
+        go(tmp_path / "c", again)
+    shutil.copy(tmp_path / "copy" / "model.safetensors", a / "model.safetensors")
+    assert go(tmp_path / "c", again)
+    first, second = (load_checkpoint(out / "model.safetensors").model.state_dict() for out in (b, tmp_path / "c"))
+    assert all(torch.equal(first[name], value) for name, value in second.items())
     shutil.rmtree(a)
-    assert go(b, None, resume=True)  # has weights of its own by now
-    with pytest.raises(FileNotFoundError):
-        go(tmp_path / "c", longer)
-    assert not (tmp_path / "c").exists()
+    with pytest.raises(FileNotFoundError), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(RunConfig, "pictures", lambda self: pytest.fail("they were loaded first"))
+        go(tmp_path / "d", longer)
+    assert not (tmp_path / "d").exists()
 
 
 def test_weights_that_do_not_fit_are_no_beginning(config: RunConfig, tmp_path: Path) -> None:
@@ -362,18 +371,6 @@ def test_what_cannot_be_is_refused_before_pictures_are_loaded(config: RunConfig)
     assert torch.equal(torch.get_rng_state(), state)
 
 
-def test_another_limit_takes_the_place_of_the_one_that_was(config: RunConfig) -> None:
-    assert config.train.steps == 6
-
-    def limits(settings: dict[str, Any], base: RunConfig) -> tuple[int | None, float | None]:
-        made = RunConfig.of(settings, base).train
-        return made.steps, made.minutes
-
-    both = RunConfig.of({"steps": 6, "minutes": 2.0}, config)
-    assert limits({"minutes": 2.0}, config) == (None, 2.0) and limits({}, both) == (6, 2.0)
-    assert limits({"steps": 9}, both) == (9, None) and limits({"steps": 6}, both) == (6, 2.0)  # as it was
-
-
 def test_a_run_goes_on_with_other_numbers(config: RunConfig, tmp_path: Path) -> None:
     """As it must on a machine that has no bfloat16, and may after a loss that is no number."""
     go(tmp_path / "a", RunConfig.of({"precision": "bf16"}, config))
@@ -391,6 +388,8 @@ def test_a_run_goes_on_with_other_numbers(config: RunConfig, tmp_path: Path) -> 
         patch.setattr(UNet, "forward", watched)
         assert go(tmp_path / "a", RunConfig.of({"precision": "no"}, stored), resume=True)
     assert seen == {torch.float32}
+    kept = read_config(tmp_path / "a" / "config.json")[0]  # the next time it does so again
+    assert kept == replace(stored, precision="no") and read_config(tmp_path / "a" / "config.json")[1] == ""
 
 
 def test_a_run_goes_on_in_more_parts_and_without_a_compiler(config: RunConfig, tmp_path: Path) -> None:
@@ -806,7 +805,7 @@ def test_an_emulated_bfloat16_is_refused_and_told_of_where_a_run_has_begun_with_
     assert go(tmp_path / "a", changed) and "slowly" not in capsys.readouterr().out
     monkeypatch.setattr(runs, "_has_bf16", lambda device: False)
     assert go(tmp_path / "a", None, resume=True)
-    assert "no bfloat16 of its own, with which the run was begun: it goes on slowly" in capsys.readouterr().out
+    assert "no bfloat16 of its own: it goes on slowly; --precision no is quicker" in capsys.readouterr().out
 
 
 def test_a_log_that_cannot_be_written_is_refused(
