@@ -16,6 +16,7 @@ A picture flows through the files in this order, and an import only ever points 
     checkpoint  weights and what they are, in one file
     runs        a training kept in a folder, which can go on
     sample      one loop, a generator
+    draw        pictures from a checkpoint
     interop     to diffusers and back
     metrics     how good the pictures are
     drawing     the look of every figure
