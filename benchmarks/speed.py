@@ -38,7 +38,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from course_lib.data import Pictures
 from course_lib.objective import denoising_loss
-from course_lib.runtime import can_compile, pick_autocast, pick_device
+from course_lib.runtime import can_compile, in_mode, pick_autocast, pick_device
 from course_lib.schedule import Schedule, make_schedule
 from course_lib.shapes import count_parameters
 from course_lib.train import EMA, TrainConfig, Update, train
@@ -89,11 +89,11 @@ def flops_per_picture(model: nn.Module, schedule: Schedule, x0: Tensor) -> int:
 
     A multiplication with its addition counts as two. Attention is counted as its two products.
     """
-    t, trained = torch.ones(1, dtype=torch.int64, device=x0.device), model.training
-    model.eval()  # BatchNorm cannot be trained on one picture of one pixel; it counts as nothing either way
-    with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
+    t = torch.ones(1, dtype=torch.int64, device=x0.device)
+    # BatchNorm cannot be trained on one picture of one pixel; it counts as nothing either way
+    with in_mode(model, training=False), FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
         denoising_loss(model, schedule, x0, t, torch.zeros_like(x0)).sum().backward()
-    model.train(trained).zero_grad(set_to_none=True)
+    model.zero_grad(set_to_none=True)
     return counter.get_total_flops()
 
 

@@ -31,9 +31,8 @@ from .validate import check_finite, check_number
 PIECES = ("grid", "pictures", "gif")
 #: The most pictures in its grid.
 IN_GRID = 1024
-
-
-YES_OR_NO = argparse.BooleanOptionalAction  # so that what a --config says can be taken back
+#: Makes --no-color of --color, so that what a --config says can be taken back.
+YES_OR_NO = argparse.BooleanOptionalAction
 
 
 def main(arguments: list[str] | None = None) -> int:

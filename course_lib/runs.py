@@ -559,8 +559,10 @@ def run(
         raise ValueError(f"{folder} holds a run already: go on with --resume, or choose another --out")
     if not begun and checkpoints(folder):
         raise ValueError(f"{folder} holds checkpoints of a run without its config.json: choose another --out")
+    precision_before: str | None = None
     if begun:
         stored, command = read_config(folder / "config.json")
+        precision_before = stored.precision
         if config is not None:
             if "fashion-mnist" not in (config.data, stored.data):
                 stored = replace(stored, data=config.data)  # it may have moved; the hash says whether it is the same
@@ -587,7 +589,7 @@ def run(
         )
     config.train.share(processes.num_processes)
     if config.precision == "bf16" and not _has_bf16(processes.device):
-        if not begun or read_config(folder / "config.json")[0].precision != "bf16":
+        if precision_before != "bf16":
             raise ValueError("precision='bf16' needs a GPU that has it, Ampere or newer; take precision='no'")
         processes.print("this GPU has no bfloat16 of its own: it goes on slowly; --precision no is quicker")
     begins_with = None if checkpoints(folder) else config.init  # weights of its own come first
@@ -926,9 +928,9 @@ class _Signals:
             signal.signal(number, handler)
 
     def _note(self, number: int, _: object) -> None:
-        self.name = signal.Signals(number).name
-        if self.aloud:
+        if self.aloud and self.name is None:
             with suppress(OSError):  # a closed terminal; print() may be at work already
-                os.write(2, b"\nstopping after this update, and saving; Ctrl-C again ends at once\n")
+                os.write(2, b"\nstopping after this update, and saving; one more Ctrl-C ends at once\n")
+        self.name = signal.Signals(number).name
         if signal.SIGINT in self._before:
             signal.signal(signal.SIGINT, self._before[signal.SIGINT])
