@@ -568,6 +568,23 @@ def per_picture(rows: dict[tuple[str, str, float], Row]) -> str:
     return table(["model", "recipe", "pictures", "distance", "ours: pictures", "distance"], lines) if lines else ""
 
 
+def further_tables(rows: dict[tuple[str, str, float], Row], judged: Sequence[Row]) -> str:
+    """What else there is of a machine, under a line each: by pictures, guided samples apart, with more samples.
+
+    Args:
+        rows: of one machine, as `by_machine` gives them.
+        judged: all rows, among which are those with more samples.
+    """
+    found = {
+        "By pictures in place of minutes, beside our `UNet` after no more of them": per_picture(rows),
+        "Those of which there are guided samples, at two evaluations a step": guided_table(rows),
+        "Judged by more samples, after trainings that need not be those above": with_more_samples(
+            judged, [*rows.values()][-1]
+        ),
+    }
+    return "".join(f"\n\n{title}:\n\n{each}" for title, each in found.items() if each)
+
+
 def by_recipe(rows: dict[tuple[str, str, float], Row]) -> dict[tuple[str, str], dict[float, Row]]:
     """Rows by minutes, for each model and recipe."""
     found: dict[tuple[str, str], dict[float, Row]] = {}
@@ -692,7 +709,8 @@ def report(bench_rows: Path, strips: Path, readmes: Sequence[Path]) -> str:
     Raises:
         ValueError: there are no rows yet.
     """
-    rows, *elsewhere = by_machine(read_rows(bench_rows)) or [{}]
+    judged = read_rows(bench_rows)
+    rows, *elsewhere = by_machine(judged) or [{}]
     if not rows:
         raise ValueError(f"{bench_rows} holds no rows that were judged with the present feature network")
     stem, last, main = bench_rows.stem, [*rows.values()][-1], shared(rows)
@@ -713,21 +731,14 @@ def report(bench_rows: Path, strips: Path, readmes: Sequence[Path]) -> str:
         ratios = f"\n\nTheir distance over that of our `UNet` after {smallest:g} minutes:\n\n{ratios}"
     if not stem.endswith("_cpu"):
         ratios += beside_cpu(rows, newest(read_rows(bench_rows.with_name(f"{NAME}_cpu.jsonl"))))
-    if pictures := per_picture(rows):
-        ratios += f"\n\nBy pictures in place of minutes, beside our `UNet` after no more of them:\n\n{pictures}"
-    if guided := guided_table(rows):
-        ratios += f"\n\nThose of which there are guided samples, at two evaluations a step:\n\n{guided}"
-    if more := with_more_samples(read_rows(bench_rows), last):
-        ratios += f"\n\nJudged by more samples, after trainings that need not be those above:\n\n{more}"
-    text = f"{short}{ratios}\n\nEvery measure:\n\n{long_table(rows)}"
+    text = f"{short}{ratios}{further_tables(rows, judged)}\n\nEvery measure:\n\n{long_table(rows)}"
     for others in elsewhere:
         machine = next(iter(others.values()))["machine"]
         dates = sorted(row["date"][:10] for row in others.values())
         text += (
             f"\n\nOn another machine, {machine} ({dates[-1]}), by {samplers(others)}:\n\n{short_table(shared(others))}"
+            f"{further_tables(others, judged)}"
         )
-        if pictures := per_picture(others):
-            text += f"\n\nBy pictures, there:\n\n{pictures}"
     bench_rows.with_suffix(".md").write_text(text + "\n", encoding="utf-8")
     block = stem.replace(f"{NAME}_", f"{NAME} ")
     for readme in readmes:

@@ -71,11 +71,13 @@ def _plain(value: Any) -> Any:
 
 
 def circumstances(device: torch.device) -> Row:
-    """Machine, versions and date, to stand in a row."""
+    """Machine, what else it does, versions and date, to stand in a row."""
     names = ("torch", "diffusers", "denoising-diffusion-pytorch")
     return {
         "machine": describe(device),
         "threads": torch.get_num_threads(),
+        "wait_policy": os.environ.get("OMP_WAIT_POLICY"),
+        "load": round(os.getloadavg()[0], 1) if hasattr(os, "getloadavg") else None,
         "versions": {name: _version(name) for name in names},
         "commit": _commit(),
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
