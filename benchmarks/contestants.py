@@ -11,6 +11,7 @@ import dataclasses
 import inspect
 import json
 import time
+import uuid
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -92,7 +93,6 @@ class Contestant:
         label: for tables.
         build: makes the untrained network.
         own: makes its training as published, of a built network; None where the course's recipe is its own.
-        own_label: that recipe in a few words.
         source: where it was published.
     """
 
@@ -100,7 +100,6 @@ class Contestant:
     label: str
     build: Callable[[], nn.Module]
     own: Callable[[nn.Module, Pictures, int], Training] | None = None
-    own_label: str = ""
     source: str = ""
 
 
@@ -111,9 +110,10 @@ class Training:
         model: the network that is trained, on its device.
         schedule: the tables that it is trained with.
         target: what it predicts.
-        details: all numbers of the recipe: two trainings with the same details may be continued by each other.
+        details: the numbers of the recipe.
 
     Attributes:
+        id: of this training and no other; one that goes on from a file has that of the one that wrote it.
         found: what the machine made of the recipe, such as a type of number that a trial found faster. It may find
             another one the next time, so two trainings may differ in it; a training goes on with what it began with.
         seconds: time in which it ran.
@@ -127,6 +127,7 @@ class Training:
         self.model, self.schedule, self.target, self.batch_size = model, schedule, target, batch_size
         self.details = {"batch size": batch_size, **details, "target": target, "schedule": schedule.name}
         self.device = next(model.parameters()).device
+        self.id = uuid.uuid4().hex
         self.found: dict[str, str] = {}
         self.seconds, self.step = 0.0, 0
 
@@ -163,7 +164,7 @@ class Training:
         """Write everything that `load` needs into one safetensors file, which is there whole or not at all."""
         path.parent.mkdir(parents=True, exist_ok=True)
         tensors = {name: tensor.detach().contiguous() for name, tensor in self._tensors().items()}
-        about = {"seconds": repr(self.seconds), "step": str(self.step)}
+        about = {"id": self.id, "seconds": repr(self.seconds), "step": str(self.step)}
         about |= {"details": json.dumps(self.details), "found": json.dumps(self.found)}
         beside = path.with_suffix(".part")
         safetensors.torch.save_file(tensors, beside, metadata=about)
@@ -179,7 +180,7 @@ class Training:
                 return False
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         self._set_tensors(tensors)
-        self.found = json.loads(about["found"])
+        self.id, self.found = about["id"], json.loads(about["found"])
         self.seconds, self.step = float(about["seconds"]), int(about["step"])
         return True
 
@@ -269,7 +270,7 @@ class OurTraining(Training):
 class OwnTraining(Training):
     """A plain loop at one learning rate, as in the published recipes of the others.
 
-    Pictures, timesteps and noise are the draws of the course's loop, so all see the same; weights are kept in float32
+    Pictures, timesteps and noise are the draws of the course's loop; weights are kept in float32
     and nothing but the updates takes time: no worker processes, no logging.
 
     Args:
@@ -428,7 +429,6 @@ CONTESTANTS = {
             "diffusers UNet2DModel",
             build_diffusers,
             own_diffusers,
-            "Adam 1e-3, batch 128, cosine, no EMA",
             "Hugging Face diffusion class, unit 2",
         ),
         Contestant(
@@ -436,7 +436,6 @@ CONTESTANTS = {
             "denoising-diffusion-pytorch",
             build_lucidrains,
             own_lucidrains,
-            "Adam 1e-4, batch 16, sigmoid, v, EMA 0.995",
             "defaults of its GaussianDiffusion and Trainer",
         ),
         Contestant(
@@ -444,7 +443,6 @@ CONTESTANTS = {
             "DoubleConvUNet, time plane",
             build_double_conv,
             own_double_conv,
-            "AdamW 3e-4, batch 16, linear, no EMA",
             "dome272/Diffusion-Models-pytorch, ddpm.py",
         ),
     )

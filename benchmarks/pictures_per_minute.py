@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import argparse
 import copy
+import hashlib
 import json
 import math
 import re
@@ -65,6 +66,8 @@ from course_lib.viz import grid, to_png
 
 NAME = "pictures_per_minute"
 RECIPES = ("own", "ours")
+#: Rows compare where these are the same, besides the machine and the feature network.
+JUDGED_ALIKE = ("samples", "evaluations", "data", "seed")
 #: The samplers whose pictures are judged; the last is guided by the weights of an eighth of the time.
 WAYS = {
     "unclipped": "SDE-DPM-Solver++(2M)",
@@ -86,7 +89,7 @@ class Run:
         recipe: one of `RECIPES`.
         minutes: the moments that are still to come, rising.
         training: the training itself.
-        state: where it is saved.
+        state: where it is saved; the name holds all that a training must have in common to go on from there.
         weak: those of the minutes of which an eighth is still to come.
         saved: its time when it was last saved.
     """
@@ -232,7 +235,16 @@ class Bench:
             "data": self.source,
             "seed": self.seed,
             "machine": describe(self.device),
+            "threads": torch.get_num_threads(),
         }
+
+    def state_path(self, run: Run) -> Path:
+        """Where a training is saved: other data, another machine or other versions go on from files of their own."""
+        about = {**self.facts(run, run.minutes[-1]), "versions": circumstances(self.device)["versions"]}
+        if run.recipe == "own":  # one training for all moments
+            del about["minutes"]
+        digest = hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:8]
+        return self.build / f"{run.contestant.name}_{run.recipe}_{digest}.safetensors"
 
     def start(self, model: str, recipe: str, minutes: list[float]) -> Run:
         """A training as far as it has come, with the moments that have no row yet."""
@@ -240,15 +252,14 @@ class Bench:
         def make() -> Training:
             return start_training(CONTESTANTS[model], recipe, minutes[-1], self.train, self.seed, self.device)
 
-        state = (
-            self.build / f"{slug(model, recipe, minutes[-1]) if recipe == 'ours' else f'{model}_{recipe}'}.safetensors"
-        )
-        run = Run(CONTESTANTS[model], recipe, list(minutes), make(), state)
+        run = Run(CONTESTANTS[model], recipe, list(minutes), make(), Path())
+        run.state = self.state_path(run)
         run.minutes = [each for each in minutes if not self.settled(run, each)]
-        if run.minutes and run.training.load(state):
+        if run.minutes and run.training.load(run.state):
             run.saved = run.training.seconds
         for each in run.minutes:  # what was kept by a training that came further before it was lost is not of this one
-            if run.saved < 60 * WEAK_AT * each or self.kept(run, each, weak=True) is None:
+            weak = self.kept(run, each, weak=True)
+            if run.saved < 60 * WEAK_AT * each or weak is None or weak.get("training") != run.training.id:
                 run.weak.append(each)
         if run.minutes and run.saved > 1.1 * 60 * run.due:  # it is past a moment of which nothing was kept
             run.training, run.weak, run.saved = make(), list(run.minutes), 0.0
@@ -259,7 +270,8 @@ class Bench:
         wanted = {**self.facts(run, minutes), **self.judging, "features": FEATURES_ID}
         if any(has(row, wanted) and row["reports"].keys() >= WAYS.keys() for row in read_rows(self.rows_path)):
             return True
-        if any(self.kept(run, minutes, weak=each) is None for each in (False, True)):
+        strong, weak = (self.kept(run, minutes, weak=each) for each in (False, True))
+        if strong is None or weak is None or strong.get("training") != weak.get("training"):
             return False
         self.judge_kept(run, minutes)
         return True
@@ -280,6 +292,7 @@ class Bench:
         about = {
             **self.facts(run, minutes),
             **training.found,
+            "training": training.id,
             "updates": training.step,
             "pictures": training.step * training.batch_size,
             "seconds": round(training.seconds, 2),
@@ -379,17 +392,20 @@ def by_machine(rows: Sequence[Row]) -> list[dict[tuple[str, str, float], Row]]:
 
     One dictionary for each machine, since a minute is not worth the same on another: first that with the most rows of
     models with recipes of their own, among equals that with the last row. Of rows with different numbers of samples,
-    steps, seeds or data, those with the most common ones; see also `with_more_samples`. Guided samples count where all
-    rows of the machine have them; where not, they stand apart under "guided"; see `guided_table`.
+    steps, threads, seeds or data, those with the most common ones; see also `with_more_samples`. Where the recipe of
+    another model was corrected, the last one. Guided samples count where all rows of the machine have them; where not,
+    they stand apart under "guided"; see `guided_table`.
     """
     order = [*CONTESTANTS]
     judged = [row for row in rows if row["features"] == FEATURES_ID and row.get("guidance", GUIDANCE) == GUIDANCE]
     found = []
     for machine in dict.fromkeys(row["machine"] for row in reversed(judged)):
         here = [row for row in judged if row["machine"] == machine]
-        kinds = [tuple(row.get(key) for key in ("samples", "evaluations", "data", "seed")) for row in here]
+        kinds = [tuple(row.get(key) for key in (*JUDGED_ALIKE, "threads")) for row in here]
         (common, _), *_ = Counter(kinds).most_common()
         here = [row for row, kind in zip(here, kinds, strict=True) if kind == common]
+        last = {row["model"]: row["details"] for row in here if row["recipe"] == "own"}
+        here = [row for row in here if row["recipe"] == "ours" or row["details"] == last[row["model"]]]
         chosen = {(row["model"], row["recipe"], row["minutes"]): row for row in here}
         if not all("guided" in row["reports"] for row in chosen.values()):
             chosen = {key: guided_apart(row) for key, row in chosen.items()}
@@ -439,9 +455,16 @@ def samplers(rows: dict[tuple[str, str, float], Row]) -> str:
     return best + (f" ({fewer})" if fewer else "") + dear
 
 
-def recipe_label(model: str, recipe: str) -> str:
-    """The recipe in words; the course's model has no other than ours."""
-    return CONTESTANTS[model].own_label if recipe == "own" else "this course's"
+def recipe_label(row: Row) -> str:
+    """The recipe of a row in words, as "Adam 1e-3, batch 128, cosine, no EMA"."""
+    if row["recipe"] == "ours":
+        return "this course's"
+    how = row["details"]
+    rate = f"{how['lr']:.0e}".replace("e-0", "e-")
+    schedule = {"squaredcos_cap_v2": "cosine"}.get(how["schedule"], how["schedule"])
+    target = "" if how["target"] == "eps" else f", {how['target']}"
+    average = f"EMA {how['ema']}" if how["ema"] else "no EMA"
+    return f"{how['optimizer']} {rate}, batch {how['batch size']}, {schedule}{target}, {average}"
 
 
 def recipe_of(recipe: str) -> str:
@@ -455,9 +478,10 @@ def short_table(rows: dict[tuple[str, str, float], Row]) -> str:
     recipes = by_recipe(rows)
     columns = [[nearest(found[each]) if each in found else None for found in recipes.values()] for each in budgets]
     lines = []
-    for ((model, recipe), found), cells in zip(recipes.items(), zip(*intervals(columns), strict=True), strict=True):
+    for ((model, _), found), cells in zip(recipes.items(), zip(*intervals(columns), strict=True), strict=True):
         speed = found[max(found)]["pictures_per_second"]
-        lines.append([CONTESTANTS[model].label, recipe_label(model, recipe), f"{speed:.0f}", *cells])
+        label = recipe_label(found[max(found)])
+        lines.append([CONTESTANTS[model].label, label, f"{speed:.0f}", *cells])
     lines.append(["*real pictures, held out*", "", "", *floors(rows, budgets)])
     return table(["model", "recipe", "pictures/s", *(f"after {each:g} min" for each in budgets)], lines)
 
@@ -467,12 +491,12 @@ def guided_table(rows: dict[tuple[str, str, float], Row]) -> str:
     lines = [
         [
             CONTESTANTS[model].label,
-            recipe_label(model, recipe),
+            recipe_label(row),
             f"{minutes:g}",
             interval(nearest(row)),
             interval(row["guided"]["frechet"]),
         ]
-        for (model, recipe, minutes), row in rows.items()
+        for (model, _, minutes), row in rows.items()
         if row.get("guided")
     ]
     return table(["model", "recipe", "minutes", "not guided", "guided"], lines) if lines else ""
@@ -487,14 +511,14 @@ def floors(rows: dict[tuple[str, str, float], Row], budgets: Sequence[float]) ->
 def long_table(rows: dict[tuple[str, str, float], Row]) -> str:
     """Every measure of every row."""
     lines = []
-    for (model, recipe, minutes), row in rows.items():
+    for (model, _, minutes), row in rows.items():
         about = [f"{minutes:g}", f"{row['pictures']:,}", f"{row['updates']:,}"]
         for way, r in row["reports"].items():
             k = r["kernel"]
             lines.append(
                 [
                     CONTESTANTS[model].label,
-                    recipe_label(model, recipe),
+                    recipe_label(row),
                     WAYS[way],
                     *about,
                     interval(r["frechet"]),
@@ -517,11 +541,11 @@ def ratio_table(rows: dict[tuple[str, str, float], Row]) -> str:
     if ours is None:
         return ""
     lines = []
-    for (model, recipe), found in by_recipe(rows).items():
+    for (model, _), found in by_recipe(rows).items():
         if model != "unet":
             judged = (found.get(each) for each in budgets)
             cells = [f"{nearest(row)['value'] / nearest(ours)['value']:.1f}×" if row else "" for row in judged]
-            lines.append([CONTESTANTS[model].label, recipe_label(model, recipe), *cells])
+            lines.append([CONTESTANTS[model].label, recipe_label(found[max(found)]), *cells])
     return table(["model", "recipe", *(f"after {each:g} min" for each in budgets)], lines) if lines else ""
 
 
@@ -542,13 +566,13 @@ def with_more_samples(rows: Sequence[Row], like: Row) -> str:
     lines = [
         [
             CONTESTANTS[model].label,
-            recipe_label(model, recipe),
+            recipe_label(row),
             f"{minutes:g}",
             f"{row['samples']:,}",
             interval(nearest(row)),
             f"{nearest(row)['floor']:.2f}",
         ]
-        for (model, recipe, minutes), row in chosen.items()
+        for (model, _, minutes), row in chosen.items()
     ]
     head = ["model", "recipe", "minutes", "samples", "distance (95 %)", "real pictures, held out"]
     return table(head, lines) if lines else ""
@@ -558,26 +582,42 @@ def per_picture(rows: dict[tuple[str, str, float], Row]) -> str:
     """The others' distance beside ours after no more pictures; empty where there is nothing to compare."""
     ours = [row for (model, _, _), row in rows.items() if model == "unet"]
     lines = []
-    for (model, recipe, _), row in rows.items():
+    for (model, _, _), row in rows.items():
         earlier = [one for one in ours if one["pictures"] <= row["pictures"]]
         if model != "unet" and earlier:
             last = max(earlier, key=lambda one: one["pictures"])
-            about = [CONTESTANTS[model].label, recipe_label(model, recipe)]
+            about = [CONTESTANTS[model].label, recipe_label(row)]
             numbers = [f"{row['pictures']:,}", interval(nearest(row)), f"{last['pictures']:,}", interval(nearest(last))]
             lines.append([*about, *numbers])
     return table(["model", "recipe", "pictures", "distance", "ours: pictures", "distance"], lines) if lines else ""
 
 
+def repeats(rows: dict[tuple[str, str, float], Row], judged: Sequence[Row]) -> str:
+    """Distances of trainings that were made more than once, oldest first, not guided; empty where none was."""
+    lines = []
+    for (model, _, minutes), row in rows.items():
+        keys = ("model", "recipe", "minutes", "details", "machine", "threads", "features", *JUDGED_ALIKE)
+        same = {key: row.get(key) for key in keys}
+        by_training = {each["updates"]: guided_apart(each) for each in judged if has(each, same)}
+        if len(by_training) > 1:
+            pictures = "; ".join(f"{each['pictures']:,}" for each in by_training.values())
+            distances = "; ".join(interval(nearest(each)) for each in by_training.values())
+            lines.append([CONTESTANTS[model].label, recipe_label(row), f"{minutes:g}", pictures, distances])
+    return table(["model", "recipe", "minutes", "pictures", "distances"], lines) if lines else ""
+
+
 def further_tables(rows: dict[tuple[str, str, float], Row], judged: Sequence[Row]) -> str:
-    """What else there is of a machine, under a line each: by pictures, guided samples apart, with more samples.
+    """What else there is of a machine, under a line each: by pictures, guided samples apart, trainings made again,
+    more samples.
 
     Args:
         rows: of one machine, as `by_machine` gives them.
-        judged: all rows, among which are those with more samples.
+        judged: all rows there are.
     """
     found = {
         "By pictures in place of minutes, beside our `UNet` after no more of them": per_picture(rows),
         "Those of which there are guided samples, at two evaluations a step": guided_table(rows),
+        "Trained more than once, of which the last counts; not guided": repeats(rows, judged),
         "Judged by more samples, after trainings that need not be those above": with_more_samples(
             judged, [*rows.values()][-1]
         ),

@@ -76,10 +76,9 @@ def circumstances(device: torch.device) -> Row:
     return {
         "machine": describe(device),
         "threads": torch.get_num_threads(),
-        "wait_policy": os.environ.get("OMP_WAIT_POLICY"),
         "load": round(os.getloadavg()[0], 1) if hasattr(os, "getloadavg") else None,
         "versions": {name: _version(name) for name in names},
-        "commit": _commit(),
+        "commit": COMMIT,
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
     }
 
@@ -106,6 +105,10 @@ def _version(package: str) -> str | None:
 def _commit() -> str | None:
     asked = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True)
     return asked.stdout.strip() or None
+
+
+#: Of the code that runs; commits that are made meanwhile are not its.
+COMMIT = _commit()
 
 
 def load_data(source: str) -> tuple[Pictures, Pictures]:

@@ -171,11 +171,15 @@ def test_an_own_loss_is_ours_with_its_schedule_and_target(name: str, pictures: P
 
 
 @pytest.mark.parametrize(
-    ("name", "batch_size", "kind", "lr"),
-    [("diffusers", 64, "AdamW", 4e-4), ("lucidrains", 16, "Adam", 1e-4), ("double-conv", 16, "AdamW", 3e-4)],
+    ("name", "batch_size", "kind", "lr", "rest"),
+    [
+        ("diffusers", 128, "Adam", 1e-3, "cosine, no EMA"),
+        ("lucidrains", 16, "Adam", 1e-4, "sigmoid, v, EMA 0.995"),
+        ("double-conv", 16, "AdamW", 3e-4, "linear, no EMA"),
+    ],
 )
 def test_own_recipes_are_the_published_ones(
-    name: str, batch_size: int, kind: str, lr: float, pictures: Pictures
+    name: str, batch_size: int, kind: str, lr: float, rest: str, pictures: Pictures
 ) -> None:
     pytest.importorskip(PEERS[name])
     training = start_training(CONTESTANTS[name], "own", 3.0, pictures, 0, CPU)
@@ -186,6 +190,8 @@ def test_own_recipes_are_the_published_ones(
     assert training.optimizer.param_groups[0]["betas"] == ((0.9, 0.99) if name == "lucidrains" else (0.9, 0.999))
     assert training.optimizer.param_groups[0]["weight_decay"] == (0.01 if kind == "AdamW" else 0)
     assert training.grad_clip == (1.0 if name == "lucidrains" else None)
+    words = pictures_per_minute.recipe_label({"recipe": "own", "details": training.details})
+    assert words == f"{kind} {lr * 1e4:.0f}e-4, batch {batch_size}, {rest}".replace("10e-4", "1e-3")
     if name == "lucidrains":
         assert (training.average.beta, training.average.update_every) == (0.995, 10)
     else:
@@ -513,6 +519,30 @@ def test_what_a_lost_training_kept_is_not_taken_for_that_of_the_next(small: None
         assert (run.training.seconds, run.weak) == (seconds if goes_on else 0, left)
 
 
+def test_a_training_goes_on_with_its_own_files_alone(small: None, tmp_path: Path) -> None:
+    def bench(data: str) -> pictures_per_minute.Bench:
+        return pictures_per_minute.Bench(CPU, data, 20, 3, 0, tmp_path, tmp_path)
+
+    def begun(data: str = "full") -> Run:
+        return bench(data).start("diffusers", "own", [8.0, 16.0])
+
+    run = begun()
+    run.training.step, run.training.seconds = 1, 61.0
+    bench("full").keep(run, 8.0, weak=True)
+    run.save()
+    again = begun()
+    assert (again.training.id, again.training.seconds, again.weak) == (run.training.id, 61.0, [16.0])
+    assert begun("packaged").training.seconds == 0  # other data
+    run.state.unlink()
+    other = begun()
+    assert other.training.id != run.training.id and other.weak == [8.0, 16.0]
+    other.training.step, other.training.seconds = 1, 480.0
+    bench("full").keep(other, 8.0)  # beside the weak weights of the first
+    assert not bench("full").settled(other, 8.0)
+    bench("full").keep(other, 8.0, weak=True)
+    assert bench("full").settled(other, 8.0)
+
+
 def test_rows_from_before_a_sampler_are_made_again(small: None, tmp_path: Path) -> None:
     bench = pictures_per_minute.Bench(CPU, "full", 20, 3, 0, tmp_path, tmp_path)
     run = bench.start("unet", "ours", [0.002])
@@ -554,6 +584,9 @@ def judged_at(value: float) -> records.Row:
     return {"frechet": distance, "kernel": distance, "precision": score, "recall": score, "sure": score}
 
 
+OWN = {"batch size": 128, "optimizer": "Adam", "lr": 1e-3, "ema": None, "target": "eps", "schedule": "linear"}
+
+
 def row(
     model: str, recipe: str, minutes: float, value: float, features: str = records.FEATURES_ID, **other: float
 ) -> records.Row:
@@ -561,6 +594,7 @@ def row(
         "model": model,
         "recipe": recipe,
         "minutes": minutes,
+        "details": OWN if recipe == "own" else {},
         "pictures": 12345,
         "updates": 67,
         "pictures_per_second": 89.0,
@@ -598,7 +632,7 @@ def test_tables_are_made_from_the_newest_rows(tmp_path: Path) -> None:
     assert "99.00" not in text and "77.00" not in here and "1.00 (" not in text
     assert "| 77.00" in elsewhere.replace("**", "") and "60.00" not in elsewhere
     assert "| 60.00 (54.00–66.00) | 30.00 (27.00–33.00) |" in text
-    assert "| AdamW 4e-4, batch 64, cosine, no EMA | 15.0× | 7.5× |" in text
+    assert "| Adam 1e-3, batch 128, linear, no EMA | 15.0× | 7.5× |" in text
     assert "| *real pictures, held out* |  |  | *0.18* | *0.18* |" in text
     assert "| 3 | 12,345 | 67 | 4.00 (3.60–4.40) | 4000.0 (3600.0–4400.0) | 50% | 50% | 50% |" in text
     for sampler, distance in ("SDE-DPM-Solver++(2M)", "44.00"), ("DDPM, clipped", "30.00"):
@@ -658,6 +692,46 @@ def test_rows_with_more_samples_stand_apart(tmp_path: Path) -> None:
     more, _ = more.split("Every measure:")
     assert "| UNet of this course | this course's | 3 | 9,000 | 3.00 (2.70–3.30) | 0.18 |" in more
     assert "| 3 | 9,000 | 50.00 (45.00–55.00) | 0.18 |" in more and "1.00 (" not in more
+
+
+def test_of_a_corrected_recipe_the_last_one_counts(tmp_path: Path) -> None:
+    path = tmp_path / "pictures_per_minute_cpu.jsonl"
+    before = {"details": {**OWN, "lr": 4e-4}}
+    for each in (
+        row("unet", "ours", 3, 4.0),
+        row("diffusers", "own", 3, 60.0) | before,
+        row("diffusers", "own", 30, 50.0) | before,
+        row("diffusers", "own", 3, 40.0),
+        row("diffusers", "own", 3, 20.0) | before | {"machine": "another"},
+    ):
+        records.append_row(path, each)
+    here, there = pictures_per_minute.by_machine(records.read_rows(path))
+    assert [(key, row["reports"]["unclipped"]["frechet"]["value"]) for key, row in here.items()] == [
+        (("unet", "ours", 3), 4.0),
+        (("diffusers", "own", 3), 40.0),
+    ]
+    assert [*there] == [("diffusers", "own", 3)]
+    here_text, there_text = pictures_per_minute.report(path, tmp_path, []).split("On another machine")
+    assert "| Adam 1e-3, batch 128, linear, no EMA |" in here_text and "4e-4" not in here_text
+    assert "| Adam 4e-4, batch 128, linear, no EMA |" in there_text and "Trained more than once" not in here_text
+
+
+def test_trainings_that_were_made_again_are_all_shown(tmp_path: Path) -> None:
+    path = tmp_path / "pictures_per_minute_cpu.jsonl"
+    for each in (
+        row("unet", "ours", 3, 4.0),
+        row("lucidrains", "own", 3, 77.0),
+        row("lucidrains", "own", 3, 66.0, clipped=55.0, guided=1.0) | {"updates": 68, "pictures": 54321},
+        row("lucidrains", "own", 3, 66.0, clipped=56.0) | {"updates": 68, "pictures": 54321},  # judged again
+        row("lucidrains", "own", 3, 22.0) | {"updates": 69, "threads": 1},
+        row("lucidrains", "own", 3, 33.0) | {"updates": 70, "seed": 1},
+    ):
+        records.append_row(path, each)
+    text = pictures_per_minute.report(path, tmp_path, [])
+    _, again = text.split("Trained more than once, of which the last counts; not guided:")
+    again, _ = again.split("Every measure:")
+    assert "| 3 | 12,345; 54,321 | 77.00 (69.30–84.70); 56.00 (50.40–61.60) |" in again
+    assert again.count("\n| ") == 3  # head, rule and this line alone
 
 
 def test_a_short_training_of_ours_is_compared_by_pictures_alone(tmp_path: Path) -> None:
