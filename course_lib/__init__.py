@@ -34,4 +34,9 @@ import os
 # reads this once, when torch is imported.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
+# What torch.compile has kept is unpickled: it lies in a folder of one's own, not in /tmp, where anybody may put things.
+if os.access(os.path.expanduser("~"), os.W_OK):
+    _kept = os.path.join(os.path.expanduser("~"), ".cache", "course_lib", "torchinductor")
+    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", _kept)
+
 __version__ = "0.1.0"

@@ -89,7 +89,7 @@ def main(arguments: list[str] | None = None) -> int:
     one.add_argument("--resume", action="store_true", help="go on with the run in the folder")
     one.add_argument("--device", help="cuda, mps or cpu; the best there is by default")
     one.add_argument("--save-every", type=_save_every, metavar="5m|1000", help="minutes or updates; 5m by default")
-    one.add_argument("--log", action="store_true", help="write curves for TensorBoard into the folder")
+    one.add_argument("--log", action=YES_OR_NO, help="write curves for TensorBoard into the folder")
     one.set_defaults(run=_train)
 
     one = commands.add_parser(
@@ -152,6 +152,8 @@ def _train(options: argparse.Namespace) -> int:
     given = {key: value for key, value in vars(options).items() if key != "run"}
     folder, config = given.pop("out"), given.pop("config", None)
     how = {key: given.pop(key) for key in ("resume", "device", "save_every", "log") if key in given}
+    if config and len({"minutes", "steps"} & given.keys()) == 1:
+        given = {"minutes": None, "steps": None, **given}  # the only limit then
     if given.get("data", "fashion-mnist") != "fashion-mnist":
         given["data"] = str(Path(given["data"]).resolve())
     if "init" in given:
@@ -160,8 +162,6 @@ def _train(options: argparse.Namespace) -> int:
         config = folder / "config.json"
     elif "resume" in how and config is None and not {"minutes", "steps"} & given.keys():
         raise ValueError(f"{folder} holds no run to go on with: say what to train")
-    if config and "resume" not in how and len({"minutes", "steps"} & given.keys()) == 1:
-        given = {"minutes": None, "steps": None, **given}  # the only limit then
     settings = RunConfig.of(given, read_config(config)[0] if config else None)
     finished = run(folder, settings, command="python -m course_lib " + shlex.join(sys.argv[1:]), **how)
     return 0 if finished else 130

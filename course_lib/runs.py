@@ -27,6 +27,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import asdict, dataclass, field, fields, replace
+from datetime import timedelta
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -239,13 +240,14 @@ def compiling_pays(config: TrainConfig, device: torch.device) -> bool:
 
 
 def write_config(
-    folder: Path, config: RunConfig, pictures: Pictures, command: str, machine: str, processes: int
+    folder: Path, config: RunConfig, how: How, pictures: Pictures, command: str, machine: str, processes: int
 ) -> None:
     """Write config.json: the settings, and what they met.
 
     Args:
         folder: of the run.
         config: with nothing left to be decided.
+        how: where it runs, and what it writes.
         pictures: what there is to learn from.
         command: the line that began the run.
         machine, processes: where it runs, and in how many processes.
@@ -256,6 +258,7 @@ def write_config(
         "format": FORMAT,
         "command": command,
         "settings": asdict(config),
+        "how": asdict(how),
         "pictures": str(pictures),
         "machine": machine,
         "processes": processes,
@@ -270,15 +273,23 @@ def write_config(
     _write_card(folder, card)
 
 
-def _keep_changes(folder: Path, config: RunConfig) -> None:
+def _keep_changes(folder: Path, config: RunConfig, how: How) -> None:
     """Write into config.json what may change when a run goes on, so that the next time it does so again."""
     stored, _ = read_config(folder / "config.json")
-    changed = replace(
-        stored, precision=config.precision, train=replace(stored.train, accumulate=config.train.accumulate)
-    )
-    if changed != stored:
+    train = replace(stored.train, accumulate=config.train.accumulate)
+    changed = replace(stored, data=config.data, precision=config.precision, train=train)
+    if changed != stored or how != read_how(folder / "config.json"):
         card = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-        _write_card(folder, {**card, "settings": asdict(changed)})
+        _write_card(folder, {**card, "settings": asdict(changed), "how": asdict(how)})
+
+
+def read_how(path: Path) -> How:
+    """Where the run of a config.json runs and what it writes; what the file does not say, as it is by default."""
+    how = json.loads(path.read_text(encoding="utf-8")).get("how", {})
+    try:
+        return How(**{**how, "save_every": SaveEvery(**how.get("save_every", {}))})
+    except (AttributeError, TypeError, ValueError) as error:
+        raise ValueError(f"{path} is damaged: {error}") from error
 
 
 def _write_card(folder: Path, card: Mapping[str, Any]) -> None:
@@ -429,7 +440,7 @@ def load_state(path: Path) -> Saved:
     return Saved(path, parts["model"], averaged.model.state_dict(), updates, state, averaged.details)
 
 
-def last_good(folder: Path, say: Callable[[str], object] = print) -> Saved | None:
+def last_good(folder: Path, say: Callable[[str], object] = print, mend: bool = True) -> Saved | None:
     """The newest checkpoint of a run that can be read; None where nothing was saved yet.
 
     What a crash left half-written is removed. A checkpoint that was cut short or altered is set aside under another
@@ -439,10 +450,14 @@ def last_good(folder: Path, say: Callable[[str], object] = print) -> Saved | Non
     Args:
         folder: of the run.
         say: where to report.
+        mend: False changes nothing, and takes the newest one alone: for processes that come after one that mended.
 
     Raises:
         ValueError: there are checkpoints, and none can be read.
     """
+    if not mend:
+        newest = checkpoints(folder)[:1]
+        return load_state(newest[0]) if newest else None
     for left in folder.glob(".*.tmp"):
         if re.fullmatch(r"\.((damaged-)?step-\d+|config\.json|(model|weak)\.safetensors)\..+\.tmp", left.name):
             with suppress(OSError):
@@ -510,6 +525,21 @@ class SaveEvery:
             raise ValueError(f"save-every must be minutes such as 5m, or updates such as 1000, got {text!r}") from error
 
 
+@dataclass(frozen=True)
+class How:
+    """What does not belong to the settings of a run, and is kept beside them for the next time it goes on.
+
+    Args:
+        device: "cuda", "mps" or "cpu"; None takes the best there is.
+        save_every: how often to save.
+        log: write curves for TensorBoard.
+    """
+
+    device: str | None = None
+    save_every: SaveEvery = SaveEvery()
+    log: bool = False
+
+
 def run(
     folder: str | Path,
     config: RunConfig | None = None,
@@ -517,7 +547,7 @@ def run(
     resume: bool = False,
     device: str | None = None,
     save_every: SaveEvery | None = None,
-    log: bool = False,
+    log: bool | None = None,
     command: str = "",
 ) -> bool:
     """Train as a run in a folder; call it in one process, or in many under `accelerate launch`.
@@ -531,9 +561,7 @@ def run(
         folder: of the run; made where it is not there.
         config: what to do; None where the folder says it.
         resume: go on in a folder that holds a run.
-        device: "cuda", "mps" or "cpu"; None takes the best there is.
-        save_every: how often to save; SaveEvery() where None.
-        log: write curves for TensorBoard.
+        device, save_every, log: see `How`; None: as the run did before, or as they are by default.
         command: the line that began the run, for its files.
 
     Returns:
@@ -549,7 +577,7 @@ def run(
     from accelerate import PartialState
     from accelerate.state import AcceleratorState, is_initialized
 
-    folder, save_every = Path(folder), save_every or SaveEvery()
+    folder, how = Path(folder), How()
     if folder.suffix == ".safetensors":
         raise ValueError(
             f"out must be a folder, got {folder}: the weights will be {folder.with_suffix('')}/model.safetensors"
@@ -562,6 +590,7 @@ def run(
     precision_before: str | None = None
     if begun:
         stored, command = read_config(folder / "config.json")
+        how = read_how(folder / "config.json")
         precision_before = stored.precision
         if config is not None:
             if "fashion-mnist" not in (config.data, stored.data):
@@ -576,13 +605,16 @@ def run(
         config = stored
     if config is None:
         raise ValueError(f"{folder} holds no run to go on with: say what to train")
-    if log and importlib.util.find_spec("tensorboard") is None:
+    given = {"device": device, "save_every": save_every, "log": log}
+    how = replace(how, **{name: value for name, value in given.items() if value is not None})
+    if how.log and importlib.util.find_spec("tensorboard") is None:
         raise ValueError("log needs the package tensorboard: pip install tensorboard")
 
-    chosen = pick_device(device)
+    chosen = pick_device(how.device)
     if chosen.type == "cuda" and chosen.index is not None:
         torch.cuda.set_device(chosen)
-    processes = PartialState(cpu=chosen.type == "cpu")
+    # processes may be done with loading, or compiling, at very different times
+    processes = PartialState(cpu=chosen.type == "cpu", timeout=timedelta(hours=2))
     if processes.device.type != chosen.type:
         raise ValueError(
             f"device must be {processes.device.type!r}, where Accelerate was first used in this process, got {chosen}"
@@ -594,7 +626,9 @@ def run(
         processes.print("this GPU has no bfloat16 of its own: it goes on slowly; --precision no is quicker")
     begins_with = None if checkpoints(folder) else config.init  # weights of its own come first
     if begins_with is not None:
+        begins_with = str(newest_weights(Path(begins_with)))  # once: a run that still trains saves others meanwhile
         config.initial(begins_with)  # refused before hours of loading
+        config = replace(config, init_sha256=_hash_of_file(Path(begins_with)))
     pictures = config.pictures()
     model = replace(config, init=begins_with).model(pictures)
     config = _decided(config, pictures, model, processes, begun)
@@ -608,16 +642,16 @@ def run(
         if not begun and processes.is_main_process:
             if (folder / "config.json").exists():
                 raise ValueError(f"another process has just begun a run in {folder}; choose another --out")
-            write_config(folder, config, pictures, command, describe_machine(chosen), processes.num_processes)
+            write_config(folder, config, how, pictures, command, describe_machine(chosen), processes.num_processes)
         elif processes.is_main_process:
-            _keep_changes(folder, config)
+            _keep_changes(folder, config, how)
         accelerator: Accelerator | None = None
         try:
             with processes.main_process_first():  # the first one cleans up
-                saved = last_good(folder, processes.print)
+                saved = last_good(folder, processes.print, mend=processes.is_main_process)
             _check_shared(folder, saved.state.step if saved else 0)
 
-            accelerator = _engine(config, folder, chosen, log, saved.state.step if saved else 0)
+            accelerator = _engine(config, folder, chosen, how.log, saved.state.step if saved else 0)
             model = model.to(accelerator.device).to(memory_format=torch.channels_last)
             ema = EMA(model, config.ema)
             if saved is not None:
@@ -629,16 +663,18 @@ def run(
             if len(pictures) == 1:
                 accelerator.print("only one picture: the network will learn it by heart")
             if saved is not None:
-                accelerator.print(f"going on from {saved.path}")
+                accelerator.print(f"going on from {saved.path}" + _moved(folder, chosen))
             if config.compile == "yes":
                 model.compile(dynamic=False)  # in place: names of the weights stay as they are
-            over = _loop(folder, config, accelerator, model, ema, pictures, saved, save_every, command)
+            over = _loop(folder, config, accelerator, model, ema, pictures, saved, how.save_every, command)
+            accelerator.end_training()
         except BaseException as error:
             for tracker in accelerator.trackers if accelerator else ():
-                tracker.finish()  # end_training() would wait for processes that still train
+                with suppress(Exception):  # of the same full disk; end_training() would wait for those that still train
+                    tracker.finish()
             kept = checkpoints(folder)
             last = f"the last good checkpoint is {kept[0]}" if kept else "there was no checkpoint yet"
-            if not kept and isinstance(error, Exception) and processes.is_main_process:
+            if not (begun or kept) and isinstance(error, Exception) and processes.is_main_process:
                 for name in ("config.json", "weak.safetensors"):  # so that the folder is free for other settings
                     with suppress(OSError):
                         (folder / name).unlink()
@@ -652,7 +688,6 @@ def run(
             what = f"cannot write to {folder}: {error.strerror or error}" if isinstance(error, OSError) else str(error)
             last += ", with which another run can begin (--init)" * (kept != [] and not isinstance(error, OSError))
             raise type(error)(f"{what}; {last}") from error
-        accelerator.end_training()
         return over
 
 
@@ -817,6 +852,16 @@ def _restore(saved: Saved, model: UNet, ema: EMA[UNet], folder: Path) -> None:
     ema.updates = saved.ema_updates
 
 
+def _moved(folder: Path, device: torch.device) -> str:
+    """Says, where a run goes on, that it was begun on another machine, or with other threads: its sums will differ."""
+    card = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    before = f"{card['machine']}, {card['threads']} threads"
+    now = f"{describe_machine(device)}, {torch.get_num_threads()} threads"
+    return (
+        "" if before == now else f"\nit was begun with {before}: what follows is not to the bit what it had been there"
+    )
+
+
 def _check_shared(folder: Path, step: int) -> None:
     """Refuse processes that found another checkpoint than the first one, as machines without a common disk do."""
     from accelerate.utils import broadcast_object_list
@@ -853,7 +898,7 @@ def _decided(config: RunConfig, pictures: Pictures, model: UNet, processes: Any,
     from accelerate.utils import broadcast_object_list
 
     sha = config.hash_of(pictures)
-    choice: list[Any] = [config.precision, config.compile, sha]
+    choice: list[Any] = [config.precision, config.compile, sha, config.init_sha256]
     if processes.is_main_process:
         if config.precision == "auto":
             some = torch.arange(config.train.batch_size) % len(pictures)
@@ -866,15 +911,14 @@ def _decided(config: RunConfig, pictures: Pictures, model: UNet, processes: Any,
             if not begun:
                 raise ValueError("compile='yes' needs a compiler that PyTorch can use here; take compile='no'")
             choice[1] = "no"
-    precision, compile, first = broadcast_object_list(choice)
+    precision, compile, first, init = broadcast_object_list(choice)
     if sha != first:
         raise ValueError(f"data must be the same on all machines: the first one has others than {pictures}")
+    if config.init_sha256 != init:
+        raise ValueError(f"init must be the same in all processes: {config.init} had other weights for the first one")
     follows = ("size", "in_channels", "out_channels", "num_classes")
     unet = {key: value for key, value in model.config.items() if key not in follows}
-    init = config.init_sha256
-    if config.init is not None and init is None:
-        init = _hash_of_file(newest_weights(Path(config.init)))
-    return replace(config, unet=unet, precision=precision, compile=compile, data_sha256=sha, init_sha256=init)
+    return replace(config, unet=unet, precision=precision, compile=compile, data_sha256=sha)
 
 
 def _has_bf16(device: torch.device) -> bool:
@@ -901,7 +945,8 @@ class _Signals:
     """Notes SIGINT, SIGTERM and SIGHUP (a closed terminal), so that a run can save before it ends.
 
     A second SIGINT has its usual effect; a second SIGTERM has not: launchers pass on what the processes got from the
-    system already. What is ignored, as SIGHUP is under nohup, stays so.
+    system already. What is ignored, as SIGHUP is under nohup, stays so (`accelerate launch` with several processes does
+    not heed that: it ends them at SIGHUP itself).
 
     Args:
         aloud: say that it was noted.

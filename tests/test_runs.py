@@ -14,6 +14,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, replace
 from functools import partial
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -29,8 +30,9 @@ from torch import Tensor, nn
 from course_lib import runs
 from course_lib import train as train_module
 from course_lib.checkpoint import load_checkpoint, load_tensors
+from course_lib.data import Pictures
 from course_lib.objective import denoising_loss
-from course_lib.runs import RunConfig, SaveEvery, checkpoints, last_good, load_state, read_config, run
+from course_lib.runs import How, RunConfig, SaveEvery, checkpoints, last_good, load_state, read_config, read_how, run
 from course_lib.schedule import make_schedule
 from course_lib.train import EMA, TrainConfig
 from course_lib.unet import UNet
@@ -346,6 +348,29 @@ def test_a_run_begins_with_the_weights_of_another(config: RunConfig, tmp_path: P
     assert not (tmp_path / "d").exists()
 
 
+def test_a_run_begins_with_what_was_newest_before_the_pictures_were_loaded(
+    config: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The other run may still train, and save, meanwhile."""
+    a, b, newer = tmp_path / "a", tmp_path / "b", tmp_path / "a" / "step-00000006"
+    go(a, config)
+    (a / "model.safetensors").unlink()
+    newer.rename(tmp_path / "newer")
+    older = a / "step-00000004" / "model.safetensors"
+    pictures = RunConfig.pictures
+
+    def load(config: RunConfig) -> Pictures:
+        (tmp_path / "newer").rename(newer)
+        return pictures(config)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(RunConfig, "pictures", load)
+        go(b, RunConfig.of({"init": str(a), "lr": 1e-12}, config))
+    assert read_config(b / "config.json")[0].init_sha256 == sha256(older.read_bytes()).hexdigest()
+    found, expected = (load_checkpoint(path).model.state_dict() for path in (b / "model.safetensors", older))
+    torch.testing.assert_close(dict(found), dict(expected), rtol=0, atol=1e-6)
+
+
 def test_weights_that_do_not_fit_are_no_beginning(config: RunConfig, tmp_path: Path) -> None:
     go(tmp_path / "a", config)
     for changes, message in (
@@ -392,6 +417,50 @@ def test_a_run_goes_on_with_other_numbers(config: RunConfig, tmp_path: Path) -> 
     assert kept == replace(stored, precision="no") and read_config(tmp_path / "a" / "config.json")[1] == ""
 
 
+def test_a_run_goes_on_where_it_ran_and_writes_what_it_wrote(
+    config: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("tensorboard")
+    out, asked = tmp_path / "a", list[Any]()
+    pick, engine, loop = runs.pick_device, runs._engine, runs._loop
+    monkeypatch.setattr(runs, "pick_device", lambda device: asked.append(device) or pick("cpu"))
+    monkeypatch.setattr(runs, "_engine", lambda *given: asked.append(given[3]) or engine(*given))
+    monkeypatch.setattr(runs, "_loop", lambda *given: asked.append(given[7]) or loop(*given))
+
+    def goes_on(**how: Any) -> list[Any]:
+        asked.clear()
+        AcceleratorState._reset_state(True)
+        assert run(out, None, resume=True, **how)
+        return asked
+
+    assert go(out, config, log=True)
+    assert goes_on() == ["cpu", True, SaveEvery(None, 2)]
+    assert "it was begun with" not in capsys.readouterr().out
+    assert goes_on(save_every=SaveEvery(7.0), log=False) == ["cpu", False, SaveEvery(7.0)]
+    assert goes_on() == ["cpu", False, SaveEvery(7.0)] and read_how(out / "config.json") == How("cpu", SaveEvery(7.0))
+
+    card = json.loads((out / "config.json").read_text())
+    del card["how"]  # as before there was any
+    (out / "config.json").write_text(json.dumps({**card, "threads": 4096}))
+    assert goes_on() == [None, False, SaveEvery()]
+    assert re.search(
+        r"it was begun with .* CPU .*, 4096 threads: what follows is not to the bit", capsys.readouterr().out
+    )
+    (out / "config.json").write_text(json.dumps({**card, "how": {"color": 1}}))
+    with pytest.raises(ValueError, match=r"config\.json is damaged: .*color"):
+        goes_on()
+
+
+def test_a_run_goes_on_with_pictures_that_were_moved(config: RunConfig, folder: Path, tmp_path: Path) -> None:
+    go(tmp_path / "a", config)
+    stored, _ = read_config(tmp_path / "a" / "config.json")
+    folder.rename(tmp_path / "moved")
+    with pytest.raises(FileNotFoundError):
+        go(tmp_path / "a", None, resume=True)
+    assert go(tmp_path / "a", RunConfig.of({"data": str(tmp_path / "moved")}, stored), resume=True)
+    assert go(tmp_path / "a", None, resume=True)  # the next time it finds them itself
+
+
 def test_a_run_goes_on_in_more_parts_and_without_a_compiler(config: RunConfig, tmp_path: Path) -> None:
     """As it must where there is less memory than there was at its beginning; the training is the same."""
     config = RunConfig.of({"warmup": 0, "ema": 0.0}, config)
@@ -406,6 +475,39 @@ def test_a_run_goes_on_in_more_parts_and_without_a_compiler(config: RunConfig, t
     one, other = (load_checkpoint(tmp_path / name / "model.safetensors").model.state_dict() for name in "ab")
     assert any(not torch.equal(one[name], other[name]) for name in one)  # it was in more parts
     assert apart(before, other, one) < 0.01
+
+
+def test_a_run_that_cannot_go_on_keeps_its_settings(
+    config: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was killed before its first checkpoint, and the next try fails as well."""
+    out = tmp_path / "a"
+    go(out, config)
+    for path in checkpoints(out):
+        shutil.rmtree(path)
+    with monkeypatch.context() as patch:
+        patch.setattr(runs, "EMA", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            go(out, None, resume=True)
+    assert go(out, None, resume=True)
+
+
+@pytest.mark.parametrize("log_is_full", [False, True])
+def test_a_log_that_cannot_be_ended_hides_nothing(
+    log_is_full: bool, config: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("tensorboard")
+
+    def full(*_: Any, **__: Any) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(accelerate.tracking.TensorBoardTracker, "finish", full)
+    kept = "the last good checkpoint is .*step-00000006"
+    if log_is_full:
+        monkeypatch.setattr(accelerate.tracking.TensorBoardTracker, "log", full)
+        kept = "the last good checkpoint is .*step-00000004"  # the log is written when the training is over
+    with pytest.raises(OSError, match=f"cannot write to {tmp_path / 'a'}: No space left on device; {kept}"):
+        go(tmp_path / "a", config, log=True)
 
 
 @pytest.mark.parametrize("fails", ["before the first update", "at the first update", "at its second checkpoint"])
@@ -512,6 +614,25 @@ def test_what_a_crash_left_is_cleaned_away_and_the_rest_is_not(config: RunConfig
         and (out / "notes.txt").exists()
         and (out / "step-by-step").exists()
     )
+
+
+def test_one_process_alone_sets_damaged_checkpoints_aside(config: RunConfig, tmp_path: Path) -> None:
+    out = tmp_path / "a"
+    assert last_good(out, mend=False) is None
+    go(out, config)
+    saved = last_good(out, mend=False)
+    assert saved is not None and saved.state.step == 6
+    (out / ".step-00000009.x.tmp").mkdir()
+    (out / "step-00000006" / "state.safetensors").write_bytes(b"half")
+    before = files(out)
+    with pytest.raises(ValueError, match="step-00000006"):
+        last_good(out, mend=False)
+    assert files(out) == before and (out / ".step-00000009.x.tmp").exists()
+    said = list[str]()
+    saved = last_good(out, said.append)
+    assert saved is not None and saved.state.step == 4 and "set aside" in said[0]
+    saved = last_good(out, mend=False)
+    assert saved is not None and saved.state.step == 4
 
 
 # Failures: a clear message, and the last good checkpoint is kept

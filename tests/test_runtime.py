@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import copy
+import os
 import platform
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
@@ -134,3 +138,18 @@ def test_on_a_gpu() -> None:
     assert pick_device().type == "cuda" and torch.cuda.get_device_name() in describe_machine()
     assert make_generator(0, "cuda").device.type == "cuda"
     assert pick_autocast(nn.Linear(2, 2), torch.ones(1, 2, device="cuda")) in (None, torch.bfloat16)
+
+
+def test_what_was_compiled_is_kept_at_home(tmp_path: Path) -> None:
+    """PyTorch unpickles it, and its own place is in /tmp, where anybody may have put it."""
+
+    def kept(**more: str) -> str:
+        without = {name: value for name, value in os.environ.items() if name != "TORCHINDUCTOR_CACHE_DIR"}
+        asked = "import course_lib, os; print(os.environ.get('TORCHINDUCTOR_CACHE_DIR'))"
+        environment = {**without, "HOME": str(tmp_path), "USERPROFILE": str(tmp_path), **more}
+        return subprocess.check_output([sys.executable, "-c", asked], env=environment, text=True).strip()
+
+    assert Path(kept()) == tmp_path / ".cache" / "course_lib" / "torchinductor"
+    assert kept(TORCHINDUCTOR_CACHE_DIR="elsewhere") == "elsewhere"
+    gone = str(tmp_path / "none")
+    assert kept(HOME=gone, USERPROFILE=gone) == "None"  # it cannot be written to
