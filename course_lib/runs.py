@@ -284,7 +284,11 @@ def _keep_changes(folder: Path, config: RunConfig, how: How) -> None:
 
 
 def read_how(path: Path) -> How:
-    """Where the run of a config.json runs and what it writes; what the file does not say, as it is by default."""
+    """Where the run of a config.json runs and what it writes; what the file does not say, as it is by default.
+
+    Raises:
+        ValueError: what it says cannot be.
+    """
     how = json.loads(path.read_text(encoding="utf-8")).get("how", {})
     try:
         return How(**{**how, "save_every": SaveEvery(**how.get("save_every", {}))})
@@ -605,8 +609,7 @@ def run(
         config = stored
     if config is None:
         raise ValueError(f"{folder} holds no run to go on with: say what to train")
-    given = {"device": device, "save_every": save_every, "log": log}
-    how = replace(how, **{name: value for name, value in given.items() if value is not None})
+    how = How(device or how.device, save_every or how.save_every, how.log if log is None else log)
     if how.log and importlib.util.find_spec("tensorboard") is None:
         raise ValueError("log needs the package tensorboard: pip install tensorboard")
 

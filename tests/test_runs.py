@@ -422,10 +422,19 @@ def test_a_run_goes_on_where_it_ran_and_writes_what_it_wrote(
 ) -> None:
     pytest.importorskip("tensorboard")
     out, asked = tmp_path / "a", list[Any]()
-    pick, engine, loop = runs.pick_device, runs._engine, runs._loop
-    monkeypatch.setattr(runs, "pick_device", lambda device: asked.append(device) or pick("cpu"))
-    monkeypatch.setattr(runs, "_engine", lambda *given: asked.append(given[3]) or engine(*given))
-    monkeypatch.setattr(runs, "_loop", lambda *given: asked.append(given[7]) or loop(*given))
+
+    def watch(name: str, place: int) -> None:
+        """Note what a function is asked at this place."""
+        honest = getattr(runs, name)
+
+        def watched(*arguments: Any) -> Any:
+            asked.append(arguments[place])
+            return honest(*arguments)
+
+        monkeypatch.setattr(runs, name, watched)
+
+    for name, place in (("pick_device", 0), ("_engine", 3), ("_loop", 7)):
+        watch(name, place)
 
     def goes_on(**how: Any) -> list[Any]:
         asked.clear()
@@ -1037,16 +1046,24 @@ def test_a_run_that_fails_does_not_wait_for_processes_that_still_train(
     assert ended == ["closed", "waited"]
 
 
-def test_machines_with_other_pictures_are_told_so(
-    config: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("place", "message"),
+    [
+        (2, "data must be the same on all machines: the first one has others than 5 pict"),
+        (3, "init must be the same in all processes: .*a had other weights for the first one"),
+    ],
+)
+def test_machines_with_other_pictures_or_weights_are_told_so(
+    place: int, message: str, config: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def of_the_first(mine: list[Any]) -> list[Any]:
-        return [*mine[:-1], "another hash"]
+        return [*mine[:place], "another hash", *mine[place + 1 :]]
 
+    go(tmp_path / "a", config)
     monkeypatch.setattr(accelerate.utils, "broadcast_object_list", of_the_first)
-    with pytest.raises(ValueError, match="data must be the same on all machines: the first one has others than 5 pict"):
-        go(tmp_path / "a", config)
-    assert not (tmp_path / "a").exists()
+    with pytest.raises(ValueError, match=message):
+        go(tmp_path / "b", RunConfig.of({"init": str(tmp_path / "a")}, config))
+    assert not (tmp_path / "b").exists()
 
 
 def test_machines_that_share_no_disk_are_told_so(
