@@ -25,7 +25,7 @@ import re
 import signal
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import pairwise
@@ -593,17 +593,25 @@ def per_picture(rows: dict[tuple[str, str, float], Row]) -> str:
 
 
 def repeats(rows: dict[tuple[str, str, float], Row], judged: Sequence[Row]) -> str:
-    """Distances of trainings that were made more than once, oldest first, not guided; empty where none was."""
+    """Distances of trainings that were made more than once, oldest first; empty where none was."""
+
+    def listed(distances: Iterable[Row]) -> str:
+        return "; ".join(interval(each) for each in distances)
+
     lines = []
     for (model, _, minutes), row in rows.items():
         keys = ("model", "recipe", "minutes", "details", "machine", "threads", "features", *JUDGED_ALIKE)
         same = {key: row.get(key) for key in keys}
-        by_training = {each["updates"]: guided_apart(each) for each in judged if has(each, same)}
+        by_training = {each["updates"]: each for each in judged if has(each, same)}
         if len(by_training) > 1:
-            pictures = "; ".join(f"{each['pictures']:,}" for each in by_training.values())
-            distances = "; ".join(interval(nearest(each)) for each in by_training.values())
-            lines.append([CONTESTANTS[model].label, recipe_label(row), f"{minutes:g}", pictures, distances])
-    return table(["model", "recipe", "minutes", "pictures", "distances"], lines) if lines else ""
+            apart = [guided_apart(each) for each in by_training.values()]
+            pictures = "; ".join(f"{each['pictures']:,}" for each in apart)
+            guided = listed(each["guided"]["frechet"] for each in apart if each["guided"])
+            label = CONTESTANTS[model].label
+            numbers = [f"{minutes:g}", pictures, listed(map(nearest, apart)), guided]
+            lines.append([label, recipe_label(row), *numbers])
+    head = ["model", "recipe", "minutes", "pictures", "not guided", "guided"]
+    return table(head, lines) if lines else ""
 
 
 def further_tables(rows: dict[tuple[str, str, float], Row], judged: Sequence[Row]) -> str:
@@ -617,7 +625,7 @@ def further_tables(rows: dict[tuple[str, str, float], Row], judged: Sequence[Row
     found = {
         "By pictures in place of minutes, beside our `UNet` after no more of them": per_picture(rows),
         "Those of which there are guided samples, at two evaluations a step": guided_table(rows),
-        "Trained more than once, of which the last counts; not guided": repeats(rows, judged),
+        "Trained more than once, of which the last counts": repeats(rows, judged),
         "Judged by more samples, after trainings that need not be those above": with_more_samples(
             judged, [*rows.values()][-1]
         ),
