@@ -858,7 +858,7 @@ def _restore(saved: Saved, model: UNet, ema: EMA[UNet], folder: Path) -> None:
 def _moved(folder: Path, device: torch.device) -> str:
     """Says, where a run goes on, that it was begun on another machine, or with other threads: its sums will differ."""
     card = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    before = f"{card['machine']}, {card['threads']} threads"
+    before = f"{card.get('machine')}, {card.get('threads')} threads"
     now = f"{describe_machine(device)}, {torch.get_num_threads()} threads"
     return (
         "" if before == now else f"\nit was begun with {before}: what follows is not to the bit what it had been there"
