@@ -130,10 +130,10 @@ class AutoGuidance(nn.Module):
     """A network, guided by a worse version of itself: model + (strength − 1) (model − weak).
 
     Where the two differ, both err, as a rule, to the same side, and the weak one farther; so go on, away from it
-    (Karras et al. 2024, arXiv:2406.02507, section 4; the formula is that of classifier-free guidance). While there
-    is hardly anything but noise, it is the model alone: guided there too, pictures become too bright or too alike
-    (Kynkäänniemi et al. 2024, arXiv:2404.07724). It stands wherever a network does in this module, and takes two
-    evaluations for one.
+    (Karras et al. 2024, arXiv:2406.02507, section 4; the formula is that of classifier-free guidance). Where noise
+    prevails, it is the model alone: there it is decided what a picture will show, and guided there too, some things
+    are shown too often (for limits of guidance, see Kynkäänniemi et al. 2024, arXiv:2404.07724). It stands wherever a
+    network does in this module, and takes two evaluations for one.
 
     Args:
         model: the network, called as model(x_t, t, y).
@@ -154,7 +154,7 @@ class AutoGuidance(nn.Module):
     """
 
     def __init__(
-        self, model: nn.Module, weak: nn.Module, schedule: Schedule, strength: float = 2.0, largest: float = 6.0
+        self, model: nn.Module, weak: nn.Module, schedule: Schedule, strength: float = 2.0, largest: float = 2.0
     ) -> None:
         super().__init__()
         check_number("strength", strength, 0)
