@@ -393,11 +393,11 @@ def by_machine(rows: Sequence[Row]) -> list[dict[tuple[str, str, float], Row]]:
     One dictionary for each machine, since a minute is not worth the same on another: first that with the most rows of
     models with recipes of their own, among equals that with the last row. Of rows with different numbers of samples,
     steps, threads, seeds or data, those with the most common ones; see also `with_more_samples`. Where the recipe of
-    another model was corrected, the last one. Guided samples count where all rows of the machine have them; where not,
-    they stand apart under "guided"; see `guided_table`.
+    another model was corrected, the last one. Guided samples count where they were guided as `AutoGuidance` does now,
+    and all rows of the machine have such; where not all have, they stand apart under "guided"; see `guided_table`.
     """
     order = [*CONTESTANTS]
-    judged = [row for row in rows if row["features"] == FEATURES_ID and row.get("guidance", GUIDANCE) == GUIDANCE]
+    judged = [as_guided_now(row) for row in rows if row["features"] == FEATURES_ID]
     found = []
     for machine in dict.fromkeys(row["machine"] for row in reversed(judged)):
         here = [row for row in judged if row["machine"] == machine]
@@ -417,6 +417,13 @@ def by_machine(rows: Sequence[Row]) -> list[dict[tuple[str, str, float], Row]]:
 def is_own(model: str, recipe: str) -> bool:
     """True where the recipe was published for the model; ours was for ours."""
     return recipe == "own" or CONTESTANTS[model].own is None
+
+
+def as_guided_now(row: Row) -> Row:
+    """A row without samples that were guided in another way than `AutoGuidance` guides by default."""
+    if row.get("guidance", GUIDANCE) == GUIDANCE:
+        return row
+    return {**row, "reports": {way: each for way, each in row["reports"].items() if way != "guided"}}
 
 
 def guided_apart(row: Row) -> Row:
@@ -757,7 +764,7 @@ def report(bench_rows: Path, strips: Path, readmes: Sequence[Path]) -> str:
     Raises:
         ValueError: there are no rows yet.
     """
-    judged = read_rows(bench_rows)
+    judged = [as_guided_now(row) for row in read_rows(bench_rows)]
     rows, *elsewhere = by_machine(judged) or [{}]
     if not rows:
         raise ValueError(f"{bench_rows} holds no rows that were judged with the present feature network")

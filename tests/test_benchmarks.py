@@ -661,16 +661,18 @@ def test_guided_samples_count_where_all_have_them(tmp_path: Path) -> None:
     for each in (
         row("unet", "ours", 3, 4.0, clipped=5.0, guided=2.0),
         row("diffusers", "own", 3, 60.0, clipped=50.0),
-        row("unet", "ours", 3, 8.0, clipped=9.0, guided=1.0) | {"guidance": {"strength": 9.0, "largest": 1.0}},
+        row("lucidrains", "own", 3, 70.0, clipped=65.0, guided=1.0) | {"guidance": {"strength": 9.0, "largest": 1.0}},
     ):
         records.append_row(path, each)
     text = pictures_per_minute.report(path, tmp_path, [])
+    assert "| 65.00 (58.50–71.50) |" in text  # it was guided in another way, and the rest of it counts
     apart = "Those of which there are guided samples, at two evaluations a step:"
     first, guided = text.split(apart)
     assert "by the best of 2 samplers;" in first and "**4.00 (" in first and "2.00 (" not in first and "12.5×" in first
     assert "| UNet of this course | this course's | 3 | 4.00 (3.60–4.40) | 2.00 (1.80–2.20) |" in guided
     assert "1.00 (" not in text and "| SDE-DPM-Solver++(2M), autoguided |" not in text
     records.append_row(path, row("diffusers", "own", 3, 60.0, clipped=50.0, guided=55.0))
+    records.append_row(path, row("lucidrains", "own", 3, 70.0, clipped=65.0, guided=62.0))
     text = pictures_per_minute.report(path, tmp_path, [])
     assert apart not in text and "the best of 3 samplers, of which the guided one takes two evaluations" in text
     assert "**2.00 (" in text and "| SDE-DPM-Solver++(2M), autoguided |" in text and "25.0×" in text
