@@ -563,25 +563,27 @@ def shared(rows: dict[tuple[str, str, float], Row]) -> dict[tuple[str, str, floa
 
 
 def with_more_samples(rows: Sequence[Row], like: Row) -> str:
-    """Rows of the machine of `like` that were judged by more samples; empty where there are none."""
+    """Rows of the machine of `like` that were judged by more samples, of every training; empty where there are none."""
     same = {key: like[key] for key in ("machine", "features", "evaluations", "data")}
     chosen = {
-        (row["model"], row["recipe"], row["minutes"]): row
+        (row["model"], row["recipe"], row["minutes"], row["updates"]): guided_apart(row)
         for row in rows
         if row["samples"] > like["samples"] and has(row, same)
     }
     lines = [
         [
-            CONTESTANTS[model].label,
+            CONTESTANTS[row["model"]].label,
             recipe_label(row),
-            f"{minutes:g}",
+            f"{row['minutes']:g}",
+            f"{row['pictures']:,}",
             f"{row['samples']:,}",
             interval(nearest(row)),
+            interval(row["guided"]["frechet"]) if row["guided"] else "",
             f"{nearest(row)['floor']:.2f}",
         ]
-        for (model, _, minutes), row in chosen.items()
+        for row in chosen.values()
     ]
-    head = ["model", "recipe", "minutes", "samples", "distance (95 %)", "real pictures, held out"]
+    head = ["model", "recipe", "minutes", "pictures", "samples", "not guided", "guided", "real pictures, held out"]
     return table(head, lines) if lines else ""
 
 

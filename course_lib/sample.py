@@ -131,9 +131,9 @@ class AutoGuidance(nn.Module):
 
     Where the two differ, both err, as a rule, to the same side, and the weak one farther; so go on, away from it
     (Karras et al. 2024, arXiv:2406.02507, section 4; the formula is that of classifier-free guidance). Where noise
-    prevails, it is the model alone: there it is decided what a picture will show, and guided there too, some things
-    are shown too often (for limits of guidance, see Kynkäänniemi et al. 2024, arXiv:2404.07724). It stands wherever a
-    network does in this module, and takes two evaluations for one.
+    prevails, it is the model alone: there it is decided what a picture will show, and guided there too, pictures
+    become too bright or too alike (for limits of guidance, see Kynkäänniemi et al. 2024, arXiv:2404.07724). It stands
+    wherever a network does in this module, and takes two evaluations for one.
 
     Args:
         model: the network, called as model(x_t, t, y).

@@ -682,8 +682,10 @@ def test_rows_with_more_samples_stand_apart(tmp_path: Path) -> None:
     path = tmp_path / "pictures_per_minute_cpu.jsonl"
     for each in (
         row("unet", "ours", 3, 4.0),
-        row("diffusers", "own", 3, 60.0),
-        row("unet", "ours", 3, 3.0) | {"samples": 9000},
+        *(row(model, "own", 3, 60.0) for model in ("diffusers", "lucidrains", "double-conv")),
+        row("unet", "ours", 3, 3.5) | {"samples": 9000},
+        row("unet", "ours", 3, 3.0, guided=2.0) | {"samples": 9000},  # judged again
+        row("unet", "ours", 3, 5.0) | {"samples": 9000, "updates": 68, "pictures": 54321},
         row("unet", "ours", 3, 1.0) | {"samples": 9000, "machine": "another"},
         row("diffusers", "own", 3, 50.0) | {"samples": 9000},
     ):
@@ -692,8 +694,9 @@ def test_rows_with_more_samples_stand_apart(tmp_path: Path) -> None:
     first, more = text.split("Judged by more samples, after trainings that need not be those above:")
     assert "| **4.00 (3.60–4.40)** |" in first and "3.00 (" not in first and "50.00 (" not in first
     more, _ = more.split("Every measure:")
-    assert "| UNet of this course | this course's | 3 | 9,000 | 3.00 (2.70–3.30) | 0.18 |" in more
-    assert "| 3 | 9,000 | 50.00 (45.00–55.00) | 0.18 |" in more and "1.00 (" not in more
+    assert "| this course's | 3 | 12,345 | 9,000 | 3.00 (2.70–3.30) | 2.00 (1.80–2.20) | 0.18 |" in more
+    assert "| this course's | 3 | 54,321 | 9,000 | 5.00 (4.50–5.50) |  | 0.18 |" in more
+    assert "| 3 | 12,345 | 9,000 | 50.00 (45.00–55.00) |  | 0.18 |" in more and more.count("\n| ") == 5
 
 
 def test_of_a_corrected_recipe_the_last_one_counts(tmp_path: Path) -> None:
@@ -842,13 +845,26 @@ def test_what_the_readme_says_of_the_others_holds() -> None:
     assert "After thirty these are at {:.1f}, {:.1f} and {:.1f} times the distance".format(*times(best)) in readme
     mine = rows["unet", "ours", 3]
     same = {key: mine[key] for key in ("model", "minutes", "samples", "machine", "details", "features")}
-    (other,) = (row for row in all_rows if records.has(row, same) and row["updates"] != mine["updates"])
-    again = times(best)[0] * best["unet", "ours", 3] / pictures_per_minute.nearest(other)["value"]
+    again = {row["updates"]: row for row in all_rows if records.has(row, same) and row["updates"] != mine["updates"]}
+    nearest_own = best["lucidrains", "own", 30]
+    more = sorted(nearest_own / pictures_per_minute.nearest(row)["value"] for row in again.values())
+    assert (
+        "two more of three minutes on this machine put the nearest of the others at {:.1f} and {:.1f}".format(*more)
+        in readme
+    )
+    many = {key: mine[key] for key in ("machine", "features", "guidance")} | {"samples": 2000}
+    by_many = {(row["model"], row["updates"]): row for row in all_rows if records.has(row, many)}
+    for way, said in (
+        ("guided", "by 2,000 samples of each, it is at {:.1f}, {:.1f} and {:.1f} times"),
+        ("unclipped", "not guided, at {:.1f}, {:.1f} and {:.1f}"),
+    ):
+        value = {key: row["reports"][way]["frechet"]["value"] for key, row in by_many.items()}
+        (theirs,) = (value.pop(key) for key in [*value] if key[0] == "lucidrains")
+        assert said.format(*sorted(theirs / each for each in value.values())) in readme
     alone = [distances(here, guided=False) for here in machines if ("lucidrains", "own", 30) in here]
-    first, *elsewhere = (times(found)[0] for found in alone)
+    elsewhere = [times(found)[0] for found in alone[1:]]
     assert len(elsewhere) == 2
-    assert f"the nearest of the others at {again:.1f} times; not guided, it is at {first:.1f} times here" in readme
-    assert f"on two other machines at {max(elsewhere):.1f} and {min(elsewhere):.1f} times" in readme
+    assert f"on two other machines, by 500, at {max(elsewhere):.1f} and {min(elsewhere):.1f}" in readme
     for found in alone[1:]:  # with the other recipe, benchmarks/README.md says, it came nearer
         assert found["diffusers", "own", 30] < alone[0]["diffusers", "own", 30]
     swings = sorted(found["double-conv", "own", 30] for found in alone)
@@ -891,10 +907,13 @@ def test_what_the_page_says_of_model_and_recipe_holds() -> None:
     assert f"about as near as the best of the others after ten ({said[0]}; guided, {said[1]})" in page
     assert 40_000 < rows["lucidrains", "ours", 10]["pictures"] < 41_000
     three = [rows[model, "ours", 30] for model in ("unet", "diffusers", "lucidrains")]
-    for way in ("unclipped", "guided"):
-        level = [row["reports"][way]["frechet"] for row in three]
-        assert "{:.2f}, {:.2f} and {:.2f}".format(*(each["value"] for each in level)) in page
-        assert max(each["low"] for each in level) < min(each["value"] for each in level)  # equally near
+    level, ahead = ([row["reports"][way]["frechet"] for row in three] for way in ("unclipped", "guided"))
+    assert "equally near, as far as 500 samples can tell ({:.2f}, {:.2f} and {:.2f})".format(
+        *(each["value"] for each in level)
+    ) in page and max(each["low"] for each in level) < min(each["value"] for each in level)
+    values = [each["value"] for each in ahead]
+    assert "nearer, within the intervals ({:.2f}, {:.2f} and {:.2f})".format(*values) in page
+    assert values[0] == max(values) and max(each["low"] for each in ahead) < min(each["high"] for each in ahead)
     ours, *pictures = (round(row["pictures"], -3) for row in three)
     assert "with {:,} and {:,} pictures, ours takes {:,}.".format(*pictures, ours) in page
     near = alone["lucidrains", "ours", 10] / alone["unet", "ours", 3]  # the front page has no numbers of it

@@ -797,7 +797,7 @@ for eta in (1.0, 0.0):
 #
 # $$\hat\varepsilon = \hat\varepsilon_\text{good} + (w - 1)\,(\hat\varepsilon_\text{good} - \hat\varepsilon_\text{weak})$$
 #
-# This is **autoguidance**; w is its *strength*, and each step takes two calls. Before you look: what are w = 0 and w = 1? Below, the same x_T and the same fresh noise for four strengths. (`clip=False`: guided guesses may leave [−1, 1] for a while, and where they are cut off, looking back sees a step that nobody made. And while there is more than twice as much noise as picture, b/a > 2, `AutoGuidance` leaves the good network alone: it is decided there which garment it will be, and to push one guess away from the other draws some garments too often.)
+# This is **autoguidance**; w is its *strength*, and each step takes two calls. Before you look: what are w = 0 and w = 1? Below, the same x_T and the same fresh noise for four strengths. (`clip=False`: guided guesses may leave [−1, 1] for a while, and where they are cut off, looking back sees a step that nobody made. And while there is more than twice as much noise as picture, b/a > 2, `AutoGuidance` leaves the good network alone: there it is decided what the picture will show and how bright it will be, and to push one such guess away from the other makes pictures too bright or, after a short training, some garments too frequent.)
 
 # %%
 weak = load_shipped(device, weak=True)
@@ -931,7 +931,7 @@ progress()
 # 2. Sample with `clip=False`, in 50 steps and in 1000. What goes wrong, and when?
 # 3. Bring a test picture to t = 300, 500 or 700 with `q_sample` and sample from there, `times=sampling_times(T, 50, start=500)`. What is kept of it? Then let the network that knows classes end the walk, with another class than the picture's.
 # 4. Look for mirrored copies: `viz.nearest(samples.flip(3).cpu(), training)`.
-# 5. Guide the shipped network from t = T on, with `largest=1e6` in `AutoGuidance`. What happens to the pictures, and how often does each garment come (`embed(samples).probabilities.mean(0)`)?
+# 5. Guide the shipped network from t = T on, with `largest=1e6` in `AutoGuidance`. What happens to the pictures?
 # 6. Take the network to **diffusers**, the library that most of the field uses. `to_diffusers(schedule)` makes a scheduler of theirs that walks as `sample` does (it counts from 0: our t is its timestep plus 1). Here it is in their loop; then read what `help(to_diffusers)` says of η and order, and try DDPM (change `ours` below with it).
 
 # %%
