@@ -387,17 +387,26 @@ class Log:
 # ------------------------------------------------------------------------------------------------ report
 
 
+def read_judged(path: Path) -> list[Row]:
+    """The rows of a file, without samples that were guided in another way than `AutoGuidance` guides by default."""
+    rows = read_rows(path)
+    for row in rows:
+        if row.get("guidance", GUIDANCE) != GUIDANCE:
+            row["reports"].pop("guided", None)
+    return rows
+
+
 def by_machine(rows: Sequence[Row]) -> list[dict[tuple[str, str, float], Row]]:
     """The last row of each model, recipe and budget, judged with the present feature network, in a fixed order.
 
     One dictionary for each machine, since a minute is not worth the same on another: first that with the most rows of
     models with recipes of their own, among equals that with the last row. Of rows with different numbers of samples,
     steps, threads, seeds or data, those with the most common ones; see also `with_more_samples`. Where the recipe of
-    another model was corrected, the last one. Guided samples count where they were guided as `AutoGuidance` does now,
-    and all rows of the machine have such; where not all have, they stand apart under "guided"; see `guided_table`.
+    another model was corrected, the last one. Guided samples count where all rows of the machine have them; where not,
+    they stand apart under "guided"; see `guided_table`.
     """
     order = [*CONTESTANTS]
-    judged = [as_guided_now(row) for row in rows if row["features"] == FEATURES_ID]
+    judged = [row for row in rows if row["features"] == FEATURES_ID]
     found = []
     for machine in dict.fromkeys(row["machine"] for row in reversed(judged)):
         here = [row for row in judged if row["machine"] == machine]
@@ -417,13 +426,6 @@ def by_machine(rows: Sequence[Row]) -> list[dict[tuple[str, str, float], Row]]:
 def is_own(model: str, recipe: str) -> bool:
     """True where the recipe was published for the model; ours was for ours."""
     return recipe == "own" or CONTESTANTS[model].own is None
-
-
-def as_guided_now(row: Row) -> Row:
-    """A row without samples that were guided in another way than `AutoGuidance` guides by default."""
-    if row.get("guidance", GUIDANCE) == GUIDANCE:
-        return row
-    return {**row, "reports": {way: each for way, each in row["reports"].items() if way != "guided"}}
 
 
 def guided_apart(row: Row) -> Row:
@@ -766,7 +768,7 @@ def report(bench_rows: Path, strips: Path, readmes: Sequence[Path]) -> str:
     Raises:
         ValueError: there are no rows yet.
     """
-    judged = [as_guided_now(row) for row in read_rows(bench_rows)]
+    judged = read_judged(bench_rows)
     rows, *elsewhere = by_machine(judged) or [{}]
     if not rows:
         raise ValueError(f"{bench_rows} holds no rows that were judged with the present feature network")
@@ -787,7 +789,7 @@ def report(bench_rows: Path, strips: Path, readmes: Sequence[Path]) -> str:
     if ratios:
         ratios = f"\n\nTheir distance over that of our `UNet` after {smallest:g} minutes:\n\n{ratios}"
     if not stem.endswith("_cpu"):
-        ratios += beside_cpu(rows, newest(read_rows(bench_rows.with_name(f"{NAME}_cpu.jsonl"))))
+        ratios += beside_cpu(rows, newest(read_judged(bench_rows.with_name(f"{NAME}_cpu.jsonl"))))
     text = f"{short}{ratios}{further_tables(rows, judged)}\n\nEvery measure:\n\n{long_table(rows)}"
     for others in elsewhere:
         machine = next(iter(others.values()))["machine"]

@@ -829,7 +829,7 @@ def distances(rows: dict[Key, records.Row], guided: bool | None = None) -> dict[
 
 
 def test_what_the_readme_says_of_the_others_holds() -> None:
-    all_rows = records.read_rows(records.RESULTS / "pictures_per_minute_cpu.jsonl")
+    all_rows = pictures_per_minute.read_judged(records.RESULTS / "pictures_per_minute_cpu.jsonl")
     machines = pictures_per_minute.by_machine(all_rows)
     rows, best = machines[0], distances(machines[0])
     assert rows.keys() >= {
@@ -884,7 +884,9 @@ def test_what_the_readme_says_of_the_others_holds() -> None:
 
 
 def test_what_the_page_says_of_model_and_recipe_holds() -> None:
-    machines = pictures_per_minute.by_machine(records.read_rows(records.RESULTS / "pictures_per_minute_cpu.jsonl"))
+    machines = pictures_per_minute.by_machine(
+        pictures_per_minute.read_judged(records.RESULTS / "pictures_per_minute_cpu.jsonl")
+    )
     rows, page = machines[0], (records.HERE / "README.md").read_text(encoding="utf-8")
     alone, guided = distances(rows, guided=False), distances(rows, guided=True)
     ours_10, ours_30, own_10, own_30 = (
@@ -927,7 +929,7 @@ def test_what_the_page_says_of_model_and_recipe_holds() -> None:
 def test_by_pictures_ours_is_no_worse_than_the_others_with_their_recipes() -> None:
     """Each of their rows beside ours after no more pictures, from some thousand pictures on."""
     path = records.RESULTS / "pictures_per_minute_cpu.jsonl"
-    rows = pictures_per_minute.newest(records.read_rows(path))
+    rows = pictures_per_minute.newest(pictures_per_minute.read_judged(path))
     ours = [row for (model, _, _), row in rows.items() if model == "unet"]
     theirs = [row for (model, recipe, _), row in rows.items() if model != "unet" and recipe == "own"]
     fewest = min(row["pictures"] for row in ours)

@@ -749,7 +749,7 @@ def test_guidance_goes_on_from_the_weak_answer_past_the_better_one() -> None:
         torch.testing.assert_close(drawn, expected)
 
 
-def test_guidance_keeps_out_of_what_is_nearly_noise() -> None:
+def test_guidance_keeps_out_of_where_noise_prevails() -> None:
     schedule, late = make_schedule("cosine"), make_schedule("linear")
     model, weak = (Oracle(schedule, x0).eval() for x0 in (torch.ones(4, 1, 2, 2), torch.zeros(4, 1, 2, 2)))
     guided = AutoGuidance(model, weak, schedule, strength=3)

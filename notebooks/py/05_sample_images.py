@@ -797,7 +797,7 @@ for eta in (1.0, 0.0):
 #
 # $$\hat\varepsilon = \hat\varepsilon_\text{good} + (w - 1)\,(\hat\varepsilon_\text{good} - \hat\varepsilon_\text{weak})$$
 #
-# This is **autoguidance**; w is its *strength*, and each step takes two calls. Before you look: what are w = 0 and w = 1? Below, the same x_T and the same fresh noise for four strengths. (`clip=False`: guided guesses may leave [−1, 1] for a while, and where they are cut off, looking back sees a step that nobody made. And while there is more than twice as much noise as picture, b/a > 2, `AutoGuidance` leaves the good network alone: there it is decided what the picture will show and how bright it will be, and to push one such guess away from the other makes pictures too bright or, after a short training, some garments too frequent.)
+# This is **autoguidance**; w is its *strength*, and each step takes two calls. Before you look: what are w = 0 and w = 1? Below, the same x_T and the same fresh noise for four strengths. (`clip=False`: guided guesses may leave [−1, 1] for a while, and where they are cut off, looking back sees a step that nobody made. And while there is more than twice as much noise as picture, b/a > 2, `AutoGuidance` leaves the good network alone: there it is decided what the picture will show and how bright it will be, and to push one such guess away from the other makes pictures too bright or too alike.)
 
 # %%
 weak = load_shipped(device, weak=True)
