@@ -24,7 +24,17 @@ from typing import Any
 from unittest import mock
 
 import torch
+from torch import Tensor, nn
+
 from contestants import OurTraining
+from course_lib.data import Pictures
+from course_lib.objective import denoising_loss, min_snr_weights
+from course_lib.runs import RunConfig
+from course_lib.runtime import in_mode, make_generator, pick_device
+from course_lib.schedule import Schedule, make_schedule
+from course_lib.shapes import count_parameters
+from course_lib.train import Draws, TrainConfig
+from course_lib.unet import UNet
 from records import (
     BUILD,
     FEATURES_ID,
@@ -43,16 +53,6 @@ from records import (
     read_rows,
     table,
 )
-from torch import Tensor, nn
-
-from course_lib.data import Pictures
-from course_lib.objective import denoising_loss, min_snr_weights
-from course_lib.runs import RunConfig
-from course_lib.runtime import in_mode, make_generator, pick_device
-from course_lib.schedule import Schedule, make_schedule
-from course_lib.shapes import count_parameters
-from course_lib.train import Draws, TrainConfig
-from course_lib.unet import UNet
 
 NAME = "ablations"
 

@@ -34,7 +34,15 @@ from pathlib import Path
 import safetensors
 import safetensors.torch
 import torch
+from torch import Tensor
+
 from contestants import CONTESTANTS, Contestant, Training, start_training
+from course_lib.data import Pictures, to_float, to_uint8
+from course_lib.runs import WEAK_AT
+from course_lib.runtime import pick_device
+from course_lib.shapes import count_parameters
+from course_lib.viz import grid, to_png
+from course_lib.viz.style import COLORS, DPI, Figure, Png, figure_png, new_figure, styled
 from records import (
     BUILD,
     FEATURES_ID,
@@ -55,14 +63,6 @@ from records import (
     read_rows,
     table,
 )
-from torch import Tensor
-
-from course_lib.data import Pictures, to_float, to_uint8
-from course_lib.drawing import COLORS, DPI, Figure, Png, figure_png, new_figure, styled
-from course_lib.runs import WEAK_AT
-from course_lib.runtime import pick_device
-from course_lib.shapes import count_parameters
-from course_lib.viz import grid, to_png
 
 NAME = "pictures_per_minute"
 RECIPES = ("own", "ours")

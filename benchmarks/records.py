@@ -18,9 +18,10 @@ import torch
 from torch import Tensor, nn
 
 from course_lib.data import Pictures, load_fashion_mnist
+from course_lib.guide import AutoGuidance
 from course_lib.metrics import FEATURES_SHA256, Report, measure
 from course_lib.runtime import make_generator
-from course_lib.sample import AutoGuidance, sample
+from course_lib.sample import sample
 from course_lib.schedule import Schedule, sampling_times, start_time
 
 HERE = Path(__file__).resolve().parent

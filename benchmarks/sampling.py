@@ -24,6 +24,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor, nn
+
+from course_lib.checkpoint import load_checkpoint, load_shipped
+from course_lib.guide import AutoGuidance
+from course_lib.interop import PREDICTION_TYPES
+from course_lib.runtime import make_generator, pick_device
+from course_lib.sample import sample
+from course_lib.schedule import Schedule, sampling_times, start_time
+from course_lib.viz.style import COLORS, Figure, figure_png, new_figure, styled
 from records import (
     FEATURES_ID,
     GUIDANCE,
@@ -41,14 +50,6 @@ from records import (
     read_rows,
     table,
 )
-from torch import Tensor, nn
-
-from course_lib.checkpoint import load_checkpoint, load_shipped
-from course_lib.drawing import COLORS, Figure, figure_png, new_figure, styled
-from course_lib.interop import PREDICTION_TYPES
-from course_lib.runtime import make_generator, pick_device
-from course_lib.sample import AutoGuidance, sample
-from course_lib.schedule import Schedule, sampling_times, start_time
 
 NAME = "sampling"
 BATCH = 250

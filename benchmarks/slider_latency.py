@@ -36,6 +36,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
+
 from records import HERE, RESULTS, ROOT, Row, append_row, circumstances, fill_block, read_rows, table
 
 sys.path.append(str(ROOT / "tools"))

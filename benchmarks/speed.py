@@ -18,7 +18,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
+
 from contestants import CONTESTANTS, compile_alone
+from course_lib.data import Pictures
+from course_lib.objective import denoising_loss
+from course_lib.runtime import can_compile, in_mode, pick_autocast, pick_device
+from course_lib.schedule import Schedule, make_schedule
+from course_lib.shapes import count_parameters
+from course_lib.train import EMA, TrainConfig, Update, train
 from records import (
     RESULTS,
     ROOT,
@@ -32,16 +42,6 @@ from records import (
     read_rows,
     table,
 )
-from torch import Tensor, nn
-from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.utils.flop_counter import FlopCounterMode
-
-from course_lib.data import Pictures
-from course_lib.objective import denoising_loss
-from course_lib.runtime import can_compile, in_mode, pick_autocast, pick_device
-from course_lib.schedule import Schedule, make_schedule
-from course_lib.shapes import count_parameters
-from course_lib.train import EMA, TrainConfig, Update, train
 
 NAME = "speed"
 #: Batch sizes that are measured by default.

@@ -1,30 +1,31 @@
-"""The code behind the course: diffusion models with a U-Net, small enough to read in one sitting.
+"""The code behind the course: diffusion models with a U-Net.
 
-A picture flows through the files in this order, and an import only ever points up the list:
+The core is flat. A picture flows through its files in this order, and an import only ever points up the list:
 
-    validate    what the public functions ask of their arguments
-    runtime     device, precision, seeds, what the machine has
+    validate    what functions ask of their arguments
+    runtime     device, precision, seeds
+    data        Fashion-MNIST, or your own folder of pictures
     schedule    the two tables a and b of x_t = a_t x_0 + b_t eps
     forward     corrupt, one step, any step, the posterior, targets
     shapes      output-size arithmetic and a tracer
     blocks      the parts of U-Nets
     unet        the ladder of U-Nets
-    data        Fashion-MNIST, or your own folder of pictures
     objective   the loss, and its weights
     optim       Muon: more learned in fewer updates
-    train       one loop, a generator
-    checkpoint  weights and what they are, in one file
-    runs        a training kept in a folder, which can go on
-    sample      one loop, a generator
-    draw        pictures from a checkpoint
+    training    a folder: what makes the loop fast and safe
+    train       one training loop, a generator
+    sample      one sampling loop, a generator
+    guide       a network guided by a worse version of itself
     interop     to diffusers and back
+
+Around it are the rooms, most of them folders:
+
+    checkpoint  weights and what they are, in one file
+    runs        a training kept in a folder, which can be resumed
+    pipeline    pictures from a checkpoint
     metrics     how good the pictures are
-    drawing     the look of every figure
-    diagrams    drawings of kernels, sizes and whole networks
-    viz         tensors to figures
-    canvas      pictures that the browser mixes
-    diagram_widget  sizes that the browser computes
-    widgets     a slider and a picture
+    viz         from tensors to figures
+    widgets     sliders, and the pictures they move
     checks      the check of every exercise, notebook by notebook
 """
 

@@ -18,14 +18,14 @@ from tqdm import tqdm
 
 from . import __version__
 from .checkpoint import SHIPPED, SHIPPED_CLASSES, load_checkpoint
-from .draw import Drawer
 from .forward import TARGETS
+from .pipeline import Pipeline
 from .runs import RunConfig, SaveEvery, newest_weights, read_config, run
 from .runtime import can_compile, is_out_of_memory, make_generator, pick_device
 from .schedule import SCHEDULES
 from .shapes import format_trace, trace
 from .train import TrainConfig
-from .validate import check_finite, check_number
+from .validate import validate_finite, validate_number
 
 #: What `sample` writes.
 PIECES = ("grid", "pictures", "gif")
@@ -188,19 +188,19 @@ def _sample(options: argparse.Namespace) -> int:
 
     if options.out.suffix.lower() in (".png", ".gif"):
         raise ValueError(f"out must be a folder, got {options.out}; the grid will be {options.out.stem}/grid.png")
-    check_number("count", options.count, 1, integer=True)
-    check_number("batch-size", options.batch_size, 1, integer=True)
+    validate_number("count", options.count, 1, integer=True)
+    validate_number("batch-size", options.batch_size, 1, integer=True)
     device = pick_device(options.device)
     generator = make_generator(options.seed, device)
     told = options.label is not None and options.checkpoint == SHIPPED
     given = {name: getattr(options, name) for name in ("weak", "strength", "steps", "eta", "order")}
-    drawer = Drawer.load(SHIPPED_CLASSES if told else options.checkpoint, **given, device=device)
-    labels, columns = drawer.labels(options.label, options.count)
+    pipeline = Pipeline.load(SHIPPED_CLASSES if told else options.checkpoint, **given, device=device)
+    labels, columns = pipeline.labels(options.label, options.count)
     if options.compile and not can_compile(device):
         raise ValueError("compile needs a compiler that PyTorch can use here; leave it out")
     if options.compile:
-        drawer = replace(drawer, model=torch.compile(drawer.model))  # type: ignore[arg-type]
-    times, steps, few = drawer.times, len(drawer.times) - 1, min(16, options.batch_size)
+        pipeline = replace(pipeline, model=torch.compile(pipeline.model))  # type: ignore[arg-type]
+    times, steps, few = pipeline.times, len(pipeline.times) - 1, min(16, options.batch_size)
     shown = {times[round(i * (steps - 1) / 31)] for i in range(32)}  # in the GIF, with the first few pictures
     frames: list[torch.Tensor] = []
     kept: list[torch.Tensor] = []  # for the grid
@@ -211,8 +211,8 @@ def _sample(options: argparse.Namespace) -> int:
         left, right = (grid(x[:few], columns=4) for x in (x_t, x0_hat))
         return torch.cat([left, torch.full_like(left[:, :6], 205), right], 1)
 
-    x_T, total = drawer.noise(options.count, generator), math.ceil(options.count / options.batch_size) * steps
-    walk = drawer.walk(x_T, labels, batch_size=options.batch_size, generator=generator)
+    x_T, total = pipeline.noise(options.count, generator), math.ceil(options.count / options.batch_size) * steps
+    walk = pipeline.walk(x_T, labels, batch_size=options.batch_size, generator=generator)
     try:
         with torch.inference_mode(), tqdm(total=total, unit="step", disable=None) as bar:
             for first, step in walk:
@@ -226,7 +226,7 @@ def _sample(options: argparse.Namespace) -> int:
                 if step.s > 0:
                     continue
                 pictures = step.x_s.cpu()
-                check_finite(pictures, "the samples")
+                validate_finite(pictures, "the samples")
                 if first == 0 and "gif" in options.only:
                     frames.append(side_by_side(pictures, pictures))
                 if first < IN_GRID:
@@ -244,7 +244,7 @@ def _sample(options: argparse.Namespace) -> int:
         (options.out / "grid.png").write_bytes(to_png(shown_first, columns))
     if "gif" in options.only:
         (options.out / "trajectory.gif").write_bytes(to_gif(frames))
-    guided = f", guided with strength {drawer.strength:g}" if drawer.strength != 1 else ""
+    guided = f", guided with strength {pipeline.strength:g}" if pipeline.strength != 1 else ""
     first_ones = f", the first {IN_GRID} in the grid" if "grid" in options.only and options.count > IN_GRID else ""
     print(f"{options.count} pictures in {options.out}: {', '.join(sorted(options.only))}{first_ones}{guided}")
     return 0
@@ -262,7 +262,7 @@ def _trace(options: argparse.Namespace) -> None:
     checkpoint = load_checkpoint(newest_weights(options.checkpoint))
     built = checkpoint.model.config
     size = built.get("size", RunConfig.size) if options.size is None else options.size
-    check_number("size", size, 1, integer=True)
+    validate_number("size", size, 1, integer=True)
     x = torch.zeros(1, built["in_channels" if "in_channels" in built else "channels"], size, size)
     t, y = torch.ones(1, dtype=torch.int64), torch.zeros(1, dtype=torch.int64)
     told = [t] if "num_classes" in built or built.get("time_plane") else []

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .validate import check_choice, check_number
+from .validate import validate_choice, validate_number
 
 Layer = TypeVar("Layer", nn.Conv2d, nn.Linear)
 
@@ -28,7 +28,7 @@ class DoubleConv(nn.Sequential):
     """
 
     def __init__(self, in_channels: int, out_channels: int, *, padding: int = 1, batch_norm: bool = False) -> None:
-        check_choice("padding", padding, (0, 1))
+        validate_choice("padding", padding, (0, 1))
         layers: list[nn.Module] = []
         for channels in (in_channels, out_channels):
             layers.append(nn.Conv2d(channels, out_channels, 3, padding=padding, bias=not batch_norm))
@@ -96,7 +96,7 @@ def sinusoidal_embedding(t: Tensor, dim: int, max_period: float = 10_000.0) -> T
     Raises:
         TypeError, ValueError: t is not a one-dimensional tensor, or dim is odd or below 2.
     """
-    check_number("dim", dim, 2, integer=True)
+    validate_number("dim", dim, 2, integer=True)
     if dim % 2:
         raise ValueError(f"dim must be even, half cosines and half sines, got {dim}")
     if not isinstance(t, Tensor):

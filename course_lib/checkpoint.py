@@ -26,11 +26,11 @@ from torch import Tensor
 from .forward import TARGETS
 from .schedule import Schedule
 from .unet import MODELS, AnyUNet
-from .validate import check_choice
+from .validate import validate_choice
 
 FORMAT = 2
 SHIPPED = Path(__file__).parent / "weights" / "unet28.safetensors"
-#: A worse version of it, to guide it; see `course_lib.sample.AutoGuidance`.
+#: A worse version of it, to guide it; see `course_lib.guide.AutoGuidance`.
 SHIPPED_WEAK = SHIPPED.with_name("unet28_weak.safetensors")
 #: A network that was told the class of each picture.
 SHIPPED_CLASSES = SHIPPED.with_name("unet28_classes.safetensors")
@@ -81,8 +81,8 @@ def save_checkpoint(
         OSError: the disk is full, or the folder cannot be written.
     """
     path = weights_path(path)
-    check_choice("target", target, TARGETS)
-    check_choice("model", type(model).__name__, MODELS)
+    validate_choice("target", target, TARGETS)
+    validate_choice("model", type(model).__name__, MODELS)
     tensors = {f"model.{name}": tensor for name, tensor in model.state_dict().items()}
     tensors |= {"schedule.signal": schedule.signal, "schedule.noise": schedule.noise}
     card = {
@@ -118,8 +118,8 @@ def load_checkpoint(path: str | Path, device: torch.device | str = "cpu") -> Che
         raise ValueError(f"{not_ours}: its card has no {error}") from error
     if form != FORMAT:
         raise ValueError(f"{path} has format {form}, this version of the course reads {FORMAT}")
-    check_choice("model", name, MODELS)
-    check_choice("target", target, TARGETS)
+    validate_choice("model", name, MODELS)
+    validate_choice("target", target, TARGETS)
     try:
         schedule = Schedule(tensors.pop("schedule.signal"), tensors.pop("schedule.noise"), schedule_name)
         with torch.random.fork_rng(devices=[]):  # what is drawn for new weights is missed by nobody

@@ -27,7 +27,7 @@ from PIL import Image, ImageOps
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from .validate import check_choice, check_number, check_pictures
+from .validate import validate_choice, validate_number, validate_pictures
 
 #: What `load_folder` takes for a picture.
 SUFFIXES = (".png", ".jpg", ".jpeg", ".jfif", ".webp", ".bmp", ".gif")
@@ -187,10 +187,10 @@ def load_fashion_mnist(
         TypeError, ValueError: an unknown split or source, a bad size, a data file that is not what it should be.
         FileNotFoundError: COURSE_DATA_DIR does not hold the files, or source="full" and they are nowhere.
     """
-    check_choice("split", split, SPLITS)
-    check_number("size", size, 1, 1024, integer=True)
+    validate_choice("split", split, SPLITS)
+    validate_number("size", size, 1, 1024, integer=True)
     if source is not None:
-        check_choice("source", source, SOURCES)
+        validate_choice("source", source, SOURCES)
     found = None if source == "packaged" else _find_full(split)
     if found is None and source != "packaged" and download:
         found = _download(split)
@@ -292,8 +292,8 @@ def load_folder(path: str | Path, size: int = 28, channels: int = 1) -> Pictures
         FileNotFoundError: no such folder.
         OSError: a folder below it cannot be read.
     """
-    check_number("size", size, 1, integer=True)
-    check_choice("channels", channels, (1, 3))
+    validate_number("size", size, 1, integer=True)
+    validate_choice("channels", channels, (1, 3))
     root = Path(path)
     if not root.is_dir():
         raise FileNotFoundError(f"there is no folder {root}")
@@ -388,8 +388,8 @@ def batches(n: int, batch_size: int, generator: torch.Generator | None = None) -
     Raises:
         TypeError, ValueError: n or batch_size is not an int >= 1.
     """
-    check_number("n", n, 1, integer=True)
-    check_number("batch_size", batch_size, 1, integer=True)
+    validate_number("n", n, 1, integer=True)
+    validate_number("batch_size", batch_size, 1, integer=True)
     left = torch.empty(0, dtype=torch.int64)
     while True:
         while len(left) < batch_size:
@@ -398,7 +398,7 @@ def batches(n: int, batch_size: int, generator: torch.Generator | None = None) -
         left = left[batch_size:]
 
 
-def check_training_pictures(pictures: Pictures, channels: int | None) -> None:
+def validate_training_pictures(pictures: Pictures, channels: int | None) -> None:
     """Refuse what a model with this many channels (None: any number) cannot be trained on.
 
     Raises:
@@ -407,4 +407,4 @@ def check_training_pictures(pictures: Pictures, channels: int | None) -> None:
     """
     if not isinstance(pictures, Pictures):
         raise TypeError(f"pictures must be course_lib.data.Pictures, got {type(pictures).__name__}")
-    check_pictures(pictures[:1], "pictures", channels=channels)
+    validate_pictures(pictures[:1], "pictures", channels=channels)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from .schedule import Schedule
-from .validate import check_choice, check_finite, check_number, check_pictures, check_same
+from .validate import validate_choice, validate_finite, validate_number, validate_pictures, validate_same
 
 #: What a network can be trained to predict.
 TARGETS = ("eps", "x0", "v", "velocity")
@@ -42,7 +42,7 @@ def corrupt(
         TypeError, ValueError: pictures that are not floats in [-1, 1], an amount out of [0, 1] or of the wrong
             length or device, an unknown kind of noise, noise of another shape or with NaN.
     """
-    check_pictures(x, "x", in_range=True)
+    validate_pictures(x, "x", in_range=True)
     if isinstance(amount, Tensor):
         if amount.numel() != 1 and amount.shape != x.shape[:1]:
             raise ValueError(
@@ -54,17 +54,17 @@ def corrupt(
             raise ValueError(f"amount must lie in [0, 1], got {amount.min():.3g} to {amount.max():.3g}")
         amount = amount.to(x.dtype).view(-1, 1, 1, 1)
     else:
-        check_number("amount", amount, 0, 1)
+        validate_number("amount", amount, 0, 1)
     if isinstance(noise, Tensor):
-        check_same(x, noise, "x", "noise")
-        check_finite(noise, "noise")
+        validate_same(x, noise, "x", "noise")
+        validate_finite(noise, "noise")
     else:
         noise = _draw(x, "gaussian" if noise is None else noise, generator)
     return (1 - amount) * x + amount * noise, noise
 
 
 def _draw(x: Tensor, kind: str, generator: torch.Generator | None) -> Tensor:
-    check_choice("noise", kind, NOISES)
+    validate_choice("noise", kind, NOISES)
     if kind == "uniform":
         return torch.rand(x.shape, dtype=x.dtype, device=x.device, generator=generator) * 2 - 1
     return torch.randn(x.shape, dtype=x.dtype, device=x.device, generator=generator)
@@ -73,8 +73,8 @@ def _draw(x: Tensor, kind: str, generator: torch.Generator | None) -> Tensor:
 def _given_or_drawn(x: Tensor, eps: Tensor | None, generator: torch.Generator | None) -> Tensor:
     if eps is None:
         return _draw(x, "gaussian", generator)
-    check_same(x, eps, "x", "eps")
-    check_finite(eps, "eps")
+    validate_same(x, eps, "x", "eps")
+    validate_finite(eps, "eps")
     return eps
 
 
@@ -105,9 +105,9 @@ def q_step(
     Raises:
         TypeError, ValueError: bad pictures, timesteps out of order or range, noise of another shape or with NaN.
     """
-    check_pictures(x_s, "x_s")
+    validate_pictures(x_s, "x_s")
     for name, index in (("s", s), ("t", t)):
-        schedule.check_t(index, name, batch=len(x_s), device=x_s.device)
+        schedule.validate_t(index, name, batch=len(x_s), device=x_s.device)
     scale, std = (_spread(number, x_s) for number in schedule.step_kernel(s, t))
     eps = _given_or_drawn(x_s, eps, generator)
     return scale * x_s + std * eps, eps
@@ -137,8 +137,8 @@ def q_sample(
         TypeError, ValueError: pictures that are not floats in [-1, 1], bad timesteps, noise of another shape or
             with NaN.
     """
-    check_pictures(x0, "x0", in_range=True)
-    schedule.check_t(t, batch=len(x0), device=x0.device)
+    validate_pictures(x0, "x0", in_range=True)
+    schedule.validate_t(t, batch=len(x0), device=x0.device)
     a, b = schedule.at(t, x0)
     eps = _given_or_drawn(x0, eps, generator)
     return a * x0 + b * eps, eps
@@ -162,11 +162,11 @@ def q_posterior(schedule: Schedule, x_t: Tensor, x0: Tensor, s: int | Tensor, t:
     Raises:
         TypeError, ValueError: bad pictures, shapes that differ, timesteps out of order or range.
     """
-    check_pictures(x_t, "x_t")
-    check_same(x_t, x0, "x_t", "x0")
-    check_finite(x0, "x0")
+    validate_pictures(x_t, "x_t")
+    validate_same(x_t, x0, "x_t", "x0")
+    validate_finite(x0, "x0")
     for name, index in (("s", s), ("t", t)):
-        schedule.check_t(index, name, batch=len(x_t), device=x_t.device)
+        schedule.validate_t(index, name, batch=len(x_t), device=x_t.device)
     var = schedule.posterior_variance(s, t)
     b_s = schedule.noise[torch.as_tensor(s, device="cpu")]
     direction = _spread((b_s.square() - var).clamp(min=0).sqrt(), x_t)
@@ -194,11 +194,11 @@ def make_target(kind: str, schedule: Schedule, x0: Tensor, eps: Tensor, t: int |
     Raises:
         TypeError, ValueError: an unknown kind, shapes that differ, bad timesteps.
     """
-    check_choice("kind", kind, TARGETS)
-    check_pictures(x0, "x0")
-    check_same(x0, eps, "x0", "eps")
-    check_finite(eps, "eps")
-    schedule.check_t(t, batch=len(x0), device=x0.device)
+    validate_choice("kind", kind, TARGETS)
+    validate_pictures(x0, "x0")
+    validate_same(x0, eps, "x0", "eps")
+    validate_finite(eps, "eps")
+    schedule.validate_t(t, batch=len(x0), device=x0.device)
     return _target(kind, *schedule.at(t, x0), x0, eps)
 
 
@@ -231,17 +231,17 @@ def to_x0_eps(kind: str, schedule: Schedule, prediction: Tensor, x_t: Tensor, t:
         TypeError, ValueError: an unknown kind, shapes that differ, bad timesteps; "eps" where a_t = 0 and
             "x0" where b_t = 0, since there the other half cannot be known.
     """
-    check_choice("kind", kind, TARGETS)
-    check_pictures(x_t, "x_t")
-    check_same(x_t, prediction, "x_t", "prediction")
-    check_finite(prediction, "prediction")
-    schedule.check_t(t, batch=len(x_t), device=x_t.device)
-    _check_target_at(kind, schedule, t)
+    validate_choice("kind", kind, TARGETS)
+    validate_pictures(x_t, "x_t")
+    validate_same(x_t, prediction, "x_t", "prediction")
+    validate_finite(prediction, "prediction")
+    schedule.validate_t(t, batch=len(x_t), device=x_t.device)
+    _validate_target_at(kind, schedule, t)
     a, b = schedule.at(t, x_t)
     return _x0_eps(kind, a, b, prediction, x_t)
 
 
-def _check_target_at(kind: str, schedule: Schedule, t: int | Tensor) -> None:
+def _validate_target_at(kind: str, schedule: Schedule, t: int | Tensor) -> None:
     """Refuse the two places where a target leaves one half of the pair unknown."""
     t = torch.as_tensor(t, device="cpu")
     if kind == "eps" and (schedule.signal[t] == 0).any():

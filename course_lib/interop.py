@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from .schedule import Schedule, from_betas, zero_terminal_snr
-from .validate import check_choice, check_number
+from .validate import validate_choice, validate_number
 
 #: Our targets and diffusers' prediction_type.
 PREDICTION_TYPES = {"eps": "epsilon", "x0": "sample", "v": "v_prediction"}
@@ -57,9 +57,9 @@ def to_diffusers(
             f"diffusers' schedulers keep ᾱ alone and take signal² + noise² = 1 for granted, which does not hold for "
             f"{schedule.name!r}; use a schedule made from betas, such as 'cosine'"
         )
-    check_choice("target", target, PREDICTION_TYPES)
-    check_number("eta", eta, 0, 1)
-    check_choice("order", order, (1, 2))
+    validate_choice("target", target, PREDICTION_TYPES)
+    validate_number("eta", eta, 0, 1)
+    validate_choice("order", order, (1, 2))
     if order == 2 and eta not in (0, 1):
         raise ValueError(f"diffusers has a second-order sampler for eta = 0 and eta = 1 alone, got eta={eta!r}")
     options: dict[str, Any] = dict(

@@ -9,7 +9,14 @@ from torch import Tensor, nn
 from .forward import TARGETS, _target
 from .runtime import in_mode
 from .schedule import Schedule
-from .validate import check_choice, check_finite, check_index, check_number, check_pictures, check_same
+from .validate import (
+    validate_choice,
+    validate_finite,
+    validate_index,
+    validate_number,
+    validate_pictures,
+    validate_same,
+)
 
 
 def denoising_loss(
@@ -43,14 +50,14 @@ def denoising_loss(
         TypeError, ValueError: an unknown target, pictures that are not floats in [-1, 1], noise of another shape,
             bad timesteps, or what the model refuses.
     """
-    check_choice("target", target, TARGETS)
+    validate_choice("target", target, TARGETS)
     look = isinstance(x0, Tensor) and x0.device.type == "cpu"
-    check_pictures(x0, "x0", in_range=True, values=look)
-    check_same(x0, eps, "x0", "eps")
-    check_index(t, "t", batch=len(x0), device=x0.device)
+    validate_pictures(x0, "x0", in_range=True, values=look)
+    validate_same(x0, eps, "x0", "eps")
+    validate_index(t, "t", batch=len(x0), device=x0.device)
     if look:
-        check_finite(eps, "eps")
-        schedule.check_t(t, low=1)
+        validate_finite(eps, "eps")
+        schedule.validate_t(t, low=1)
     a, b = schedule.at(t, x0)
     answer = model(a * x0 + b * eps, t, y)
     if answer.shape != x0.shape:  # numbers would be compared all the same, with a copy of each channel
@@ -78,8 +85,8 @@ def min_snr_weights(schedule: Schedule, target: str = "eps", gamma: float = 5.0)
     Raises:
         TypeError, ValueError: an unknown target, gamma out of range.
     """
-    check_choice("target", target, TARGETS)
-    check_number("gamma", gamma, 1e-12, 1e12)
+    validate_choice("target", target, TARGETS)
+    validate_number("gamma", gamma, 1e-12, 1e12)
     a, b = schedule.signal[1:], schedule.noise[1:]
     # SNR · |x0_hat − x0|² = this · |model(x_t, t) − target|²
     shares = {"eps": torch.ones_like(a), "x0": a / b, "v": a / (a * a + b * b), "velocity": a / (a + b)}
@@ -111,10 +118,10 @@ def loss_by_timestep(
     Raises:
         TypeError, ValueError: as `denoising_loss`, or timesteps out of range.
     """
-    check_pictures(x0, "x0", in_range=True)
+    validate_pictures(x0, "x0", in_range=True)
     if not isinstance(times, Tensor):
         raise TypeError(f"times must be a tensor of integers, (K,), got {type(times).__name__}")
-    schedule.check_t(times, "times", low=1)
+    schedule.validate_t(times, "times", low=1)
     eps = torch.randn(x0.shape, dtype=x0.dtype, device=x0.device, generator=generator)
     with in_mode(model, training=False):
         rows = [

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .validate import check_number
+from .validate import validate_number
 
 #: a, b, c of the polynomial a x + b x³ + c x⁵, applied five times (Jordan et al. 2024).
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)
@@ -64,8 +64,8 @@ class Muon(torch.optim.Optimizer):
     """
 
     def __init__(self, params: Iterable[nn.Parameter], lr: float = 1e-3, momentum: float = 0.95) -> None:
-        check_number("lr", lr, 1e-12)
-        check_number("momentum", momentum, 0, 1 - 1e-12)
+        validate_number("lr", lr, 1e-12)
+        validate_number("momentum", momentum, 0, 1 - 1e-12)
         super().__init__(params, {"lr": lr, "momentum": momentum})
         for group in self.param_groups:
             for p in group["params"]:
@@ -118,8 +118,8 @@ def make_optimizers(model: nn.Module, lr: float, parts: int = 1) -> list[torch.o
     Raises:
         TypeError, ValueError: lr or parts out of range, or a model without parameters.
     """
-    check_number("lr", lr, 1e-12)
-    check_number("parts", parts, 1, integer=True)
+    validate_number("lr", lr, 1e-12)
+    validate_number("parts", parts, 1, integer=True)
     parameters = [p for p in model.parameters() if p.requires_grad]
     if not parameters:
         raise ValueError("model must have parameters that require a gradient, got none")

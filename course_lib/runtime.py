@@ -15,7 +15,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-from .validate import check_choice, check_number
+from .validate import validate_choice, validate_number
 
 #: The devices that the course runs on, best first.
 DEVICES = ("cuda", "mps", "cpu")
@@ -33,7 +33,7 @@ def pick_device(name: str | None = None) -> torch.device:
     have = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     if name is None:
         return torch.device(next(device for device in DEVICES if have[device]))
-    check_choice("name", str(name).split(":")[0], DEVICES)
+    validate_choice("name", str(name).split(":")[0], DEVICES)
     try:
         device = torch.device(name)
     except RuntimeError as error:
@@ -111,7 +111,7 @@ def make_generator(seed: int, device: torch.device | str = "cpu") -> torch.Gener
     Raises:
         TypeError, ValueError: a bad seed.
     """
-    check_number("seed", seed, 0, 2**64 - 1, integer=True)
+    validate_number("seed", seed, 0, 2**64 - 1, integer=True)
     return torch.Generator(device).manual_seed(seed)
 
 

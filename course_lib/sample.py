@@ -5,8 +5,6 @@ on the linear amount, eta = 0 is Euler's method on the flow. Any falling list of
 
 order = 2 looks back at the step before: with eta = 0 it is DPM-Solver++(2M) (Lu et al. 2022, arXiv:2211.01095,
 algorithm 2), with eta = 1 its stochastic form. It needs fewer steps for the same picture.
-
-`AutoGuidance` makes of a network and a worse version of it one that draws better pictures than both.
 """
 
 from __future__ import annotations
@@ -20,10 +18,17 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from .forward import TARGETS, _check_target_at, _x0_eps
+from .forward import TARGETS, _validate_target_at, _x0_eps
 from .runtime import in_mode
-from .schedule import Schedule, start_time
-from .validate import check_choice, check_finite, check_labels, check_number, check_pictures, check_same
+from .schedule import Schedule
+from .validate import (
+    validate_choice,
+    validate_finite,
+    validate_labels,
+    validate_number,
+    validate_pictures,
+    validate_same,
+)
 
 
 def reverse_step(
@@ -56,11 +61,11 @@ def reverse_step(
     Raises:
         TypeError, ValueError: bad or different pictures, timesteps out of order or range, eta out of [0, 1].
     """
-    check_pictures(x0_hat, "x0_hat")
-    check_same(x0_hat, eps_hat, "x0_hat", "eps_hat")
+    validate_pictures(x0_hat, "x0_hat")
+    validate_same(x0_hat, eps_hat, "x0_hat", "eps_hat")
     for name, index in (("t", t), ("s", s)):
-        check_number(name, index, 0, schedule.T, integer=True)
-    check_number("eta", eta, 0, 1)
+        validate_number(name, index, 0, schedule.T, integer=True)
+    validate_number("eta", eta, 0, 1)
     if not s < t:
         raise ValueError(f"s must be earlier than t, got s = {s} and t = {t}")
     return _reverse(_numbers(schedule, t), _numbers(schedule, s), x0_hat, eps_hat, eta, generator)
@@ -108,9 +113,9 @@ def extrapolate(schedule: Schedule, x0_hat: Tensor, x0_before: Tensor, t: int, s
     Raises:
         TypeError, ValueError: pictures of different shapes, timesteps out of order or range.
     """
-    check_same(x0_hat, x0_before, "x0_hat", "x0_before")
+    validate_same(x0_hat, x0_before, "x0_hat", "x0_before")
     for name, index in (("s", s), ("t", t), ("t_before", t_before)):
-        check_number(name, index, 0, schedule.T, integer=True)
+        validate_number(name, index, 0, schedule.T, integer=True)
     if not s < t < t_before:
         raise ValueError(f"timesteps must fall: s < t < t_before, got s = {s}, t = {t} and t_before = {t_before}")
     return x0_hat + _reach(*(_numbers(schedule, i) for i in (t_before, t, s))) * (x0_hat - x0_before)
@@ -124,50 +129,6 @@ def _reach(before: tuple[float, float], now: tuple[float, float], after: tuple[f
     if clock[1] == clock[0]:  # nothing has changed from which to reach on
         return 0.0
     return (clock[2] - clock[1]) / (clock[1] - clock[0]) / 2
-
-
-class AutoGuidance(nn.Module):
-    """A network, guided by a worse version of itself: model + (strength − 1) (model − weak).
-
-    Where the two differ, both err, as a rule, to the same side, and the weak one farther; so go on, away from it
-    (Karras et al. 2024, arXiv:2406.02507, section 4; the formula is that of classifier-free guidance). Where noise
-    prevails, it is the model alone: there it is decided what a picture will show, and guided there too, pictures
-    become too bright or too alike (for limits of guidance, see Kynkäänniemi et al. 2024, arXiv:2404.07724). It stands
-    wherever a network does in this module, and takes two evaluations for one.
-
-    Args:
-        model: the network, called as model(x_t, t, y).
-        weak: one for the same schedule and target that was trained less: an eighth as long serves the course's UNet.
-            Or one that was not told the classes (`num_classes=None`), which is then asked without y: what it lacks is
-            the class, and so the pictures become clearer cases of it (classifier-free guidance with two networks, Ho
-            and Salimans 2022, arXiv:2207.12598).
-        schedule: the one that both were trained with.
-        strength: where it guides, 1 for the model alone, 0 for the weak one; beyond about 2 pictures are overdrawn.
-        largest: it guides where b/a is at most this, > 0.
-
-    Attributes:
-        start: the last timestep at which it guides.
-
-    Raises:
-        TypeError, ValueError: a strength below 0, or `largest` no positive number; when called, answers of different
-            shapes.
-    """
-
-    def __init__(
-        self, model: nn.Module, weak: nn.Module, schedule: Schedule, strength: float = 2.0, largest: float = 2.0
-    ) -> None:
-        super().__init__()
-        check_number("strength", strength, 0)
-        self.model, self.weak, self.strength = model, weak, strength
-        self.start = start_time(schedule, largest=largest)
-        self._tell_weak = getattr(weak, "config", {}).get("num_classes", True) is not None
-
-    def forward(self, x_t: Tensor, t: Tensor, y: Tensor | None = None) -> Tensor:
-        """The guided answer, shaped like x_t; t is int64 (B,), y int64 (B,) or None."""
-        answer, less = self.model(x_t, t, y), self.weak(x_t, t, y if self._tell_weak else None)
-        check_same(answer, less, "answer of model", "answer of weak")
-        extra = (self.strength - 1) * (t <= self.start)  # (B,)
-        return answer + extra.to(answer.dtype).view(-1, 1, 1, 1) * (answer - less)
 
 
 @dataclass(frozen=True)
@@ -230,18 +191,18 @@ def trajectory(
             one that cannot be inverted at the first of the times: raised here, before the first step. What the
             model refuses: at that step.
     """
-    check_pictures(x_T, "x_T")
-    check_choice("target", target, TARGETS)
-    check_number("eta", eta, 0, 1)
-    check_choice("order", order, (1, 2))
+    validate_pictures(x_T, "x_T")
+    validate_choice("target", target, TARGETS)
+    validate_number("eta", eta, 0, 1)
+    validate_choice("order", order, (1, 2))
     times = list(range(schedule.T, -1, -1)) if times is None else [*times]
     for t in times:
-        check_number("times", t, 0, schedule.T, integer=True)
+        validate_number("times", t, 0, schedule.T, integer=True)
     if len(times) < 2 or times[-1] != 0 or any(t <= s for t, s in pairwise(times)):
         raise ValueError(f"times must fall strictly and end with 0, got {times[:3]} ... {times[-3:]}")
-    _check_target_at(target, schedule, times[0])
+    _validate_target_at(target, schedule, times[0])
     if y is not None:
-        check_labels(y, "y", batch=len(x_T), device=x_T.device)
+        validate_labels(y, "y", batch=len(x_T), device=x_T.device)
     return _walk(model, schedule, x_T, times, eta, order, target, clip, y, generator)
 
 
@@ -298,10 +259,10 @@ def predict(
     Raises:
         TypeError, ValueError: bad pictures or timestep, an unknown target, what the model refuses.
     """
-    check_pictures(x_t, "x_t")
-    check_choice("target", target, TARGETS)
-    check_number("t", t, 1, schedule.T, integer=True)
-    _check_target_at(target, schedule, t)
+    validate_pictures(x_t, "x_t")
+    validate_choice("target", target, TARGETS)
+    validate_number("t", t, 1, schedule.T, integer=True)
+    _validate_target_at(target, schedule, t)
     return _see(model, *_numbers(schedule, t), x_t, t, target, clip, y)
 
 
@@ -311,9 +272,9 @@ def _see(
     """`predict` without the checks of its input."""
     with in_mode(model, training=False):
         answer = model(x_t, torch.full((len(x_t),), t, device=x_t.device), y).to(x_t.dtype)
-    check_same(x_t, answer, "x_t", "prediction")
+    validate_same(x_t, answer, "x_t", "prediction")
     if answer.device.type == "cpu" and not math.isfinite(answer.sum().item()):  # one sum is the quickest look
-        check_finite(answer, "prediction")
+        validate_finite(answer, "prediction")
     x0_hat, eps_hat = _x0_eps(target, a, b, answer, x_t)
     if clip:
         x0_hat = x0_hat.clamp(-1, 1)
@@ -348,11 +309,11 @@ def sample(
     Returns:
         Samples, shaped like x_T; in [-1, 1] where clip is on.
     """
-    check_pictures(x_T, "x_T")
+    validate_pictures(x_T, "x_T")
     size = len(x_T) if batch_size is None else batch_size
-    check_number("batch_size", size, 1, integer=True)
+    validate_number("batch_size", size, 1, integer=True)
     if y is not None:
-        check_labels(y, "y", batch=len(x_T), device=x_T.device)
+        validate_labels(y, "y", batch=len(x_T), device=x_T.device)
     done = []
     for i in range(0, len(x_T), size):
         steps = trajectory(
@@ -371,5 +332,5 @@ def sample(
             (last,) = deque(steps, maxlen=1)
         done.append(last.x_s)
     samples = torch.cat(done)  # a tensor of its own, made outside inference mode
-    check_finite(samples, "the samples")
+    validate_finite(samples, "the samples")
     return samples

@@ -23,7 +23,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from .validate import check_choice, check_index, check_number
+from .validate import validate_choice, validate_index, validate_number
 
 
 @dataclass(frozen=True, eq=False)
@@ -121,7 +121,7 @@ class Schedule:
         if not self.is_variance_preserving:
             raise ValueError(f"{what} is defined where signal² + noise² = 1; {self.name!r} is not such a schedule")
 
-    def check_t(
+    def validate_t(
         self,
         t: int | Tensor,
         name: str = "t",
@@ -136,7 +136,7 @@ class Schedule:
             TypeError: not an int or a tensor of integers.
             ValueError: out of range, wrong length, wrong device.
         """
-        check_index(t, name, batch=batch, device=device)
+        validate_index(t, name, batch=batch, device=device)
         first, last = (t, t) if isinstance(t, int) else (int(t.min()), int(t.max()))
         if first < low or last > self.T:
             got = f"{first}" if first == last else f"{first}..{last}"
@@ -146,7 +146,7 @@ class Schedule:
     def at(self, t: int | Tensor, like: Tensor) -> tuple[Tensor, Tensor]:
         """Look up a_t and b_t, ready to multiply a batch of pictures.
 
-        The index is not checked, so that a training loop on a GPU never waits: call `check_t` on what
+        The index is not checked, so that a training loop on a GPU never waits: call `validate_t` on what
         comes from outside.
 
         Args:
@@ -205,8 +205,8 @@ class Schedule:
         return b_s.square() * (1 - (a_t * b_s / (a_s * b_t)).square())
 
     def _pair(self, s: int | Tensor, t: int | Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        self.check_t(s, "s")
-        self.check_t(t, "t", batch=len(s) if isinstance(s, Tensor) and isinstance(t, Tensor) else None)
+        self.validate_t(s, "s")
+        self.validate_t(t, "t", batch=len(s) if isinstance(s, Tensor) and isinstance(t, Tensor) else None)
         s, t = torch.as_tensor(s, device="cpu"), torch.as_tensor(t, device="cpu")
         if not (s < t).all():
             raise ValueError(f"s must be earlier than t, got s = {s.tolist()} and t = {t.tolist()}")
@@ -227,7 +227,7 @@ def linear_betas(T: int = 1000, start: float = 1e-4, end: float = 0.02) -> Tenso
     Raises:
         TypeError, ValueError: T or an end out of range.
     """
-    _check_betas(T, start, end)
+    _validate_betas(T, start, end)
     return torch.linspace(start, end, T, dtype=torch.float64)
 
 
@@ -236,7 +236,7 @@ def quadratic_betas(T: int = 1000, start: float = 1e-4, end: float = 0.02) -> Te
 
     Args, Returns, Raises: as `linear_betas`.
     """
-    _check_betas(T, start, end)
+    _validate_betas(T, start, end)
     return torch.linspace(math.sqrt(start), math.sqrt(end), T, dtype=torch.float64).square()
 
 
@@ -247,7 +247,7 @@ def sigmoid_betas(T: int = 1000, start: float = 1e-4, end: float = 0.02) -> Tens
 
     Args, Returns, Raises: as `linear_betas`.
     """
-    _check_betas(T, start, end)
+    _validate_betas(T, start, end)
     return start + (end - start) * torch.linspace(-6, 6, T, dtype=torch.float64).sigmoid()
 
 
@@ -267,9 +267,9 @@ def cosine_betas(T: int = 1000, offset: float = 0.008, largest: float = 0.999) -
     Raises:
         TypeError, ValueError: an argument out of range.
     """
-    check_number("T", T, 1, integer=True)
-    check_number("offset", offset, 0)
-    check_number("largest", largest, 0, 1)
+    validate_number("T", T, 1, integer=True)
+    validate_number("offset", offset, 0)
+    validate_number("largest", largest, 0, 1)
     if largest in (0, 1):
         raise ValueError(f"largest must lie strictly between 0 and 1, got {largest!r}")
     u = torch.arange(T + 1, dtype=torch.float64) / T
@@ -277,10 +277,10 @@ def cosine_betas(T: int = 1000, offset: float = 0.008, largest: float = 0.999) -
     return (1 - f[1:] / f[:-1]).clamp(max=largest)
 
 
-def _check_betas(T: int, start: float, end: float) -> None:
-    check_number("T", T, 1, integer=True)
+def _validate_betas(T: int, start: float, end: float) -> None:
+    validate_number("T", T, 1, integer=True)
     for name, value in (("start", start), ("end", end)):
-        check_number(name, value, 0, 1)
+        validate_number(name, value, 0, 1)
         if value in (0, 1):
             raise ValueError(f"{name} must lie strictly between 0 and 1, got {value!r}")
 
@@ -313,7 +313,7 @@ def linear_amount(T: int = 1000) -> Schedule:
     Raises:
         TypeError, ValueError: T is not an int >= 1.
     """
-    check_number("T", T, 1, integer=True)
+    validate_number("T", T, 1, integer=True)
     u = torch.arange(T + 1, dtype=torch.float64) / T
     return Schedule(1 - u, u, "linear amount")
 
@@ -337,7 +337,7 @@ def make_schedule(name: str, T: int = 1000) -> Schedule:
     >>> round(float(make_schedule("linear", 150).signal[-1]), 2)
     0.47
     """
-    check_choice("name", name, SCHEDULES)
+    validate_choice("name", name, SCHEDULES)
     return linear_amount(T) if name == "linear amount" else from_betas(_BETAS[name](T), name)
 
 
@@ -387,12 +387,12 @@ def sampling_times(T: int, steps: int, spacing: str = "trailing", start: int | N
     >>> sampling_times(1000, 4, start=992)
     [992, 744, 496, 248, 0]
     """
-    check_number("T", T, 1, integer=True)
+    validate_number("T", T, 1, integer=True)
     if start is not None:
-        check_number("start", start, 1, T, integer=True)
+        validate_number("start", start, 1, T, integer=True)
         T = start
-    check_number("steps", steps, 1, T, integer=True)
-    check_choice("spacing", spacing, SPACINGS)
+    validate_number("steps", steps, 1, T, integer=True)
+    validate_choice("spacing", spacing, SPACINGS)
     if spacing == "trailing":
         times = [round(T - i * T / steps) for i in range(steps)]
     elif spacing == "leading":
@@ -423,7 +423,7 @@ def start_time(schedule: Schedule, target: str = "eps", largest: float = 80.0) -
     >>> start_time(make_schedule("cosine")), start_time(make_schedule("cosine"), "v")
     (991, 1000)
     """
-    check_number("largest", largest, 1e-12)
+    validate_number("largest", largest, 1e-12)
     if target != "eps":
         return schedule.T
     return max(1, int((schedule.noise <= largest * schedule.signal).nonzero()[-1]))

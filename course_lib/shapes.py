@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from .runtime import in_mode
-from .validate import check_number
+from .validate import validate_number
 
 
 def conv_out(size: int, kernel: int, stride: int = 1, padding: int = 0, dilation: int = 1) -> int:
@@ -33,7 +33,7 @@ def conv_out(size: int, kernel: int, stride: int = 1, padding: int = 0, dilation
     >>> conv_out(28, kernel=3, padding=1), conv_out(572, kernel=3), conv_out(28, kernel=3, stride=2, padding=1)
     (28, 570, 14)
     """
-    _check_layer(size, kernel, stride, padding, dilation)
+    _validate_layer(size, kernel, stride, padding, dilation)
     reach = dilation * (kernel - 1) + 1
     if size + 2 * padding < reach:
         raise ValueError(
@@ -55,8 +55,8 @@ def pool_out(size: int, kernel: int, stride: int | None = None, padding: int = 0
     >>> [pool_out(size, 2) for size in (28, 14, 7, 3)]
     [14, 7, 3, 1]
     """
-    check_number("kernel", kernel, 1, integer=True)
-    check_number("padding", padding, 0, kernel // 2, integer=True)
+    validate_number("kernel", kernel, 1, integer=True)
+    validate_number("padding", padding, 0, kernel // 2, integer=True)
     return conv_out(size, kernel, kernel if stride is None else stride, padding, dilation)
 
 
@@ -80,19 +80,19 @@ def conv_transpose_out(
     >>> conv_transpose_out(4, kernel=3, stride=2, padding=1, output_padding=1)
     8
     """
-    _check_layer(size, kernel, stride, padding, dilation)
-    check_number("output_padding", output_padding, 0, max(stride, dilation) - 1, integer=True)
+    _validate_layer(size, kernel, stride, padding, dilation)
+    validate_number("output_padding", output_padding, 0, max(stride, dilation) - 1, integer=True)
     out = (size - 1) * stride - 2 * padding + dilation * (kernel - 1) + output_padding + 1
     if out < 1:
         raise ValueError(f"nothing is left: the output would have size {out}; use less padding or a larger input")
     return out
 
 
-def _check_layer(size: int, kernel: int, stride: int, padding: int, dilation: int) -> None:
+def _validate_layer(size: int, kernel: int, stride: int, padding: int, dilation: int) -> None:
     named = {"size": size, "kernel": kernel, "stride": stride, "dilation": dilation}
     for name, value in named.items():
-        check_number(name, value, 1, integer=True)
-    check_number("padding", padding, 0, integer=True)
+        validate_number(name, value, 1, integer=True)
+    validate_number("padding", padding, 0, integer=True)
 
 
 def nearest_sizes(size: int, multiple: int) -> tuple[int, ...]:
@@ -104,8 +104,8 @@ def nearest_sizes(size: int, multiple: int) -> tuple[int, ...]:
     >>> nearest_sizes(28, 16), nearest_sizes(32, 16), nearest_sizes(3, 4)
     ((16, 32), (32,), (4,))
     """
-    check_number("size", size, 1, integer=True)
-    check_number("multiple", multiple, 1, integer=True)
+    validate_number("size", size, 1, integer=True)
+    validate_number("multiple", multiple, 1, integer=True)
     below = size // multiple * multiple
     if below == size:
         return (size,)
@@ -155,7 +155,7 @@ def trace(model: nn.Module, *inputs: Any, depth: int | None = None) -> list[Laye
         TypeError, ValueError: depth is not an int >= 1; and whatever the model raises on bad inputs.
     """
     if depth is not None:
-        check_number("depth", depth, 1, integer=True)
+        validate_number("depth", depth, 1, integer=True)
     rows: list[LayerShape] = []
     seen: set[nn.Module] = set()
     hooks = []

@@ -26,13 +26,13 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.dropout import _DropoutNd
 
-from .data import Pictures, check_training_pictures
+from .data import Pictures, validate_training_pictures
 from .forward import TARGETS
 from .objective import denoising_loss, min_snr_weights
 from .optim import make_optimizers
 from .runtime import in_mode
 from .schedule import Schedule
-from .validate import check_choice, check_number
+from .validate import validate_choice, validate_number
 
 if TYPE_CHECKING:  # imported where it is needed alone: it takes a second
     from accelerate import Accelerator
@@ -77,19 +77,19 @@ class TrainConfig:
         if self.steps is None and self.minutes is None:
             raise ValueError("give steps, minutes or both, else training would never end")
         if self.steps is not None:
-            check_number("steps", self.steps, 1, integer=True)
+            validate_number("steps", self.steps, 1, integer=True)
         if self.minutes is not None:
-            check_number("minutes", self.minutes, 1e-6)
-        check_number("batch_size", self.batch_size, 1, integer=True)
-        check_number("accumulate", self.accumulate, 1, integer=True)
+            validate_number("minutes", self.minutes, 1e-6)
+        validate_number("batch_size", self.batch_size, 1, integer=True)
+        validate_number("accumulate", self.accumulate, 1, integer=True)
         self.share(1)
-        check_number("lr", self.lr, 1e-12)
-        check_number("warmup", self.warmup, 0, integer=True)
-        check_number("grad_clip", self.grad_clip, 1e-12)
+        validate_number("lr", self.lr, 1e-12)
+        validate_number("warmup", self.warmup, 0, integer=True)
+        validate_number("grad_clip", self.grad_clip, 1e-12)
         if self.snr_gamma is not None:
-            check_number("snr_gamma", self.snr_gamma, 1e-12, 1e12)
-        check_number("seed", self.seed, 0, integer=True)
-        check_choice("target", self.target, TARGETS)
+            validate_number("snr_gamma", self.snr_gamma, 1e-12, 1e12)
+        validate_number("seed", self.seed, 0, integer=True)
+        validate_choice("target", self.target, TARGETS)
 
     def share(self, processes: int) -> int:
         """Pictures in each part of each process's share of a batch.
@@ -105,7 +105,7 @@ class TrainConfig:
             )
         return self.batch_size // parts
 
-    def check_schedule(self, schedule: Schedule) -> None:
+    def validate_schedule(self, schedule: Schedule) -> None:
         """Refuse a schedule that does not go with the weights of the loss.
 
         Raises:
@@ -143,7 +143,7 @@ class EMA(Generic[Model]):
     """
 
     def __init__(self, model: Model, decay: float = 0.9999) -> None:
-        check_number("decay", decay, 0, 1 - 1e-12)
+        validate_number("decay", decay, 0, 1 - 1e-12)
         self.decay = decay
         self.updates = 0
         #: The averaged model: a copy in eval mode whose weights need no gradient.
@@ -229,8 +229,8 @@ class TrainState:
     moments: Mapping[str, Tensor] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
-        check_number("step", self.step, 0, integer=True)
-        check_number("seconds", self.seconds, 0)
+        validate_number("step", self.step, 0, integer=True)
+        validate_number("seconds", self.seconds, 0)
 
 
 @dataclass(frozen=True)
@@ -300,7 +300,7 @@ def train(
     """
     built = getattr(model, "config", {})
     with_labels = built.get("num_classes") is not None
-    check_training_pictures(pictures, built.get("in_channels", built.get("channels")))
+    validate_training_pictures(pictures, built.get("in_channels", built.get("channels")))
     if with_labels and pictures.labels is None:
         raise ValueError("the model was built with classes, but these pictures have no labels")
     if with_labels and pictures.labels is not None:
@@ -309,7 +309,7 @@ def train(
             raise ValueError(
                 f"the model was built with classes 0..{built['num_classes'] - 1}, these pictures have {low}..{high}"
             )
-    config.check_schedule(schedule)
+    config.validate_schedule(schedule)
     device = next(model.parameters()).device
     if accelerator is not None:
         there = accelerator.device

@@ -33,20 +33,20 @@ from .blocks import (
     zeroed,
 )
 from .shapes import nearest_sizes
-from .validate import check_index, check_labels, check_number
+from .validate import validate_index, validate_labels, validate_number
 
 
-def _check_input(x: Tensor, channels: int, multiple: int) -> None:
+def _validate_input(x: Tensor, channels: int, multiple: int) -> None:
     if not isinstance(x, Tensor) or not x.is_floating_point():
         got = x.dtype if isinstance(x, Tensor) else type(x).__name__
         raise TypeError(f"x_t must be a floating-point tensor, got {got}; scale bytes with course_lib.data.to_float")
     if x.ndim != 4 or x.shape[1] != channels:
         raise ValueError(f"x_t must have shape (B, {channels}, H, W), got {tuple(x.shape)}")
     for axis, size in (("height", x.shape[2]), ("width", x.shape[3])):
-        _check_size(axis, size, multiple)
+        _validate_size(axis, size, multiple)
 
 
-def _check_size(name: str, size: int, multiple: int) -> None:
+def _validate_size(name: str, size: int, multiple: int) -> None:
     good = nearest_sizes(size, multiple)
     if size not in good:
         raise ValueError(
@@ -55,7 +55,7 @@ def _check_size(name: str, size: int, multiple: int) -> None:
         )
 
 
-def _check_unused(**arguments: Any) -> None:
+def _validate_unused(**arguments: Any) -> None:
     for name, value in arguments.items():
         if value is not None:
             raise ValueError(f"this model was built without {name}, so {name} must be None, got {type(value).__name__}")
@@ -136,8 +136,8 @@ class ClassicUNet(nn.Module):
         Raises:
             TypeError, ValueError: wrong dtype, channels or size; t or y given.
         """
-        _check_input(x_t, self.config["in_channels"], 1)
-        _check_unused(t=t, y=y)
+        _validate_input(x_t, self.config["in_channels"], 1)
+        _validate_unused(t=t, y=y)
         for size in x_t.shape[2:]:
             self.output_size(size)
         x, skips = x_t, []
@@ -194,7 +194,7 @@ class DoubleConvUNet(nn.Module):
             resize_to_skip=resize_to_skip,
         )
         if time_plane is not None:
-            check_number("time_plane", time_plane, 1, integer=True)
+            validate_number("time_plane", time_plane, 1, integer=True)
         widths = [in_channels + (time_plane is not None), *features]
         self.down = nn.ModuleList(
             DoubleConv(i, o, batch_norm=batch_norm) for i, o in zip(widths, features, strict=False)
@@ -213,18 +213,18 @@ class DoubleConvUNet(nn.Module):
             TypeError, ValueError: wrong dtype, channels or size; t missing, of the wrong length, or not wanted.
         """
         halvings = len(self.down)
-        _check_input(x_t, self.config["in_channels"], 1 if self.config["resize_to_skip"] else 2**halvings)
+        _validate_input(x_t, self.config["in_channels"], 1 if self.config["resize_to_skip"] else 2**halvings)
         if min(x_t.shape[2:]) < 2**halvings:
             raise ValueError(
                 f"pictures must be at least {2**halvings} pixels high and wide, got {tuple(x_t.shape[2:])}"
             )
-        _check_unused(y=y)
+        _validate_unused(y=y)
         T = self.config["time_plane"]
         if T is None:
-            _check_unused(t=t)
+            _validate_unused(t=t)
             x = x_t
         else:
-            t = check_time(t, x_t)
+            t = validate_time(t, x_t)
             plane = (t / T).to(x_t.dtype).view(-1, 1, 1, 1).expand(-1, 1, *x_t.shape[2:])
             x = torch.cat([x_t, plane], dim=1)
         skips = []
@@ -262,7 +262,7 @@ class BottleneckUNet(nn.Module):
         super().__init__()
         self.config: dict[str, Any] = dict(channels=channels, features=list(features), size=size, dense=dense)
         halvings = len(features) - 1
-        _check_size("size", size, 2**halvings)
+        _validate_size("size", size, 2**halvings)
         deep, side = features[-1], size // 2**halvings
         self.stem = nn.Sequential(*conv_norm_relu(channels, features[0]))
         pairs = list(pairwise(features))
@@ -289,7 +289,7 @@ class BottleneckUNet(nn.Module):
             TypeError, ValueError: wrong dtype, channels or size.
         """
         size = self.config["size"]
-        _check_input(x_t, self.config["channels"], 1)
+        _validate_input(x_t, self.config["channels"], 1)
         if tuple(x_t.shape[2:]) != (size, size):
             raise ValueError(f"the dense layers were built for {size}×{size} pictures, got {tuple(x_t.shape[2:])}")
         x, skips = self.stem(x_t), []
@@ -302,7 +302,7 @@ class BottleneckUNet(nn.Module):
         return self.out(x)
 
 
-def check_time(t: Tensor | None, x_t: Tensor) -> Tensor:
+def validate_time(t: Tensor | None, x_t: Tensor) -> Tensor:
     """Give t back, or refuse timesteps that are not integers of shape (B,) on the device of the pictures.
 
     Raises:
@@ -310,7 +310,7 @@ def check_time(t: Tensor | None, x_t: Tensor) -> Tensor:
     """
     if not isinstance(t, Tensor):
         raise TypeError(f"t must be a tensor of shape (B,), ({len(x_t)},) here, got {type(t).__name__}")
-    check_index(t, "t", batch=len(x_t), device=x_t.device)
+    validate_index(t, "t", batch=len(x_t), device=x_t.device)
     return t
 
 
@@ -379,16 +379,16 @@ class UNet(nn.Module):
             ("patch", patch),
             ("num_classes", 1 if num_classes is None else num_classes),
         ):
-            check_number(name, value, 1, integer=True)
+            validate_number(name, value, 1, integer=True)
         if not channels:
             raise ValueError("channels must name at least one level, got none")
         for wide in channels:
-            check_number("channels", wide, 1, integer=True)
+            validate_number("channels", wide, 1, integer=True)
         levels = len(channels)
         for level in attention:
-            check_number("attention", level, 0, levels - 1, integer=True)
+            validate_number("attention", level, 0, levels - 1, integer=True)
         self.multiple = patch * 2 ** (levels - 1)
-        _check_size("size", size, self.multiple)
+        _validate_size("size", size, self.multiple)
 
         emb = 4 * channels[0]
         self.time = TimeEmbedding(channels[0], emb)
@@ -428,13 +428,13 @@ class UNet(nn.Module):
             TypeError, ValueError: wrong dtype, channels or size; t or y missing, of the wrong length or device;
                 a class that does not exist; y given to a model without classes.
         """
-        _check_input(x_t, self.config["in_channels"], self.multiple)
-        check_time(t, x_t)
+        _validate_input(x_t, self.config["in_channels"], self.multiple)
+        validate_time(t, x_t)
         emb = self.time(t)
         if self.label is not None:
             if y is None:
                 raise TypeError(f"this model was built with {self.label.num_embeddings} classes: y must be given, (B,)")
-            check_labels(y, "y", batch=len(x_t), device=x_t.device)
+            validate_labels(y, "y", batch=len(x_t), device=x_t.device)
             if y.device.type == "cpu":  # on a GPU looking at values would make the host wait
                 low, high, classes = int(y.min()), int(y.max()), self.label.num_embeddings
                 if low < 0 or high >= classes:

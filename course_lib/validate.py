@@ -14,7 +14,7 @@ from torch import Tensor
 RANGE_SLACK = 1e-3
 
 
-def check_choice(name: str, value: object, known: Iterable[object]) -> None:
+def validate_choice(name: str, value: object, known: Iterable[object]) -> None:
     """Refuse a name that is not in the list, and print the list.
 
     Raises:
@@ -25,7 +25,7 @@ def check_choice(name: str, value: object, known: Iterable[object]) -> None:
         raise ValueError(f"{name}={value!r} is unknown; choose one of {', '.join(map(repr, known))}")
 
 
-def check_pictures(
+def validate_pictures(
     x: Tensor, name: str = "x", *, in_range: bool = False, channels: int | None = None, values: bool = True
 ) -> None:
     """Refuse what is not a batch of finite float pictures, (B, C, H, W).
@@ -56,7 +56,7 @@ def check_pictures(
         raise ValueError(f"{name} must have {channels} channel(s), got {x.shape[1]} with shape {tuple(x.shape)}")
     if not values:
         return
-    check_finite(x, name)
+    validate_finite(x, name)
     if in_range:
         low, high = x.amin().item(), x.amax().item()
         if low < -1 - RANGE_SLACK or high > 1 + RANGE_SLACK:
@@ -66,7 +66,7 @@ def check_pictures(
             )
 
 
-def check_finite(x: Tensor, name: str) -> None:
+def validate_finite(x: Tensor, name: str) -> None:
     """Refuse NaN and infinity.
 
     Raises:
@@ -77,7 +77,7 @@ def check_finite(x: Tensor, name: str) -> None:
         raise ValueError(f"{name} holds {bad} value(s) that are NaN or infinite; look at the step that made it")
 
 
-def check_same(x: Tensor, other: Tensor, name: str, other_name: str) -> None:
+def validate_same(x: Tensor, other: Tensor, name: str, other_name: str) -> None:
     """Refuse two tensors that differ in shape, dtype or device.
 
     Raises:
@@ -94,10 +94,10 @@ def check_same(x: Tensor, other: Tensor, name: str, other_name: str) -> None:
         raise ValueError(f"{other_name} must be on the device of {name}, {x.device}, got {other.device}")
 
 
-def check_index(t: int | Tensor, name: str, *, batch: int | None = None, device: torch.device | None = None) -> None:
+def validate_index(t: int | Tensor, name: str, *, batch: int | None = None, device: torch.device | None = None) -> None:
     """Refuse a timestep that is neither an int nor one integer per picture on the pictures' device.
 
-    The range is not looked at: that would make the host wait for a GPU. See `Schedule.check_t`.
+    The range is not looked at: that would make the host wait for a GPU. See `Schedule.validate_t`.
 
     Raises:
         TypeError: not an int, not a tensor of integers.
@@ -119,8 +119,8 @@ def check_index(t: int | Tensor, name: str, *, batch: int | None = None, device:
         )
 
 
-def check_labels(y: Tensor, name: str, *, batch: int, device: torch.device) -> None:
-    """Refuse what is not one class per picture on the pictures' device; as in `check_index`, not looking at values.
+def validate_labels(y: Tensor, name: str, *, batch: int, device: torch.device) -> None:
+    """Refuse what is not one class per picture on the pictures' device; as in `validate_index`, not looking at values.
 
     Raises:
         TypeError: not a tensor of integers.
@@ -128,10 +128,10 @@ def check_labels(y: Tensor, name: str, *, batch: int, device: torch.device) -> N
     """
     if not isinstance(y, Tensor):
         raise TypeError(f"{name} must be a tensor of integers, one per picture, got {type(y).__name__}")
-    check_index(y, name, batch=batch, device=device)
+    validate_index(y, name, batch=batch, device=device)
 
 
-def check_number(
+def validate_number(
     name: str, value: float, low: float = float("-inf"), high: float = float("inf"), *, integer: bool = False
 ) -> None:
     """Refuse what is not a number from `low` to `high`.

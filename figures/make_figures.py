@@ -31,16 +31,17 @@ from course_lib import viz
 from course_lib.blocks import sinusoidal_embedding
 from course_lib.checkpoint import Checkpoint, load_shipped
 from course_lib.data import CLASS_NAMES, Pictures, batches, load_fashion_mnist
-from course_lib.drawing import COLORS, Sheet, styled
 from course_lib.forward import corrupt, q_posterior, q_sample, q_step
+from course_lib.guide import AutoGuidance
 from course_lib.objective import denoising_loss
 from course_lib.optim import make_optimizers
 from course_lib.runtime import make_generator
-from course_lib.sample import AutoGuidance, predict, reverse_step, sample, trajectory
+from course_lib.sample import predict, reverse_step, sample, trajectory
 from course_lib.schedule import from_betas, linear_betas, make_schedule, sampling_times, start_time
 from course_lib.shapes import trace
 from course_lib.train import EMA, TrainConfig, train
 from course_lib.unet import BottleneckUNet, ClassicUNet, UNet
+from course_lib.viz.style import COLORS, Sheet, styled
 
 HERE = Path(__file__).resolve().parent
 #: No file may be larger, and all together not ten times as large.

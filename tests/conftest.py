@@ -7,7 +7,8 @@ import os
 import pytest
 import torch
 
-from course_lib.schedule import Schedule, linear_amount, make_schedule, zero_terminal_snr
+from course_lib.schedule import Schedule
+from helpers import SCHEDULE_NAMES, every_schedule
 
 # The tensors are small: a second thread gains nothing, and on a busy machine makes the tests many times slower.
 torch.set_num_threads(1)
@@ -20,17 +21,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         for item in items:
             if item.get_closest_marker("cuda"):
                 item.add_marker(pytest.mark.skip(reason="needs an NVIDIA GPU"))
-
-
-def every_schedule(T: int) -> dict[str, Schedule]:
-    """One schedule of each kind: variance preserving, straight, and with no picture left at T."""
-    kinds = {name: make_schedule(name, T) for name in ("linear", "quadratic", "sigmoid", "cosine")}
-    kinds["linear amount"] = linear_amount(T)
-    kinds["zero terminal SNR"] = zero_terminal_snr(make_schedule("linear", T))
-    return kinds
-
-
-SCHEDULE_NAMES = ("linear", "quadratic", "sigmoid", "cosine", "linear amount", "zero terminal SNR")
 
 
 @pytest.fixture

@@ -23,15 +23,7 @@ from course_lib.blocks import (
     zeroed,
 )
 from course_lib.shapes import count_parameters
-
-
-def randomize(module: nn.Module, seed: int = 0) -> nn.Module:
-    """Every parameter drawn anew, also those that start at zero or one."""
-    generator = torch.Generator().manual_seed(seed)
-    with torch.no_grad():
-        for parameter in module.parameters():
-            parameter.copy_(torch.randn(parameter.shape, generator=generator, dtype=parameter.dtype) * 0.3)
-    return module
+from helpers import randomize
 
 
 def test_double_conv_keeps_the_size_or_loses_four_pixels() -> None:

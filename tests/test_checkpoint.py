@@ -15,7 +15,6 @@ from typing import Any
 import pytest
 import safetensors.torch
 import torch
-from test_blocks import randomize
 from torch import nn
 
 from course_lib import metrics, runs
@@ -35,6 +34,7 @@ from course_lib.sample import sample
 from course_lib.schedule import Schedule, linear_amount, make_schedule, sampling_times, start_time, zero_terminal_snr
 from course_lib.train import EMA, TrainConfig, TrainState
 from course_lib.unet import BottleneckUNet, ClassicUNet, DoubleConvUNet, UNet
+from helpers import randomize
 
 SCHEDULE = make_schedule("cosine", 20)
 

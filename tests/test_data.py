@@ -22,11 +22,11 @@ from course_lib.data import (
     CLASS_NAMES,
     Pictures,
     batches,
-    check_training_pictures,
     load_fashion_mnist,
     load_folder,
     to_float,
     to_uint8,
+    validate_training_pictures,
 )
 
 
@@ -158,11 +158,11 @@ def test_what_are_no_pictures(images: Any, labels: Any, error: type[Exception], 
 
 def test_training_pictures_must_fit_the_model() -> None:
     pictures = Pictures(torch.zeros(2, 3, 4, 4, dtype=torch.uint8))
-    check_training_pictures(pictures, 3)
+    validate_training_pictures(pictures, 3)
     with pytest.raises(ValueError, match=r"pictures must have 1 channel\(s\), got 3"):
-        check_training_pictures(pictures, 1)
+        validate_training_pictures(pictures, 1)
     with pytest.raises(TypeError, match=r"pictures must be course_lib.data.Pictures, got Tensor"):
-        check_training_pictures(torch.zeros(2, 3, 4, 4), 3)  # type: ignore[arg-type]
+        validate_training_pictures(torch.zeros(2, 3, 4, 4), 3)  # type: ignore[arg-type]
 
 
 # Fashion-MNIST

@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import SCHEDULE_NAMES, every_schedule
 
 from course_lib.forward import (
     NOISES,
@@ -22,6 +21,7 @@ from course_lib.forward import (
     to_x0_eps,
 )
 from course_lib.schedule import Schedule, linear_amount, make_schedule, zero_terminal_snr
+from helpers import SCHEDULE_NAMES, every_schedule
 
 
 def pictures(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float32) -> torch.Tensor:

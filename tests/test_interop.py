@@ -7,8 +7,6 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import every_schedule
-from test_blocks import randomize
 from torch import Tensor, nn
 
 from course_lib.checkpoint import load_shipped
@@ -25,6 +23,7 @@ from course_lib.schedule import (
 )
 from course_lib.train import TrainConfig, train
 from course_lib.unet import UNet
+from helpers import every_schedule, randomize
 
 diffusers = pytest.importorskip("diffusers", reason="diffusers is an extra of the tests")
 

@@ -12,16 +12,17 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from test_blocks import randomize
 
 from course_lib import __main__
 from course_lib.__main__ import main
 from course_lib.checkpoint import Checkpoint, load_shipped, save_checkpoint
-from course_lib.draw import Drawer
-from course_lib.sample import AutoGuidance, sample
+from course_lib.guide import AutoGuidance
+from course_lib.pipeline import Pipeline
+from course_lib.sample import sample
 from course_lib.schedule import Schedule, make_schedule, sampling_times, start_time
 from course_lib.unet import BottleneckUNet, UNet
 from course_lib.viz import grid, to_gif
+from helpers import randomize
 
 SCHEDULE = make_schedule("cosine", 50)
 
@@ -156,7 +157,7 @@ def test_each_order_begins_and_clips_as_is_best_for_it(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("count", "classes"), [(64, 9), (64, 10), (12, 10), (19, 10), (3, 10), (10, 10), (30, 10)])
 def test_every_class_is_drawn_as_often_as_the_others(count: int, classes: int) -> None:
     model = small(num_classes=classes)
-    labels, columns = Drawer(Checkpoint(model, SCHEDULE, "eps", {}), model, [50, 0]).labels(None, count)
+    labels, columns = Pipeline(Checkpoint(model, SCHEDULE, "eps", {}), model, [50, 0]).labels(None, count)
     assert labels is not None and len(labels) == count and labels.diff().min() >= 0
     often = labels.bincount(minlength=classes)
     assert often.max() - often.min() <= 1
@@ -383,7 +384,7 @@ def test_bad_input_is_one_sentence(
 def test_a_class_is_asked_for_by_name_or_number(names: tuple[str, ...], asked: str, label: int) -> None:
     details = {"classes": names} if names else {}
     model = small(num_classes=3)
-    assert Drawer(Checkpoint(model, SCHEDULE, "eps", details), model, [50, 0]).label(asked) == label
+    assert Pipeline(Checkpoint(model, SCHEDULE, "eps", details), model, [50, 0]).label(asked) == label
 
 
 @pytest.mark.parametrize("asked", ["3", "-1", "dogs", "", "1.0", "²"])

@@ -22,9 +22,10 @@ import course_lib
 from course_lib.blocks import sinusoidal_embedding
 from course_lib.data import to_uint8
 from course_lib.forward import TARGETS, make_target, q_sample
+from course_lib.guide import AutoGuidance
 from course_lib.interop import to_diffusers
 from course_lib.objective import min_snr_weights
-from course_lib.sample import AutoGuidance, reverse_step, trajectory
+from course_lib.sample import reverse_step, trajectory
 from course_lib.schedule import Schedule, from_betas, linear_amount, linear_betas, make_schedule, sampling_times
 from course_lib.unet import UNet
 

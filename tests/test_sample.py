@@ -11,16 +11,16 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import SCHEDULE_NAMES, every_schedule
-from test_blocks import randomize
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from course_lib.checkpoint import load_shipped
 from course_lib.forward import TARGETS, q_posterior, q_sample
-from course_lib.sample import AutoGuidance, extrapolate, predict, reverse_step, sample, trajectory
+from course_lib.guide import AutoGuidance
+from course_lib.sample import extrapolate, predict, reverse_step, sample, trajectory
 from course_lib.schedule import Schedule, linear_amount, make_schedule, sampling_times, start_time
 from course_lib.unet import UNet
+from helpers import SCHEDULE_NAMES, every_schedule, randomize
 
 DOUBLE = torch.float64
 

@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import every_schedule
 
 from course_lib.schedule import (
     SCHEDULES,
@@ -26,6 +25,7 @@ from course_lib.schedule import (
     start_time,
     zero_terminal_snr,
 )
+from helpers import every_schedule
 
 VP = ("linear", "quadratic", "sigmoid", "cosine")
 
@@ -290,7 +290,7 @@ BAD_TIMES = [
 def test_timesteps_out_of_range_are_refused(t: Any, error: type[Exception], message: str) -> None:
     schedule = make_schedule("linear", 10)
     with pytest.raises(error, match=f"^t .*{message}"):
-        schedule.check_t(t)
+        schedule.validate_t(t)
     for kernel in (schedule.step_kernel, schedule.posterior_variance):
         with pytest.raises(error, match=f"^t .*{message}"):
             kernel(0, t)
@@ -300,14 +300,14 @@ def test_timesteps_out_of_range_are_refused(t: Any, error: type[Exception], mess
 
 def test_check_t_knows_where_noise_begins() -> None:
     schedule = make_schedule("linear", 10)
-    schedule.check_t(10, low=1)
-    schedule.check_t(torch.tensor([1, 10]), low=1)
+    schedule.validate_t(10, low=1)
+    schedule.validate_t(torch.tensor([1, 10]), low=1)
     with pytest.raises(ValueError, match=r"t must lie in 1..10, got 0; t = 0 is the picture itself"):
-        schedule.check_t(0, low=1)
+        schedule.validate_t(0, low=1)
     with pytest.raises(ValueError, match="one entry per picture, 3, got 2"):
-        schedule.check_t(torch.tensor([1, 2]), batch=3)
+        schedule.validate_t(torch.tensor([1, 2]), batch=3)
     with pytest.raises(ValueError, match="device of the pictures, cpu, got meta"):
-        schedule.check_t(torch.tensor([1, 2], device="meta"), device=torch.device("cpu"))
+        schedule.validate_t(torch.tensor([1, 2], device="meta"), device=torch.device("cpu"))
 
 
 def test_kernels_refuse_steps_that_do_not_go_forward() -> None:

@@ -12,11 +12,11 @@ from typing import Any
 
 import pytest
 import torch
-from test_blocks import randomize
 from torch import nn
 
 from course_lib.shapes import count_parameters, trace
 from course_lib.unet import MODELS, BottleneckUNet, ClassicUNet, DoubleConvUNet, Stage, UNet, center_crop
+from helpers import randomize
 
 SMALL = dict(features=(8, 16), bottleneck=32)
 

@@ -9,29 +9,29 @@ import torch
 
 from course_lib.validate import (
     RANGE_SLACK,
-    check_choice,
-    check_finite,
-    check_index,
-    check_number,
-    check_pictures,
-    check_same,
+    validate_choice,
+    validate_finite,
+    validate_index,
+    validate_number,
+    validate_pictures,
+    validate_same,
 )
 
 GOOD = torch.zeros(2, 1, 4, 4)
 
 
 def test_an_unknown_name_lists_the_known_ones() -> None:
-    check_choice("name", "a", ("a", "b"))
+    validate_choice("name", "a", ("a", "b"))
     with pytest.raises(ValueError, match=re.escape("name='c' is unknown; choose one of 'a', 'b'")):
-        check_choice("name", "c", ("a", "b"))
+        validate_choice("name", "c", ("a", "b"))
     with pytest.raises(ValueError, match="choose one of 'a', 'b'"):
-        check_choice("name", None, iter(["a", "b"]))
+        validate_choice("name", None, iter(["a", "b"]))
 
 
 def test_good_pictures_pass() -> None:
     for dtype in (torch.float16, torch.bfloat16, torch.float32, torch.float64):
-        check_pictures(GOOD.to(dtype), in_range=True, channels=1)
-    check_pictures(GOOD + 7)
+        validate_pictures(GOOD.to(dtype), in_range=True, channels=1)
+    validate_pictures(GOOD + 7)
 
 
 @pytest.mark.parametrize(
@@ -49,12 +49,12 @@ def test_good_pictures_pass() -> None:
 )
 def test_bad_pictures_are_refused(x: torch.Tensor, error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
-        check_pictures(x)
+        validate_pictures(x)
 
 
 def test_wrong_channels_say_both_numbers() -> None:
     with pytest.raises(ValueError, match=r"x must have 3 channel\(s\), got 1"):
-        check_pictures(GOOD, channels=3)
+        validate_pictures(GOOD, channels=3)
 
 
 @pytest.mark.parametrize(
@@ -62,21 +62,21 @@ def test_wrong_channels_say_both_numbers() -> None:
 )
 def test_pictures_out_of_range_say_the_range(low: float, high: float) -> None:
     x = torch.tensor([low, high]).view(1, 1, 1, 2)
-    check_pictures(x)
+    validate_pictures(x)
     with pytest.raises(ValueError, match=re.escape(f"lie in [-1, 1], got values from {low:.3g} to {high:.3g}")):
-        check_pictures(x, in_range=True)
+        validate_pictures(x, in_range=True)
 
 
 def test_rounding_may_leave_the_range_by_a_hair() -> None:
-    check_pictures(GOOD + 1 + RANGE_SLACK / 2, in_range=True)
+    validate_pictures(GOOD + 1 + RANGE_SLACK / 2, in_range=True)
     with pytest.raises(ValueError, match="lie in"):
-        check_pictures(GOOD + 1 + 2 * RANGE_SLACK, in_range=True)
+        validate_pictures(GOOD + 1 + 2 * RANGE_SLACK, in_range=True)
 
 
 def test_finite() -> None:
-    check_finite(GOOD, "g")
+    validate_finite(GOOD, "g")
     with pytest.raises(ValueError, match="g holds 32 value"):
-        check_finite(GOOD / 0, "g")
+        validate_finite(GOOD / 0, "g")
 
 
 @pytest.mark.parametrize(
@@ -89,14 +89,14 @@ def test_finite() -> None:
     ],
 )
 def test_two_tensors_that_differ_are_refused(other: torch.Tensor, error: type[Exception], message: str) -> None:
-    check_same(GOOD, GOOD + 1, "x0", "eps")
+    validate_same(GOOD, GOOD + 1, "x0", "eps")
     with pytest.raises(error, match=message):
-        check_same(GOOD, other, "x0", "eps")
+        validate_same(GOOD, other, "x0", "eps")
 
 
 @pytest.mark.parametrize("t", [3, torch.tensor([1, 2]), torch.tensor([1, 2], dtype=torch.int32)])
 def test_good_timesteps_pass(t: int | torch.Tensor) -> None:
-    check_index(t, "t", batch=2, device=torch.device("cpu"))
+    validate_index(t, "t", batch=2, device=torch.device("cpu"))
 
 
 @pytest.mark.parametrize(
@@ -121,7 +121,7 @@ def test_good_timesteps_pass(t: int | torch.Tensor) -> None:
 )
 def test_bad_timesteps_are_refused(t: int | torch.Tensor, error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
-        check_index(t, "t", batch=2, device=torch.device("cpu"))
+        validate_index(t, "t", batch=2, device=torch.device("cpu"))
 
 
 @pytest.mark.parametrize(
@@ -139,6 +139,6 @@ def test_bad_timesteps_are_refused(t: int | torch.Tensor, error: type[Exception]
 )
 def test_bad_numbers_are_refused(value: float, integer: bool, error: type[Exception], message: str) -> None:
     for good in (0, 3) if integer else (0, 1.5, 3):
-        check_number("n", good, 0, 3, integer=integer)
+        validate_number("n", good, 0, 3, integer=integer)
     with pytest.raises(error, match=message):
-        check_number("n", value, 0, 3, integer=integer)
+        validate_number("n", value, 0, 3, integer=integer)

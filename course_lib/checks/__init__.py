@@ -16,7 +16,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from ..validate import check_choice
+from ..validate import validate_choice
 from . import nb00, nb01, nb02, nb03, nb04, nb05, nb06
 from .judge import CORRECT, MARK, NOT_DONE, WRONG, Choice, Exercise, Question, Result, Wrong, judge
 
@@ -61,7 +61,7 @@ def check(name: str, answer: Any) -> Result:
     Raises:
         ValueError: an unknown name; the message lists the known ones. Whatever the answer does is reported.
     """
-    check_choice("name", name, EXERCISES)
+    validate_choice("name", name, EXERCISES)
     _found[name] = Result(name, *judge(EXERCISES[name], answer))
     return _found[name]
 
@@ -153,5 +153,5 @@ def solution(name: str) -> Solution:
     Raises:
         ValueError: an unknown name; the message lists the known ones.
     """
-    check_choice("name", name, EXERCISES)
+    validate_choice("name", name, EXERCISES)
     return Solution(name)

@@ -53,10 +53,11 @@ from course_lib.checkpoint import load_checkpoint, load_shipped
 from course_lib.checks import check, progress, solution  # noqa: F401 - solution is for you to call
 from course_lib.data import CLASS_NAMES, load_fashion_mnist
 from course_lib.forward import q_sample, to_x0_eps
+from course_lib.guide import AutoGuidance
 from course_lib.interop import to_diffusers
 from course_lib.metrics import embed, frechet_distance, measure
 from course_lib.runtime import describe_machine, make_generator, pick_device
-from course_lib.sample import AutoGuidance, reverse_step, sample, trajectory
+from course_lib.sample import reverse_step, sample, trajectory
 from course_lib.schedule import sampling_times, start_time
 
 device = pick_device()

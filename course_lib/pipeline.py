@@ -11,19 +11,20 @@ import torch
 from torch import Tensor, nn
 
 from .checkpoint import SHIPPED, SHIPPED_CLASSES, SHIPPED_WEAK, Checkpoint, load_checkpoint
+from .guide import AutoGuidance
 from .runs import newest_weights
-from .sample import AutoGuidance, SampleStep, trajectory
+from .sample import SampleStep, trajectory
 from .schedule import sampling_times, start_time
 from .unet import UNet
-from .validate import check_choice, check_number
+from .validate import validate_choice, validate_number
 
 #: Strength of guidance where there is a weak network and nothing else is asked for.
 STRENGTH = 2.0
 
 
 @dataclass(frozen=True)
-class Drawer:
-    """A checkpoint and how to draw from it; `Drawer.load` makes one.
+class Pipeline:
+    """A checkpoint and how to draw from it; `Pipeline.load` makes one.
 
     Args:
         checkpoint: of a `UNet`.
@@ -52,7 +53,7 @@ class Drawer:
         eta: float = 1.0,
         order: int = 2,
         device: torch.device | str = "cpu",
-    ) -> Drawer:
+    ) -> Pipeline:
         """From a file, or from a run's folder.
 
         Args:
@@ -72,9 +73,9 @@ class Drawer:
         if not isinstance(made.model, UNet):
             raise ValueError(f"checkpoint must be of a UNet, which knows the time, got a {type(made.model).__name__}")
         wanted = STRENGTH if strength is None else strength
-        check_number("strength", wanted, 0)
-        check_number("eta", eta, 0, 1)
-        check_choice("order", order, (1, 2))
+        validate_number("strength", wanted, 0)
+        validate_number("eta", eta, 0, 1)
+        validate_choice("order", order, (1, 2))
         guide = None if wanted == 1 else _find_weak(weak, path, made, device)
         if guide is None and strength not in (None, 1):
             raise ValueError("strength needs weak weights, and the checkpoint has none: give them by --weak")
@@ -105,7 +106,7 @@ class Drawer:
         Yields:
             The number of the first picture of the batch, from 0, and a `sample.SampleStep`; see `sample.trajectory`.
         """
-        check_number("batch_size", batch_size, 1, integer=True)
+        validate_number("batch_size", batch_size, 1, integer=True)
         for first in range(0, len(x_T), batch_size):
             for step in trajectory(
                 self.model,

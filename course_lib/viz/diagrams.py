@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from .drawing import COLORS, Figure, Sheet, styled
-from .shapes import LayerShape, conv_out, conv_transpose_out, nearest_sizes, pool_out
-from .validate import check_choice, check_number
+from ..shapes import LayerShape, conv_out, conv_transpose_out, nearest_sizes, pool_out
+from ..validate import validate_choice, validate_number
+from .style import COLORS, Figure, Sheet, styled
 
 #: The layers that `layer_size` and `plot_kernel` know.
 KINDS = ("conv", "pool", "transposed conv")
@@ -32,7 +32,7 @@ def layer_size(
     Raises:
         TypeError, ValueError: an unknown kind, or what the functions of `course_lib.shapes` refuse.
     """
-    check_choice("kind", kind, KINDS)
+    validate_choice("kind", kind, KINDS)
     if kind == "transposed conv":
         out = conv_transpose_out(size, kernel, stride, padding, output_padding, dilation)
         return out, f"({size} − 1)·{stride} − 2·{padding} + {dilation}·({kernel} − 1) + {output_padding} + 1 = {out}"
@@ -153,8 +153,8 @@ def halve(size: int, halvings: int) -> tuple[list[int], list[tuple[int, int]], s
     >>> halve(28, 4)[:2]
     ([28, 14, 7, 3, 1], [(2, 3), (6, 7), (14, 14), (28, 28)])
     """
-    check_number("size", size, 1, integer=True)
-    check_number("halvings", halvings, 1, integer=True)
+    validate_number("size", size, 1, integer=True)
+    validate_number("halvings", halvings, 1, integer=True)
     sizes = [size]
     while len(sizes) <= halvings and sizes[-1] >= 2:
         sizes.append(pool_out(sizes[-1], 2))

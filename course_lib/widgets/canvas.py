@@ -21,8 +21,8 @@ import torch
 import traitlets
 from torch import Tensor
 
-from .data import to_uint8
-from .validate import check_number, check_pictures
+from ..data import to_uint8
+from ..validate import validate_number, validate_pictures
 
 #: What one widget may hold, in bytes as sent to the browser; a saved notebook takes four thirds of it, below 400 KB.
 MOST_BYTES = 280_000
@@ -236,7 +236,7 @@ class PictureCanvas(anywidget.AnyWidget):
         span: float = 3.0,
         name: str = "pictures",
     ) -> None:
-        check_number("step", step, 1e-9)
+        validate_number("step", step, 1e-9)
         identity = uuid4().hex
         packed: list[bytes] = []
 
@@ -277,7 +277,7 @@ class PictureCanvas(anywidget.AnyWidget):
             ValueError: pictures of another shape than the canvas has.
         """
         for pictures in x:
-            check_pictures(pictures, "x")
+            validate_pictures(pictures, "x")
             if list(pictures.shape) != self.spec["shape"]:
                 raise ValueError(f"x must have the shape {self.spec['shape']}, got {list(pictures.shape)}")
         data = b"".join(to_uint8(pictures.detach().cpu()).numpy().tobytes() for pictures in x)

@@ -13,7 +13,7 @@ import pytest
 from course_lib.checks import EXERCISES, WRONG, Choice, Exercise, check
 from course_lib.schedule import make_schedule
 
-SOURCE = (Path(__file__).parent.parent / "notebooks" / "py" / "06_find_the_bug.py").read_text(encoding="utf-8")
+SOURCE = (Path(__file__).parents[2] / "notebooks" / "py" / "06_find_the_bug.py").read_text(encoding="utf-8")
 TREE = ast.parse(SOURCE)
 #: Test of a case → the programs that the notebook runs it on, as written there: "broken" and "library".
 VERDICTS = {

@@ -16,8 +16,8 @@ import torch
 import torch.nn.functional as F
 import traitlets
 
-from .diagrams import KINDS, halve, layer_size
-from .validate import check_choice, check_number
+from ..validate import validate_choice, validate_number
+from ..viz.diagrams import KINDS, halve, layer_size
 
 #: Least and largest value of each number that the drawing of a layer knows.
 LAYER_LIMITS = {
@@ -78,10 +78,10 @@ class LayerDiagram(anywidget.AnyWidget):
         output_padding: int = 0,
         dilation: int = 1,
     ) -> None:
-        check_choice("kind", kind, KINDS)
+        validate_choice("kind", kind, KINDS)
         numbers = dict(zip(LAYER_LIMITS, (size, kernel, stride, padding, output_padding, dilation), strict=True))
         for name, value in numbers.items():
-            check_number(name, value, *LAYER_LIMITS[name], integer=True)
+            validate_number(name, value, *LAYER_LIMITS[name], integer=True)
         super().__init__(kind_index=KINDS.index(kind), **numbers)
 
     @property
@@ -91,7 +91,7 @@ class LayerDiagram(anywidget.AnyWidget):
 
     @kind.setter
     def kind(self, value: str) -> None:
-        check_choice("kind", value, KINDS)
+        validate_choice("kind", value, KINDS)
         self.kind_index = KINDS.index(value)
 
 
@@ -114,7 +114,7 @@ class UnetDiagram(anywidget.AnyWidget):
 
     def __init__(self, size: int = 28, halvings: int = 4) -> None:
         for name, value in (("size", size), ("halvings", halvings)):
-            check_number(name, value, *UNET_LIMITS[name], integer=True)
+            validate_number(name, value, *UNET_LIMITS[name], integer=True)
         super().__init__(size=size, halvings=halvings)
 
 
@@ -135,7 +135,7 @@ def layer_view(
 
     Args:
         kind: one of `KINDS`.
-        size, kernel, stride, padding, output_padding, dilation: as `course_lib.diagrams.layer_size`.
+        size, kernel, stride, padding, output_padding, dilation: as `course_lib.viz.diagrams.layer_size`.
 
     Returns:
         "result": the formula with the numbers put in and the sizes, in two lines, or why there is no such layer;
@@ -149,7 +149,7 @@ def layer_view(
     >>> layer_view("pool", 7, 2, stride=2)["note"]
     'Red: the last row and column are never looked at.'
     """
-    check_choice("kind", kind, KINDS)
+    validate_choice("kind", kind, KINDS)
     try:
         out, formula = layer_size(kind, size, kernel, stride, padding, output_padding, dilation)
     except ValueError as refusal:
@@ -187,7 +187,7 @@ def layer_view(
 
 
 def unet_view(size: int, halvings: int) -> dict[str, str]:
-    """What the text panel of a `UnetDiagram` says, by `course_lib.diagrams.halve`.
+    """What the text panel of a `UnetDiagram` says, by `course_lib.viz.diagrams.halve`.
 
     Args:
         size: height and width of the input, >= 1.

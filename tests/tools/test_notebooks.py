@@ -15,7 +15,7 @@ import pytest
 
 import notebooks
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 NAMES = [path.stem for path, _ in notebooks.pairs()]
 CELLS = """# %% [markdown]
 # # Draw a line

@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 
-from course_lib import diagrams, viz
+from course_lib import viz
 from course_lib.blocks import sinusoidal_embedding
 from course_lib.data import to_uint8
 from course_lib.forward import corrupt
@@ -23,6 +23,7 @@ from course_lib.sample import SampleStep
 from course_lib.schedule import Schedule, make_schedule
 from course_lib.shapes import trace
 from course_lib.unet import BottleneckUNet, ClassicUNet, DoubleConvUNet, UNet
+from course_lib.viz import diagrams
 
 
 def pictures(n: int = 4, channels: int = 1, height: int = 6, width: int = 5, seed: int = 0) -> torch.Tensor:

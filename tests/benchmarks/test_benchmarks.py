@@ -14,20 +14,19 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import pytest
+import safetensors
+import safetensors.torch
+import torch
+from torch import Tensor, nn
+
 import ablations
 import contestants
 import pictures_per_minute
-import pytest
 import records
-import safetensors
-import safetensors.torch
 import sampling
 import speed
-import torch
 from contestants import CONTESTANTS, Contestant, OurTraining, OwnTraining, Shifted, Training, start_training
-from pictures_per_minute import Run, Stop, plan, take_turns
-from torch import Tensor, nn
-
 from course_lib.checkpoint import load_shipped
 from course_lib.data import Pictures, load_fashion_mnist
 from course_lib.metrics import measure
@@ -36,6 +35,7 @@ from course_lib.schedule import Schedule, make_schedule, sampling_times, start_t
 from course_lib.shapes import count_parameters
 from course_lib.train import Draws, TrainConfig, train
 from course_lib.unet import DoubleConvUNet, UNet
+from pictures_per_minute import Run, Stop, plan, take_turns
 
 CPU = torch.device("cpu")
 PEERS = {"diffusers": "diffusers", "lucidrains": "denoising_diffusion_pytorch", "double-conv": "torch", "unet": "torch"}

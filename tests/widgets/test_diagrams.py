@@ -2,7 +2,7 @@
 
 What runs JavaScript is an `Evaluate`: `node_evaluator` where node is installed; `page_evaluator` makes the same out
 of a page of Chromium, and the tests of the browser pass it to `compare_layers`, `compare_ladders`, `compare_taps` and
-`check_pictures`.
+`validate_pictures`.
 """
 
 # mypy: allow-untyped-defs
@@ -23,8 +23,10 @@ import torch
 import torch.nn.functional as F
 import traitlets
 
-from course_lib import diagram_widget
-from course_lib.diagram_widget import (
+from course_lib.viz.diagrams import KINDS, halve, layer_size
+from course_lib.viz.style import CARD, COLORS
+from course_lib.widgets import diagrams as diagram_widget
+from course_lib.widgets.diagrams import (
     LAYER_LIMITS,
     UNET_LIMITS,
     LayerDiagram,
@@ -32,8 +34,6 @@ from course_lib.diagram_widget import (
     layer_view,
     unet_view,
 )
-from course_lib.diagrams import KINDS, halve, layer_size
-from course_lib.drawing import CARD, COLORS
 
 SOURCE = (diagram_widget._STATIC / "diagram.js").read_text(encoding="utf-8")
 #: evaluate(function, argument): what a JavaScript function of (module, argument) returns.
@@ -168,7 +168,7 @@ _PICTURES = """({ layer, layerPicture, layerWords, ladderPicture, ladderWords, p
 }"""
 
 
-def check_pictures(evaluate: Evaluate) -> None:
+def validate_pictures(evaluate: Evaluate) -> None:
     """Drawings at the ends and in the middle of every slider: every number is one, and inside the picture."""
     ends = {"size": (1, 2, 7, 32), "kernel": (1, 2, 7), "stride": (1, 2, 4), "padding": (0, 1, 4)}
     ends |= {"output_padding": (0, 1, 3), "dilation": (1, 3)}
@@ -198,7 +198,7 @@ def test_taps_are_pytorchs() -> None:
 
 
 def test_every_picture_can_be_drawn() -> None:
-    check_pictures(node_evaluator())
+    validate_pictures(node_evaluator())
 
 
 @pytest.mark.parametrize(
@@ -223,7 +223,7 @@ def test_a_broken_module_is_noticed(good: str, broken: str, comparison: str) -> 
         "layer": lambda: [compare_layers(evaluate, [kind]) for kind in KINDS],
         "taps": lambda: compare_taps(evaluate),
         "ladder": lambda: compare_ladders(evaluate),
-        "picture": lambda: check_pictures(evaluate),
+        "picture": lambda: validate_pictures(evaluate),
     }[comparison]
     with pytest.raises((AssertionError, pytest.fail.Exception), match=r"differ|no browser"):
         compare()

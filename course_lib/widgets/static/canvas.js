@@ -1,4 +1,4 @@
-// Paints what course_lib/canvas.py describes: panels that follow three numbers, `value`, `layer` and `clip`.
+// Paints what course_lib/widgets/canvas.py describes: panels that follow three numbers, `value`, `layer` and `clip`.
 // All that depends on mathematics comes in tables; here numbers are looked up, multiplied and added.
 
 const SVG = "http://www.w3.org/2000/svg";

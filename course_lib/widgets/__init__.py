@@ -21,14 +21,14 @@ import torch
 import traitlets
 from torch import Tensor, nn
 
-from . import viz
+from .. import viz
+from ..forward import NOISES, corrupt, q_sample
+from ..sample import SampleStep, predict
+from ..schedule import SCHEDULES, Schedule, make_schedule, zero_terminal_snr
+from ..train import Update
+from ..validate import validate_choice, validate_number, validate_pictures
 from .canvas import DrawingPanel, Marker, Panel, PictureCanvas, PicturePanel, Stack, StepPanel, TextPanel
-from .diagram_widget import LAYER_LIMITS, UNET_LIMITS, LayerDiagram, UnetDiagram, layer_view, unet_view
-from .forward import NOISES, corrupt, q_sample
-from .sample import SampleStep, predict
-from .schedule import SCHEDULES, Schedule, make_schedule, zero_terminal_snr
-from .train import Update
-from .validate import check_choice, check_number, check_pictures
+from .diagrams import LAYER_LIMITS, UNET_LIMITS, LayerDiagram, UnetDiagram, layer_view, unet_view
 
 #: What a view returns: a panel's name to the pixels, uint8 (H, W) or (H, W, 3), or the words that it shows.
 View = Mapping[str, "np.ndarray | str"]
@@ -100,12 +100,12 @@ class Explorer(ipywidgets.VBox):  # type: ignore[misc]
             ValueError: a name that is no control; the known ones are listed.
         """
         for name, value in values.items():
-            check_choice("control", name, self.controls)
+            validate_choice("control", name, self.controls)
             self.controls[name].value = value
 
     def positions(self, name: str, limit: int = 25) -> list[Any]:
         """The values that a control can take, both ends among them; at most `limit`, evenly spread."""
-        check_choice("control", name, self.controls)
+        validate_choice("control", name, self.controls)
         control = self.controls[name]
         if hasattr(control, "options"):
             found = [option[1] if isinstance(option, tuple) else option for option in control.options]
@@ -239,13 +239,13 @@ def _scale(x: Tensor, columns: int, wide: int = _WIDE) -> int:
 def _columns(x: Tensor, columns: int | None) -> int:
     if columns is None:
         return min(len(x), 8)
-    check_number("columns", columns, 1, integer=True)
+    validate_number("columns", columns, 1, integer=True)
     return columns
 
 
 def _noise_like(x: Tensor, seed: int) -> Tensor:
     """Gaussian noise that depends on the seed alone, whatever the device."""
-    check_number("seed", seed, 0, integer=True)
+    validate_number("seed", seed, 0, integer=True)
     return torch.randn(x.shape, generator=torch.Generator().manual_seed(seed)).to(x)
 
 
@@ -278,9 +278,9 @@ def corruption_explorer(
     Raises:
         TypeError, ValueError: as `course_lib.forward.corrupt`; more pictures than a slider can hold.
     """
-    check_pictures(x, "x", in_range=True)
-    check_number("amount", amount, 0, 1)
-    check_choice("noise", noise, NOISES)
+    validate_pictures(x, "x", in_range=True)
+    validate_number("amount", amount, 0, 1)
+    validate_choice("noise", noise, NOISES)
     columns = _columns(x, columns)
     x = x.detach().cpu()
     drawn = {kind: corrupt(x, 1.0, kind, generator=torch.Generator().manual_seed(seed))[1] for kind in NOISES}
@@ -344,12 +344,12 @@ def timestep_explorer(
         raise TypeError("schedules must be a Schedule or a list of them")
     if len({schedule.T for schedule in named}) > 1:
         raise ValueError(f"schedules must have the same T to share a slider, got {[s.T for s in named]}")
-    check_pictures(x0, "x0", in_range=True)
+    validate_pictures(x0, "x0", in_range=True)
     if len(x0) > 8:
         raise ValueError(f"x0 must hold at most 8 pictures, to fit beside the numbers, got {len(x0)}; use x0[:8]")
     T = named[0].T
     t = T // 4 if t is None else t
-    named[0].check_t(t)
+    named[0].validate_t(t)
     x0 = x0.detach().cpu()
     eps = _noise_like(x0, seed)
 
@@ -446,13 +446,13 @@ def noise_gauge(x0: Tensor | None = None, *, schedule: str = "linear", T: int = 
         TypeError, ValueError: an unknown name, T out of range, bad pictures.
     """
     names = (*SCHEDULES, _ZERO)
-    check_choice("schedule", schedule, names)
-    check_number("T", T, 10, 2000, integer=True)
+    validate_choice("schedule", schedule, names)
+    validate_number("T", T, 10, 2000, integer=True)
     lengths = range(10, 2001, 10)
     if T not in lengths:
         raise ValueError(f"T must be a multiple of 10, got {T}")
     if x0 is not None:
-        check_pictures(x0, "x0", in_range=True)
+        validate_pictures(x0, "x0", in_range=True)
         x0 = x0[:8].detach().cpu()
         eps = _noise_like(x0, seed)
 
@@ -630,7 +630,7 @@ def eta_explorer(samples_by_eta: Mapping[float, Tensor], *, columns: int | None 
         raise ValueError("samples_by_eta must hold at least one eta with its samples, got none")
     stored = {float(eta): samples_by_eta[eta] for eta in sorted(samples_by_eta)}
     for eta, x in stored.items():
-        check_pictures(x, f"samples_by_eta[{eta:g}]")
+        validate_pictures(x, f"samples_by_eta[{eta:g}]")
     shapes = {tuple(x.shape) for x in stored.values()}
     if len(shapes) > 1:
         raise ValueError(f"samples_by_eta must hold pictures of one shape, got {sorted(shapes)}")
@@ -692,12 +692,12 @@ def x0_hat_explorer(
     Raises:
         TypeError, ValueError: bad pictures, more than 8 of them, t out of range, or what the model refuses.
     """
-    check_pictures(x0, "x0", in_range=True)
+    validate_pictures(x0, "x0", in_range=True)
     if len(x0) > 8:
         raise ValueError(f"x0 must hold at most 8 pictures, to fit in a row, got {len(x0)}; use x0[:8]")
     T = schedule.T
     start = max(1, T // 2) if t is None else t
-    schedule.check_t(start, low=1)
+    schedule.validate_t(start, low=1)
     eps = _noise_like(x0, seed)
     scale, side = _scale(x0, len(x0), 540), len(x0)
     storing = bool(os.environ.get(STORE_FRAMES))
@@ -842,7 +842,7 @@ class TrainingMonitor(ipywidgets.VBox):  # type: ignore[misc]
         if self._draw is None:
             raise TypeError("this monitor was made without draw, so it has no pictures to show")
         x = self._draw()
-        check_pictures(x, "what draw returned")
+        validate_pictures(x, "what draw returned")
         columns = min(self._columns, len(x))
         return viz.to_png(x, columns, _scale(x, columns))
 

@@ -25,10 +25,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .data import CLASS_NAMES, Pictures, to_float, to_uint8
-from .validate import check_finite, check_number, check_pictures
+from ..data import CLASS_NAMES, Pictures, to_float, to_uint8
+from ..validate import validate_finite, validate_number, validate_pictures
 
-FEATURES = Path(__file__).parent / "weights" / "features28.safetensors"
+FEATURES = Path(__file__).parent.parent / "weights" / "features28.safetensors"
 #: Hash of the file above. Another network gives other numbers, so the metric and its network change together.
 FEATURES_SHA256 = "c4caa218bc5f21e12e9a1e59b636aa3c41fbd8fc0f4e8440046abd867fb2d5fa"
 
@@ -58,7 +58,7 @@ class FeatureNet(nn.Module):
         Raises:
             TypeError, ValueError: not pictures of this shape.
         """
-        check_pictures(x, "x", channels=1, values=x.device.type == "cpu")
+        validate_pictures(x, "x", channels=1, values=x.device.type == "cpu")
         if x.shape[2:] != (28, 28):
             raise ValueError(f"the feature network sees 28×28 pictures, got {tuple(x.shape[2:])}")
         features = self.features(self.body(x))
@@ -123,7 +123,7 @@ def embed(pictures: Pictures | Tensor, *, net: FeatureNet | None = None, batch_s
     Raises:
         TypeError, ValueError: not pictures of this shape, or not finite.
     """
-    check_number("batch_size", batch_size, 1, integer=True)
+    validate_number("batch_size", batch_size, 1, integer=True)
     if net is None and isinstance(pictures, Pictures):
         return _embed_kept(pictures, batch_size)
     return _embed(_stored(pictures, "pictures"), net or load_feature_net(), batch_size)
@@ -148,7 +148,7 @@ def _stored(pictures: Pictures | Tensor, name: str) -> Tensor:
     """Pictures as bytes, (N, C, H, W)."""
     if isinstance(pictures, Pictures):
         return pictures.images
-    check_pictures(pictures, name)
+    validate_pictures(pictures, name)
     return to_uint8(pictures)
 
 
@@ -173,7 +173,7 @@ def frechet_distance(features: Tensor, real_features: Tensor) -> float:
     Raises:
         TypeError, ValueError: not finite features of the same length, or fewer than two.
     """
-    features, real_features = _check_features(features, real_features)
+    features, real_features = _validate_features(features, real_features)
     return _frechet(*_moments(features), *_moments(real_features)).item()
 
 
@@ -205,9 +205,9 @@ def frechet_interval(
     Raises:
         TypeError, ValueError: as `frechet_distance`, or a level out of (0, 1).
     """
-    features, real_features = _check_features(features, real_features)
-    check_number("level", level, 1e-6, 1 - 1e-6)
-    check_number("resamples", resamples, 2, integer=True)
+    features, real_features = _validate_features(features, real_features)
+    validate_number("level", level, 1e-6, 1 - 1e-6)
+    validate_number("resamples", resamples, 2, integer=True)
     n = len(features)
     drawn = (torch.randint(n, (n,), generator=generator) for _ in range(resamples))
     means, covs = (torch.stack(m) for m in zip(*(_moments(features[index]) for index in drawn), strict=True))
@@ -258,7 +258,7 @@ def kernel_distance(features: Tensor, real_features: Tensor) -> float:
     Raises:
         TypeError, ValueError: not finite features of the same length, or fewer than two.
     """
-    features, real_features = _check_features(features, real_features)
+    features, real_features = _validate_features(features, real_features)
     return _kernel(features, _pairs(real_features))[0]
 
 
@@ -278,8 +278,8 @@ def kernel_interval(features: Tensor, real_features: Tensor, *, level: float = 0
     Raises:
         TypeError, ValueError: as `kernel_distance`, or a level out of (0, 1).
     """
-    check_number("level", level, 1e-6, 1 - 1e-6)
-    features, real_features = _check_features(features, real_features)
+    validate_number("level", level, 1e-6, 1 - 1e-6)
+    features, real_features = _validate_features(features, real_features)
     if len(features) < 3:
         raise ValueError(f"features must hold at least 3 samples, got {len(features)}")
     return _kernel_interval(*_kernel(features, _pairs(real_features)), level)
@@ -361,8 +361,8 @@ def precision_recall(features: Tensor, real_features: Tensor, k: int = 5) -> tup
     Raises:
         TypeError, ValueError: not finite features of the same length, or too few for k.
     """
-    features, real_features = _check_features(features, real_features)
-    check_number("k", k, 1, min(len(features), len(real_features)) - 1, integer=True)
+    features, real_features = _validate_features(features, real_features)
+    validate_number("k", k, 1, min(len(features), len(real_features)) - 1, integer=True)
     return _inside(features, real_features, k), _inside(real_features, features, k)
 
 
@@ -408,13 +408,13 @@ def sure_share(probabilities: Tensor, threshold: float = 0.9) -> SureShare:
     Raises:
         TypeError, ValueError: not probabilities, or a threshold out of range.
     """
-    check_number("threshold", threshold, 0, 1)
+    validate_number("threshold", threshold, 0, 1)
     if not isinstance(probabilities, Tensor) or not probabilities.is_floating_point():
         got = probabilities.dtype if isinstance(probabilities, Tensor) else type(probabilities).__name__
         raise TypeError(f"probabilities must be a floating-point tensor, got {got}")
     if probabilities.ndim != 2 or probabilities.numel() == 0:
         raise ValueError(f"probabilities must have shape (N, K), got {tuple(probabilities.shape)}")
-    check_finite(probabilities, "probabilities")
+    validate_finite(probabilities, "probabilities")
     probabilities = probabilities.detach().cpu()
     if probabilities.min() < 0 or (probabilities.sum(1) - 1).abs().max() > 1e-3:
         raise ValueError("probabilities must be >= 0 with sum 1 in each row; use scores.softmax(1)")
@@ -629,7 +629,7 @@ def measure(
     )
 
 
-def _check_features(features: Tensor, real_features: Tensor) -> tuple[Tensor, Tensor]:
+def _validate_features(features: Tensor, real_features: Tensor) -> tuple[Tensor, Tensor]:
     """Both as float64 on the CPU.
 
     Raises:
@@ -642,7 +642,7 @@ def _check_features(features: Tensor, real_features: Tensor) -> tuple[Tensor, Te
             raise TypeError(f"{name} must be a floating-point tensor, got {got}; use embed(pictures).features")
         if f.ndim != 2 or len(f) < 2 or f.shape[1] == 0:
             raise ValueError(f"{name} must have shape (N, D) with N >= 2, got {tuple(f.shape)}")
-        check_finite(f, name)
+        validate_finite(f, name)
     if features.shape[1] != real_features.shape[1]:
         raise ValueError(
             f"features and real_features must have the same length, got {features.shape[1]} and "

@@ -30,7 +30,7 @@ from matplotlib.text import Text
 from PIL import Image
 from torch import Tensor
 
-from .validate import check_number
+from ..validate import validate_number
 
 #: Colors that people with any kind of color vision can tell apart (after Okabe & Ito 2008), and a red for what fails.
 #: tests/test_accessibility.py holds every pair that one drawing uses together at a distance.
@@ -326,7 +326,7 @@ def encode(pixels: Tensor, scale: int = 1) -> Png:
     Raises:
         TypeError, ValueError: not uint8, another shape, or a scale below 1.
     """
-    check_number("scale", scale, 1, integer=True)
+    validate_number("scale", scale, 1, integer=True)
     if not isinstance(pixels, Tensor) or pixels.dtype != torch.uint8:
         got = pixels.dtype if isinstance(pixels, Tensor) else type(pixels).__name__
         raise TypeError(f"pixels must be a uint8 tensor, got {got}; use course_lib.data.to_uint8")

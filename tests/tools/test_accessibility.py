@@ -42,15 +42,15 @@ from test_viz import FIGURES, pictures
 from test_widgets import DIAGRAMS, EXPLORERS
 
 from course_lib import viz
-from course_lib.drawing import COLORS, CYCLE, Sheet, describe
 from course_lib.schedule import make_schedule
 from course_lib.shapes import trace
 from course_lib.unet import BottleneckUNet
+from course_lib.viz.style import COLORS, CYCLE, Sheet, describe
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("[0-9][0-9]_*.ipynb"))
 PAGES = [ROOT / f"{name}.md" for name in ("README", "TEACHING", "NOTATION", "CONTRIBUTING")]
-STATIC = ROOT / "course_lib" / "static"
+STATIC = ROOT / "course_lib" / "widgets" / "static"
 
 
 def text_of(path: Path) -> str:

@@ -24,13 +24,13 @@ import torch
 
 import notebooks
 from course_lib import viz, widgets
-from course_lib.canvas import PictureCanvas, unpack
-from course_lib.diagram_widget import LAYER_LIMITS, UNET_LIMITS
 from course_lib.forward import corrupt, q_sample
 from course_lib.sample import predict, trajectory
 from course_lib.schedule import make_schedule, sampling_times
 from course_lib.train import TrainState, Update
 from course_lib.unet import BottleneckUNet, UNet
+from course_lib.widgets.canvas import PictureCanvas, unpack
+from course_lib.widgets.diagrams import LAYER_LIMITS, UNET_LIMITS
 
 
 def pictures(n: int = 6, size: int = 28, seed: int = 0) -> torch.Tensor:

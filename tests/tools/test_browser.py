@@ -33,7 +33,7 @@ import notebooks
 from browser import Explorer, Lab, Notebook, State
 from course_lib.checks import BY_NOTEBOOK, CORRECT
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 NAMES = [path.stem for path, _ in notebooks.pairs()]
 MAKERS = re.compile(r"(\w+_explorer|trajectory_player|noise_gauge)")
 

@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+import browser
 import slider_latency as bench
 from records import append_row, read_rows
 
-import browser
-
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def row(way: str = "corruption", **more: Any) -> dict[str, Any]:

@@ -17,9 +17,13 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-from .data import to_uint8
+from ..data import to_uint8
+from ..forward import corrupt
+from ..sample import SampleStep
+from ..schedule import Schedule
+from ..validate import validate_choice, validate_finite, validate_number, validate_pictures
 from .diagrams import KINDS, halve, layer_size, plot_halvings, plot_kernel, plot_unet
-from .drawing import (
+from .style import (
     CARD,
     COLORS,
     CYCLE,
@@ -35,10 +39,6 @@ from .drawing import (
     style,
     styled,
 )
-from .forward import corrupt
-from .sample import SampleStep
-from .schedule import Schedule
-from .validate import check_choice, check_finite, check_number, check_pictures
 
 __all__ = [
     "CARD",
@@ -100,13 +100,13 @@ def grid(x: Tensor, columns: int | None = None, pad: int = 1, span: float = 1.0)
     Raises:
         TypeError, ValueError: not pictures, neither 1 nor 3 channels, or a number out of range.
     """
-    check_pictures(x)
+    validate_pictures(x)
     B, C, H, W = x.shape
-    check_choice("channels of x", C, (1, 3))
+    validate_choice("channels of x", C, (1, 3))
     columns = min(B, math.ceil(math.sqrt(B))) if columns is None else columns
-    check_number("columns", columns, 1, integer=True)
-    check_number("pad", pad, 0, integer=True)
-    check_number("span", span, 1e-9)
+    validate_number("columns", columns, 1, integer=True)
+    validate_number("pad", pad, 0, integer=True)
+    validate_number("span", span, 1e-9)
     rows = math.ceil(B / columns)
     small = to_uint8(x.detach().cpu() / span)
     cells = torch.full((rows * columns, C, H + pad, W + pad), 205, dtype=torch.uint8)
@@ -162,7 +162,7 @@ def to_gif(frames: Sequence[Tensor], scale: int = 3, seconds: float = 4, hold: f
                 f"frames must all have one shape, (H, W) or (H, W, 3), got {tuple(frames[0].shape)} and "
                 f"{tuple(pixels.shape)}"
             )
-    check_number("scale", scale, 1, integer=True)
+    validate_number("scale", scale, 1, integer=True)
     images = [Image.fromarray(pixels.numpy()) for pixels in frames]
     palette = images[-1].quantize(64, method=Image.Quantize.FASTOCTREE) if images[-1].mode == "RGB" else None
     small = [
@@ -267,8 +267,8 @@ def show_grid(
     Raises:
         TypeError, ValueError: not pictures, or titles of another number.
     """
-    check_pictures(x)
-    check_number("columns", columns, 1, integer=True)
+    validate_pictures(x)
+    validate_number("columns", columns, 1, integer=True)
     if titles is not None and len(titles) != len(x):
         raise ValueError(f"titles must have one entry per picture, {len(x)}, got {len(titles)}")
     captions = None if titles is None else [titles[i : i + columns] for i in range(0, len(x), columns)]
@@ -291,19 +291,19 @@ def show_rows(
     Raises:
         TypeError, ValueError: nothing to show, not pictures, or titles of another number.
     """
-    _check_rows(rows)
+    _validate_rows(rows)
     columns = max(len(x) for x in rows.values())
     if titles is not None and len(titles) != columns:
         raise ValueError(f"titles must have one entry per column, {columns}, got {len(titles)}")
     return _mosaic(list(rows.values()), list(rows), titles, title=title, span=span)
 
 
-def _check_rows(rows: Mapping[str, Tensor]) -> None:
+def _validate_rows(rows: Mapping[str, Tensor]) -> None:
     if not rows:
         raise ValueError("rows must hold at least one label with pictures, got none")
     for label, x in rows.items():
-        check_pictures(x, f"rows[{label!r}]")
-        check_choice(f"channels of rows[{label!r}]", x.shape[1], (1, 3))
+        validate_pictures(x, f"rows[{label!r}]")
+        validate_choice(f"channels of rows[{label!r}]", x.shape[1], (1, 3))
 
 
 @styled
@@ -470,7 +470,7 @@ def plot_histogram(
     named = {"": values} if isinstance(values, Tensor) else dict(values)
     flat = {label: tensor.detach().cpu().float().flatten() for label, tensor in named.items()}
     for label, tensor in flat.items():
-        check_finite(tensor, label or "values")
+        validate_finite(tensor, label or "values")
     low, high = min(float(v.min()) for v in flat.values()), max(float(v.max()) for v in flat.values())
     if normal:
         low, high = min(low, -4.0), max(high, 4.0)
@@ -532,7 +532,7 @@ def plot_schedules(schedules: Schedule | Sequence[Schedule], t: int | None = Non
             xs = range(first, schedule.T + 1)
             ax.plot(xs, y[first:].tolist(), label=schedule.name, color=color, linestyle=DASHES[i % len(DASHES)])
             if t is not None:
-                schedule.check_t(t)
+                schedule.validate_t(t)
                 ax.plot([t], [float(y[t])], "o", color=color, markersize=6, markeredgecolor=COLORS["black"])
         if t is not None:
             ax.axvline(t, color=COLORS["red"], linewidth=1.2)
@@ -626,7 +626,7 @@ def smoothed(losses: Sequence[float], smooth: float = 0.98) -> list[float]:
         losses: one number per update.
         smooth: in [0, 1); 0.98 averages over about 50 updates.
     """
-    check_number("smooth", smooth, 0, 1 - 1e-9)
+    validate_number("smooth", smooth, 0, 1 - 1e-9)
     out, mean, weight = [], 0.0, 0.0
     for loss in losses:
         mean = smooth * mean + (1 - smooth) * float(loss)
@@ -762,8 +762,8 @@ def plot_trajectory(steps: Sequence[SampleStep], columns: int = 9, index: int = 
     steps = list(steps)
     if not steps:
         raise ValueError("steps must hold at least one step; make them with list(course_lib.sample.trajectory(...))")
-    check_number("columns", columns, 1, integer=True)
-    check_number("index", index, 0, len(steps[0].x_t) - 1, integer=True)
+    validate_number("columns", columns, 1, integer=True)
+    validate_number("index", index, 0, len(steps[0].x_t) - 1, integer=True)
     count = min(columns, len(steps))
     chosen = [steps[round(i * (len(steps) - 1) / max(count - 1, 1))] for i in range(count)]
     last = steps[-1]
@@ -792,14 +792,14 @@ def nearest(samples: Tensor, training: Tensor, k: int = 3) -> tuple[Tensor, Tens
     Raises:
         TypeError, ValueError: not pictures, shapes that differ, k out of range.
     """
-    check_pictures(samples, "samples")
-    check_pictures(training, "training")
+    validate_pictures(samples, "samples")
+    validate_pictures(training, "training")
     if samples.shape[1:] != training.shape[1:]:
         raise ValueError(
             "samples and training must have pictures of one shape, "
             f"got {tuple(samples.shape[1:])} and {tuple(training.shape[1:])}"
         )
-    check_number("k", k, 1, len(training), integer=True)
+    validate_number("k", k, 1, len(training), integer=True)
     flat = samples.flatten(1).float()
     parts = [torch.cdist(flat, part.flatten(1).to(flat)) for part in training.split(8192)]
     distances, index = torch.cat(parts, dim=1).topk(k, largest=False)

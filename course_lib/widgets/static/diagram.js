@@ -1,5 +1,5 @@
 // Two drawings that follow sliders: where the kernel of a layer lands, and a size on its way through a U-Net.
-// They need no Python while they run, so the arithmetic of course_lib.shapes and course_lib.diagrams stands here once
+// They need no Python while they run, so the arithmetic of course_lib.shapes and course_lib.viz.diagrams stands here once
 // more; tests/test_diagram_widget.py holds every value and every sentence of it against theirs. All but the last part
 // of this file is pure: numbers in, words or the inside of an SVG out.
 
@@ -56,7 +56,7 @@ export function touched(values) {
   return counts.slice(values.padding, full - values.padding);
 }
 
-/** A size halved and doubled: {down, up, problem}, as course_lib.diagrams.halve. */
+/** A size halved and doubled: {down, up, problem}, as course_lib.viz.diagrams.halve. */
 export function ladder(size, halvings) {
   const down = [size];
   while (down.length <= halvings && down.at(-1) >= 2) down.push(Math.floor(down.at(-1) / 2));
@@ -129,7 +129,7 @@ export function ladderWords(size, halvings) {
 
 // ---------------------------------------------------------------------------------------------------- pictures
 
-// As in course_lib.drawing; each stands out from a white and from a dark ground.
+// As in course_lib.viz.style; each stands out from a white and from a dark ground.
 const BLUE = "#0072B2";
 const ORANGE = "#D55E00";
 const GREEN = "#009E73";

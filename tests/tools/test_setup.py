@@ -26,7 +26,7 @@ from packaging.utils import canonicalize_name
 import open_lab
 import setup_env
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 EXTRAS: dict[str, list[str]] = PROJECT["optional-dependencies"]
 LINES = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()

@@ -317,14 +317,14 @@ def test_the_readme_counts_exercises_and_mistakes():
     names = [name for book in BY_NOTEBOOK.values() for name in book]
     assert len(names) == len(set(names)) == len(EXERCISES)
     sentences = {key for name, key in MISTAKES if name in FUNCTIONS}
-    readme = (Path(__file__).resolve().parent.parent / "README.md").read_text(encoding="utf-8")
+    readme = (Path(__file__).resolve().parents[2] / "README.md").read_text(encoding="utf-8")
     assert f"{len(FUNCTIONS)} functions to write and {len(QUESTIONS)} questions to answer" in readme
     assert f"knows {len(sentences)} mistakes" in readme
     assert len(sentences) >= 60
 
 
 def test_the_readme_shows_a_real_diagnosis():
-    readme = (Path(__file__).resolve().parent.parent / "README.md").read_text(encoding="utf-8")
+    readme = (Path(__file__).resolve().parents[2] / "README.md").read_text(encoding="utf-8")
     wrong = check("q_sample", lambda x0, t, eps, ab: column(ab[t]) * x0 + column(1 - ab[t]) * eps)
     assert str(wrong) in readme
 

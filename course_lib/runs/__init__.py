@@ -5,7 +5,7 @@
         model.safetensors       averaged weights, for `load_checkpoint`
         state.safetensors       weights, the optimizer's moments and the counters, to go on from
     runs/a/model.safetensors    averaged weights, once the run is over
-    runs/a/weak.safetensors     those of an eighth of the way, to guide them: see `course_lib.sample.AutoGuidance`
+    runs/a/weak.safetensors     those of an eighth of the way, to guide them: see `course_lib.guide.AutoGuidance`
     runs/a/log/                 curves for TensorBoard, where asked for
 
 Hugging Face Accelerate is the engine: precision, parts of batches, processes and machines.
@@ -36,8 +36,8 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from . import __version__
-from .checkpoint import (
+from .. import __version__
+from ..checkpoint import (
     Checkpoint,
     load_checkpoint,
     load_tensors,
@@ -47,13 +47,13 @@ from .checkpoint import (
     sync_folder,
     write_atomically,
 )
-from .data import Pictures, load_fashion_mnist, load_folder
-from .runtime import can_compile, describe_machine, is_out_of_memory, pick_autocast, pick_device
-from .schedule import SCHEDULES, Schedule, make_schedule
-from .shapes import count_parameters
-from .train import EMA, Fetched, TrainConfig, TrainState, Update, _progress, train
-from .unet import UNet
-from .validate import check_choice, check_number
+from ..data import Pictures, load_fashion_mnist, load_folder
+from ..runtime import can_compile, describe_machine, is_out_of_memory, pick_autocast, pick_device
+from ..schedule import SCHEDULES, Schedule, make_schedule
+from ..shapes import count_parameters
+from ..train import EMA, Fetched, TrainConfig, TrainState, Update, _progress, train
+from ..unet import UNet
+from ..validate import validate_choice, validate_number
 
 if TYPE_CHECKING:  # imported where it is needed alone: it takes a second
     from accelerate import Accelerator
@@ -112,17 +112,17 @@ class RunConfig:
     init_sha256: str | None = None
 
     def __post_init__(self) -> None:
-        check_number("size", self.size, 1, integer=True)
-        check_number("timesteps", self.timesteps, 1, integer=True)
-        check_number("ema", self.ema, 0, 1 - 1e-12)
-        check_choice("schedule", self.schedule, SCHEDULES)
-        check_choice("precision", self.precision, ("auto", "no", "bf16"))
-        check_choice("compile", self.compile, ("auto", "no", "yes"))
+        validate_number("size", self.size, 1, integer=True)
+        validate_number("timesteps", self.timesteps, 1, integer=True)
+        validate_number("ema", self.ema, 0, 1 - 1e-12)
+        validate_choice("schedule", self.schedule, SCHEDULES)
+        validate_choice("precision", self.precision, ("auto", "no", "bf16"))
+        validate_choice("compile", self.compile, ("auto", "no", "yes"))
         if self.color and self.data == "fashion-mnist":
             raise ValueError("color is for a folder of pictures: those of fashion-mnist are grey")
         if self.full and self.data != "fashion-mnist":
             raise ValueError("full is for fashion-mnist: of a folder all pictures are taken")
-        self.train.check_schedule(make_schedule(self.schedule, self.timesteps))
+        self.train.validate_schedule(make_schedule(self.schedule, self.timesteps))
         with torch.device("meta"):  # what cannot be built is refused before hours of loading
             UNet(self.size, 3 if self.color else 1, **self.unet)
 
@@ -191,7 +191,7 @@ class RunConfig:
             model = UNet(self.size, pictures.images.shape[1], num_classes=classes, **self.unet)
         if self.init is not None:
             made = self.initial(self.init)
-            _check_fit("num_classes", made.model.config.get("num_classes"), classes)
+            _validate_fit("num_classes", made.model.config.get("num_classes"), classes)
             model.load_state_dict(made.model.state_dict())
         return model
 
@@ -215,11 +215,11 @@ class RunConfig:
         mine = {**built, "schedule": (self.schedule, self.timesteps), "target": self.train.target}
         for name, value in mine.items():
             if name != "num_classes":
-                _check_fit(name, theirs.get(name), value)
+                _validate_fit(name, theirs.get(name), value)
         return made
 
 
-def _check_fit(name: str, theirs: Any, mine: Any) -> None:
+def _validate_fit(name: str, theirs: Any, mine: Any) -> None:
     if theirs != mine:
         raise ValueError(f"init has weights for {name}={theirs}, this run has {name}={mine}")
 
@@ -512,9 +512,9 @@ class SaveEvery:
 
     def __post_init__(self) -> None:
         if self.minutes is not None:
-            check_number("minutes", self.minutes, 1e-6)
+            validate_number("minutes", self.minutes, 1e-6)
         if self.updates is not None:
-            check_number("updates", self.updates, 1, integer=True)
+            validate_number("updates", self.updates, 1, integer=True)
 
     @classmethod
     def parse(cls, text: str) -> SaveEvery:
@@ -605,7 +605,7 @@ def run(
                 stored = replace(stored, precision=config.precision)
             parts = config.train.accumulate  # where there is less memory now, a batch is worked through in more parts
             stored = replace(stored, train=replace(stored.train, accumulate=parts))
-            _check_same(config, stored, folder)
+            _validate_same(config, stored, folder)
         config = stored
     if config is None:
         raise ValueError(f"{folder} holds no run to go on with: say what to train")
@@ -652,7 +652,7 @@ def run(
         try:
             with processes.main_process_first():  # the first one cleans up
                 saved = last_good(folder, processes.print, mend=processes.is_main_process)
-            _check_shared(folder, saved.state.step if saved else 0)
+            _validate_shared(folder, saved.state.step if saved else 0)
 
             accelerator = _engine(config, folder, chosen, how.log, saved.state.step if saved else 0)
             model = model.to(accelerator.device).to(memory_format=torch.channels_last)
@@ -865,7 +865,7 @@ def _moved(folder: Path, device: torch.device) -> str:
     )
 
 
-def _check_shared(folder: Path, step: int) -> None:
+def _validate_shared(folder: Path, step: int) -> None:
     """Refuse processes that found another checkpoint than the first one, as machines without a common disk do."""
     from accelerate.utils import broadcast_object_list
 
@@ -877,7 +877,7 @@ def _check_shared(folder: Path, step: int) -> None:
         )
 
 
-def _check_same(config: RunConfig, stored: RunConfig, folder: Path) -> None:
+def _validate_same(config: RunConfig, stored: RunConfig, folder: Path) -> None:
     """Refuse settings that are not those with which a run was begun."""
     new, old = json.loads(json.dumps(asdict(config))), asdict(stored)  # both as JSON has it: no tuples
     for name in ("data_sha256", "init_sha256"):

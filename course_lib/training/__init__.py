@@ -1,0 +1,1 @@
+"""What makes the training loop fast and safe."""

@@ -1,0 +1,28 @@
+"""What several test files need."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from course_lib.schedule import Schedule, linear_amount, make_schedule, zero_terminal_snr
+
+
+def randomize(module: nn.Module, seed: int = 0) -> nn.Module:
+    """Every parameter drawn anew, also those that start at zero or one."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for parameter in module.parameters():
+            parameter.copy_(torch.randn(parameter.shape, generator=generator, dtype=parameter.dtype) * 0.3)
+    return module
+
+
+def every_schedule(T: int) -> dict[str, Schedule]:
+    """One schedule of each kind: variance preserving, straight, and with no picture left at T."""
+    kinds = {name: make_schedule(name, T) for name in ("linear", "quadratic", "sigmoid", "cosine")}
+    kinds["linear amount"] = linear_amount(T)
+    kinds["zero terminal SNR"] = zero_terminal_snr(make_schedule("linear", T))
+    return kinds
+
+
+SCHEDULE_NAMES = ("linear", "quadratic", "sigmoid", "cosine", "linear amount", "zero terminal SNR")
