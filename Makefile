@@ -10,6 +10,9 @@ TRAIN = --full --minutes 25 --batch-size 64 --out runs/shipped
 # A worse version of them, which guides them, was made with TRAIN='--full --minutes 3 --out runs/weak',
 # and those that know classes with TRAIN='--full --classes --minutes 25 --batch-size 64 --out runs/classes'.
 
+# One process for each core, and a core that runs dry takes over what waits for another.
+PARALLEL = -n logical --maxprocesses 8 --dist worksteal
+
 # One stage of the tests: its name, its command, and how long it took.
 stage = @echo "== $(1)"; begin=$$(date +%s); $(2) && echo "== $(1): ok, $$(($$(date +%s) - begin)) s"
 
@@ -33,13 +36,13 @@ check: setup ## format, lint, types, pairing of the notebooks, unit tests
 	$(call stage,lint,$(BIN)/ruff check .)
 	$(call stage,types,$(BIN)/mypy)
 	$(call stage,pairing,$(BIN)/python tools/notebooks.py check)
-	$(call stage,unit tests,MPLBACKEND=agg $(BIN)/python -m pytest -m 'not browser' --durations=10)
+	$(call stage,unit tests,MPLBACKEND=agg $(BIN)/python -m pytest $(PARALLEL) -m 'not browser' --durations=15)
 
 run-notebooks: setup ## execute copies of all notebooks in build/executed, then scan them for errors
 	$(call stage,notebooks,$(BIN)/python tools/notebooks.py run)
 
 browser: setup ## every slider in a real browser: JupyterLab, then the pages of make html
-	$(call stage,browser,$(BIN)/python -m pytest tests/test_browser.py --durations=15)
+	$(call stage,browser,$(BIN)/python -m pytest tests/tools/test_browser.py --durations=15)
 
 student: setup ## write the notebooks to hand out, in build/student
 	$(call stage,student,$(BIN)/python tools/handouts.py student)

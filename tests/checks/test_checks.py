@@ -307,7 +307,11 @@ class Awkward:
 
 
 @pytest.mark.parametrize("name", EXERCISES)
-@pytest.mark.parametrize("answer", [Awkward(), Fraction(1, 3), float("inf"), 10**400, float, exit], ids=repr)
+@pytest.mark.parametrize(
+    "answer",
+    [Awkward(), Fraction(1, 3), float("inf"), 10**400, float, exit],
+    ids=["awkward", "fraction", "infinity", "huge", "type", "exit"],
+)
 def test_never_raises(name, answer):
     assert check(name, answer).status == WRONG
 
