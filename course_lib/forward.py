@@ -59,11 +59,12 @@ def corrupt(
         validate_same(x, noise, "x", "noise")
         validate_finite(noise, "noise")
     else:
-        noise = _draw(x, "gaussian" if noise is None else noise, generator)
+        noise = noise_like(x, "gaussian" if noise is None else noise, generator=generator)
     return (1 - amount) * x + amount * noise, noise
 
 
-def _draw(x: Tensor, kind: str, generator: torch.Generator | None) -> Tensor:
+def noise_like(x: Tensor, kind: str = "gaussian", *, generator: torch.Generator | None = None) -> Tensor:
+    """Fresh noise with the shape, dtype and device of x; the kinds are those of `corrupt`."""
     validate_choice("noise", kind, NOISES)
     if kind == "uniform":
         return torch.rand(x.shape, dtype=x.dtype, device=x.device, generator=generator) * 2 - 1
@@ -72,7 +73,7 @@ def _draw(x: Tensor, kind: str, generator: torch.Generator | None) -> Tensor:
 
 def _given_or_drawn(x: Tensor, eps: Tensor | None, generator: torch.Generator | None) -> Tensor:
     if eps is None:
-        return _draw(x, "gaussian", generator)
+        return noise_like(x, generator=generator)
     validate_same(x, eps, "x", "eps")
     validate_finite(eps, "eps")
     return eps
@@ -199,11 +200,11 @@ def make_target(kind: str, schedule: Schedule, x0: Tensor, eps: Tensor, t: int |
     validate_same(x0, eps, "x0", "eps")
     validate_finite(eps, "eps")
     schedule.validate_t(t, batch=len(x0), device=x0.device)
-    return _target(kind, *schedule.at(t, x0), x0, eps)
+    return target_of(kind, *schedule.at(t, x0), x0, eps)
 
 
-def _target(kind: str, a: Tensor, b: Tensor, x0: Tensor, eps: Tensor) -> Tensor:
-    """`make_target` without the checks, for the training loop."""
+def target_of(kind: str, a: Tensor, b: Tensor, x0: Tensor, eps: Tensor) -> Tensor:
+    """The formulas of `make_target` alone: a and b are at hand, and nothing is validated."""
     if kind == "eps":
         return eps
     if kind == "x0":
@@ -236,13 +237,17 @@ def to_x0_eps(kind: str, schedule: Schedule, prediction: Tensor, x_t: Tensor, t:
     validate_same(x_t, prediction, "x_t", "prediction")
     validate_finite(prediction, "prediction")
     schedule.validate_t(t, batch=len(x_t), device=x_t.device)
-    _validate_target_at(kind, schedule, t)
+    validate_invertible(kind, schedule, t)
     a, b = schedule.at(t, x_t)
-    return _x0_eps(kind, a, b, prediction, x_t)
+    return solve_x0_eps(kind, a, b, prediction, x_t)
 
 
-def _validate_target_at(kind: str, schedule: Schedule, t: int | Tensor) -> None:
-    """Refuse the two places where a target leaves one half of the pair unknown."""
+def validate_invertible(kind: str, schedule: Schedule, t: int | Tensor) -> None:
+    """Refuse a timestep at which this prediction leaves the picture or the noise unknown.
+
+    Raises:
+        ValueError: "eps" where a_t = 0, or "x0" at t = 0.
+    """
     t = torch.as_tensor(t, device="cpu")
     if kind == "eps" and (schedule.signal[t] == 0).any():
         raise ValueError(
@@ -253,8 +258,10 @@ def _validate_target_at(kind: str, schedule: Schedule, t: int | Tensor) -> None:
         raise ValueError("a prediction of x0 says nothing about the noise at t = 0, where there is none")
 
 
-def _x0_eps(kind: str, a: Tensor | float, b: Tensor | float, prediction: Tensor, x_t: Tensor) -> tuple[Tensor, Tensor]:
-    """`to_x0_eps` without the checks, for the sampling loop."""
+def solve_x0_eps(
+    kind: str, a: Tensor | float, b: Tensor | float, prediction: Tensor, x_t: Tensor
+) -> tuple[Tensor, Tensor]:
+    """The formulas of `to_x0_eps` alone: a and b are at hand, and nothing is validated."""
     if kind == "eps":
         return (x_t - b * prediction) / a, prediction
     if kind == "x0":

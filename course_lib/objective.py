@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .forward import TARGETS, _target
+from .forward import TARGETS, target_of
 from .runtime import in_mode
 from .schedule import Schedule
 from .validate import (
@@ -62,7 +62,7 @@ def denoising_loss(
     answer = model(a * x0 + b * eps, t, y)
     if answer.shape != x0.shape:  # numbers would be compared all the same, with a copy of each channel
         raise ValueError(f"prediction must have the shape of x0, {tuple(x0.shape)}, got {tuple(answer.shape)}")
-    error = F.mse_loss(answer.float(), _target(target, a, b, x0, eps).float(), reduction="none")
+    error = F.mse_loss(answer.float(), target_of(target, a, b, x0, eps).float(), reduction="none")
     return error.flatten(1).mean(1)
 
 

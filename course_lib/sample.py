@@ -1,10 +1,10 @@
 """Sampling: one reverse step, one loop that is a generator, and two numbers that choose the sampler.
 
-eta = 1 visiting every timestep is DDPM (Ho et al. 2020); eta = 0 is DDIM (Song et al. 2021, arXiv:2010.02502);
-on the linear amount, eta = 0 is Euler's method on the flow. Any falling list of timesteps will do.
+eta = 1 at every timestep is DDPM (Ho et al. 2020, arXiv:2006.11239); eta = 0 is DDIM (Song et al. 2021,
+arXiv:2010.02502); on the linear amount, eta = 0 is Euler's method on the flow. Any falling list of timesteps works.
 
-order = 2 looks back at the step before: with eta = 0 it is DPM-Solver++(2M) (Lu et al. 2022, arXiv:2211.01095,
-algorithm 2), with eta = 1 its stochastic form. It needs fewer steps for the same picture.
+order = 2 also uses the answer of the step before: with eta = 0 this is DPM-Solver++(2M) (Lu et al. 2022,
+arXiv:2211.01095, algorithm 2), with eta = 1 its stochastic form. It needs fewer steps for equally good pictures.
 """
 
 from __future__ import annotations
@@ -14,11 +14,12 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from .forward import TARGETS, _validate_target_at, _x0_eps
+from .forward import TARGETS, solve_x0_eps, validate_invertible
 from .runtime import in_mode
 from .schedule import Schedule
 from .validate import (
@@ -43,23 +44,19 @@ def reverse_step(
 ) -> Tensor:
     """One step back, from t to s: x_s = a_s x0_hat + √(b_s² − η² var) eps_hat + η √var z (DDIM, eqs. 12 and 16).
 
-    var is the variance of the posterior q(x_s | x_t, x_0). It is 0 for s = 0, so the last step adds no noise; z is
-    drawn only where it is used.
+    var is the variance of the posterior q(x_s | x_t, x_0). It is 0 at s = 0, so the last step adds no noise.
 
     Args:
         schedule: the tables a and b.
-        x0_hat: the picture as the network sees it at t, (B, C, H, W).
-        eps_hat: the noise as the network sees it, shaped like x0_hat.
+        x0_hat: the picture that the network sees at t, (B, C, H, W).
+        eps_hat: the noise that the network sees at t, shaped like x0_hat.
         t: where we are, 1..T.
-        s: where to go, 0 <= s < t.
-        eta: 1 for DDPM, 0 for DDIM, or between.
-        generator: source of z, on the device of x0_hat.
+        s: where we go, 0 <= s < t.
+        eta: 1 for DDPM, 0 for DDIM, or anything between.
+        generator: source of z, on the device of x0_hat; untouched where the step adds no noise.
 
     Returns:
         x_s, shaped like x0_hat.
-
-    Raises:
-        TypeError, ValueError: bad or different pictures, timesteps out of order or range, eta out of [0, 1].
     """
     validate_pictures(x0_hat, "x0_hat")
     validate_same(x0_hat, eps_hat, "x0_hat", "eps_hat")
@@ -83,7 +80,7 @@ def _reverse(
     eta: float,
     generator: torch.Generator | None,
 ) -> Tensor:
-    """`reverse_step` without the checks, with a and b as plain numbers."""
+    """`reverse_step` without its checks, with (a, b) at t and at s as plain numbers."""
     (a_t, b_t), (a_s, b_s) = at_t, at_s
     var = (eta * b_s) ** 2 * (1 - (a_t * b_s / (a_s * b_t)) ** 2)
     x_s = a_s * x0 + max(b_s**2 - var, 0.0) ** 0.5 * eps
@@ -94,24 +91,21 @@ def _reverse(
 
 
 def extrapolate(schedule: Schedule, x0_hat: Tensor, x0_before: Tensor, t: int, s: int, t_before: int) -> Tensor:
-    """What the network would see half way from t to s, by a straight line in λ = log(a/b) through the last two answers.
+    """Guess what the network would see half way from t to s: a straight line in λ = log(a/b) through two answers.
 
-    D = x0_hat + (x0_hat − x0_before) / (2r), r = (λ_t − λ_before) / (λ_s − λ_t) (DPM-Solver++, algorithm 2). In the
-    step to s = 0 there is no half way, since λ_0 is infinite: D = x0_hat, and the step is of first order.
+    D = x0_hat + (x0_hat − x0_before) / (2r), r = (λ_t − λ_before) / (λ_s − λ_t) (DPM-Solver++, algorithm 2). λ_0 is
+    infinite, so the step to s = 0 has no half way: there D = x0_hat, and the step is of first order.
 
     Args:
         schedule: the tables a and b.
-        x0_hat: the picture as the network sees it at t, (B, C, H, W).
-        x0_before: the picture as it saw it at t_before, shaped like x0_hat.
+        x0_hat: the picture that the network sees at t, (B, C, H, W).
+        x0_before: the picture that it saw at t_before, shaped like x0_hat.
         t: where we are, 1..T.
-        s: where to go, 0 <= s < t.
+        s: where we go, 0 <= s < t.
         t_before: where the step before began, t < t_before <= T.
 
     Returns:
-        D, shaped like x0_hat; it may leave [-1, 1] where x0_hat does not.
-
-    Raises:
-        TypeError, ValueError: pictures of different shapes, timesteps out of order or range.
+        D, shaped like x0_hat; it can leave [-1, 1] even where both answers lie inside.
     """
     validate_same(x0_hat, x0_before, "x0_hat", "x0_before")
     for name, index in (("s", s), ("t", t), ("t_before", t_before)):
@@ -122,11 +116,11 @@ def extrapolate(schedule: Schedule, x0_hat: Tensor, x0_before: Tensor, t: int, s
 
 
 def _reach(before: tuple[float, float], now: tuple[float, float], after: tuple[float, float]) -> float:
-    """1/(2r): how far beyond the last answer the middle of the next step lies, in units of the step before."""
+    """1/(2r) of `extrapolate`, from (a, b) at the three timesteps."""
     if after[1] == 0 or before[0] == 0:  # λ is infinite at the picture itself, and where no picture is left
         return 0.0
     clock = [math.log(a / b) for a, b in (before, now, after)]
-    if clock[1] == clock[0]:  # nothing has changed from which to reach on
+    if clock[1] == clock[0]:  # λ did not change, so there is no slope to extrapolate
         return 0.0
     return (clock[2] - clock[1]) / (clock[1] - clock[0]) / 2
 
@@ -136,12 +130,12 @@ class SampleStep:
     """One step of a sampling run; every tensor is (B, C, H, W).
 
     Args:
-        t: the timestep that was left.
-        s: the timestep that was reached.
+        t: the timestep that the step starts from.
+        s: the timestep that it reaches.
         x_t: the noisy pictures at t.
-        x0_hat: the pictures as the network saw them at t.
-        eps_hat: the noise as the network saw it at t.
-        x_s: the noisy pictures at s; at s = 0 the samples.
+        x0_hat: the pictures that the network sees in them.
+        eps_hat: the noise that it sees in them.
+        x_s: the noisy pictures at s; at s = 0 these are the samples.
     """
 
     t: int
@@ -165,21 +159,19 @@ def trajectory(
     y: Tensor | None = None,
     generator: torch.Generator | None = None,
 ) -> Iterator[SampleStep]:
-    """Walk from noise to pictures (DDPM, algorithm 2), yielding every step; nothing is computed ahead.
-
-    Values are looked at on the CPU alone, so that a GPU need not wait.
+    """Walk from noise to pictures (DDPM, algorithm 2) and yield every step as soon as it is done.
 
     Args:
-        model: called as model(x_t, t, y), in eval mode and without gradients; its mode is given back each step.
+        model: called as model(x_t, t, y), in eval mode and without gradients; between steps it has its own mode.
         schedule: the tables a and b.
         x_T: where to start, (B, C, H, W), on the model's device; usually noise from N(0, I).
-        times: strictly falling timesteps, the first that of x_T, the last 0; see `schedule.sampling_times`. Every
-            timestep from T where None.
-        eta: 1 for DDPM, 0 for DDIM, or between.
-        order: 1, or 2 to reach beyond the last answer by what it changed since the one before (`extrapolate`).
+        times: the timesteps to visit: strictly falling, from that of x_T to 0; see `schedule.sampling_times`. None
+            visits every timestep from T.
+        eta: 1 for DDPM, 0 for DDIM, or anything between.
+        order: 1, or 2 to extrapolate from the last two answers; see `extrapolate`.
         target: what the model predicts, one of `forward.TARGETS`.
-        clip: keep x0_hat in [-1, 1] and let eps_hat follow, x_t = a x0_hat + b eps_hat. With order 2 and few steps
-            (about 10) it does harm: better begin at `schedule.start_time` and do not clip.
+        clip: clamp x0_hat to [-1, 1] and let eps_hat follow, so that x_t = a x0_hat + b eps_hat still holds. It harms
+            order 2 in few steps (about 10): rather begin at `schedule.start_time` and do not clip.
         y: class labels, int64 (B,), or None.
         generator: source of the noise, on the device of x_T.
 
@@ -187,52 +179,53 @@ def trajectory(
         A `SampleStep` after each step.
 
     Raises:
-        TypeError, ValueError: bad pictures or timesteps, labels that are not one per picture, an unknown target, or
-            one that cannot be inverted at the first of the times: raised here, before the first step. What the
-            model refuses: at that step.
+        TypeError, ValueError: right at the call, before the first step. A target that cannot be inverted at the first
+            timestep is refused too. What the model itself refuses comes at that step; its answers are searched for
+            NaN on the CPU alone, so that a GPU never waits.
     """
+    visited = _validate_walk(schedule, x_T, times, eta, order, target, y)
+
+    def walk() -> Iterator[SampleStep]:
+        at = [*zip(schedule.signal.tolist(), schedule.noise.tolist(), strict=True)]  # (a, b) at every timestep
+        x_t, before = x_T, None
+        for t, s in pairwise(visited):
+            with torch.no_grad():
+                x0_hat, eps_hat = _see(model, *at[t], x_t, t, target, clip, y)
+                x0, eps = x0_hat, eps_hat
+                if order == 2 and before is not None:
+                    x0 = x0_hat + _reach(at[before.t], at[t], at[s]) * (x0_hat - before.x0_hat)
+                    eps = (x_t - at[t][0] * x0) / at[t][1]
+                x_s = _reverse(at[t], at[s], x0, eps, eta, generator)
+            before = SampleStep(t, s, x_t, x0_hat, eps_hat, x_s)
+            yield before
+            x_t = x_s
+
+    return walk()
+
+
+def _validate_walk(
+    schedule: Schedule,
+    x_T: Tensor,
+    times: Sequence[int] | None,
+    eta: float,
+    order: int,
+    target: str,
+    y: Tensor | None,
+) -> list[int]:
+    """Refuse what `trajectory` cannot walk with, and return the timesteps to visit."""
     validate_pictures(x_T, "x_T")
     validate_choice("target", target, TARGETS)
     validate_number("eta", eta, 0, 1)
     validate_choice("order", order, (1, 2))
-    times = list(range(schedule.T, -1, -1)) if times is None else [*times]
-    for t in times:
+    visited = list(range(schedule.T, -1, -1)) if times is None else [*times]
+    for t in visited:
         validate_number("times", t, 0, schedule.T, integer=True)
-    if len(times) < 2 or times[-1] != 0 or any(t <= s for t, s in pairwise(times)):
-        raise ValueError(f"times must fall strictly and end with 0, got {times[:3]} ... {times[-3:]}")
-    _validate_target_at(target, schedule, times[0])
+    if len(visited) < 2 or visited[-1] != 0 or any(t <= s for t, s in pairwise(visited)):
+        raise ValueError(f"times must fall strictly and end with 0, got {visited[:3]} ... {visited[-3:]}")
+    validate_invertible(target, schedule, visited[0])
     if y is not None:
         validate_labels(y, "y", batch=len(x_T), device=x_T.device)
-    return _walk(model, schedule, x_T, times, eta, order, target, clip, y, generator)
-
-
-def _walk(
-    model: nn.Module,
-    schedule: Schedule,
-    x_t: Tensor,
-    times: list[int],
-    eta: float,
-    order: int,
-    target: str,
-    clip: bool,
-    y: Tensor | None,
-    generator: torch.Generator | None,
-) -> Iterator[SampleStep]:
-    numbers = [*zip(schedule.signal.tolist(), schedule.noise.tolist(), strict=True)]
-    before: SampleStep | None = None
-    for t, s in pairwise(times):
-        a, b = numbers[t]
-        with torch.no_grad():
-            x0_hat, eps_hat = _see(model, a, b, x_t, t, target, clip, y)
-            x0, eps = x0_hat, eps_hat
-            if order == 2 and before is not None:
-                reach = _reach(numbers[before.t], numbers[t], numbers[s])
-                x0 = x0_hat + reach * (x0_hat - before.x0_hat)
-                eps = (x_t - a * x0) / b
-            x_s = _reverse(numbers[t], numbers[s], x0, eps, eta, generator)
-        before = SampleStep(t, s, x_t, x0_hat, eps_hat, x_s)
-        yield before
-        x_t = x_s
+    return visited
 
 
 @torch.no_grad()
@@ -255,27 +248,24 @@ def predict(
 
     Returns:
         x0_hat and eps_hat, both shaped like x_t.
-
-    Raises:
-        TypeError, ValueError: bad pictures or timestep, an unknown target, what the model refuses.
     """
     validate_pictures(x_t, "x_t")
     validate_choice("target", target, TARGETS)
     validate_number("t", t, 1, schedule.T, integer=True)
-    _validate_target_at(target, schedule, t)
+    validate_invertible(target, schedule, t)
     return _see(model, *_numbers(schedule, t), x_t, t, target, clip, y)
 
 
 def _see(
     model: nn.Module, a: float, b: float, x_t: Tensor, t: int, target: str, clip: bool, y: Tensor | None
 ) -> tuple[Tensor, Tensor]:
-    """`predict` without the checks of its input."""
+    """`predict` without the checks of its arguments."""
     with in_mode(model, training=False):
         answer = model(x_t, torch.full((len(x_t),), t, device=x_t.device), y).to(x_t.dtype)
     validate_same(x_t, answer, "x_t", "prediction")
     if answer.device.type == "cpu" and not math.isfinite(answer.sum().item()):  # one sum is the quickest look
         validate_finite(answer, "prediction")
-    x0_hat, eps_hat = _x0_eps(target, a, b, answer, x_t)
+    x0_hat, eps_hat = solve_x0_eps(target, a, b, answer, x_t)
     if clip:
         x0_hat = x0_hat.clamp(-1, 1)
         eps_hat = (x_t - a * x0_hat) / b
@@ -287,27 +277,23 @@ def sample(
     schedule: Schedule,
     x_T: Tensor,
     *,
-    times: Sequence[int] | None = None,
-    eta: float = 1.0,
-    order: int = 1,
-    target: str = "eps",
-    clip: bool = True,
     y: Tensor | None = None,
-    generator: torch.Generator | None = None,
     batch_size: int | None = None,
+    **options: Any,
 ) -> Tensor:
-    """The last pictures of a `trajectory`.
+    """The pictures at the end of a `trajectory`.
 
-    Runs under inference mode, which saves a few percent for small batches; a trajectory does not, since its tensors
-    are handed out and could then never take part in training.
-
-    Args, Raises: as `trajectory`; also ValueError where a sample is not finite (a GPU is asked once, at the end).
-        model: as `trajectory`; on a GPU torch.compile(model) pays for many pictures.
-        batch_size: so many pictures at a time, for more than fit into memory; all at once where None. With eta = 0
-            it changes nothing but rounding; with eta > 0 the noise is drawn batch by batch, so the pictures change.
+    Args:
+        model, schedule, x_T, y: as `trajectory`. On a GPU, torch.compile(model) pays if you sample many pictures.
+        batch_size: how many pictures to work on at a time, where all at once do not fit into memory. With eta = 0 this
+            changes only rounding; with eta > 0 each batch draws its own noise, so the pictures change.
+        options: times, eta, order, target, clip and generator, as `trajectory`.
 
     Returns:
         Samples, shaped like x_T; in [-1, 1] where clip is on.
+
+    Raises:
+        TypeError, ValueError: as `trajectory`, or a sample is not finite.
     """
     validate_pictures(x_T, "x_T")
     size = len(x_T) if batch_size is None else batch_size
@@ -316,21 +302,11 @@ def sample(
         validate_labels(y, "y", batch=len(x_T), device=x_T.device)
     done = []
     for i in range(0, len(x_T), size):
-        steps = trajectory(
-            model,
-            schedule,
-            x_T[i : i + size],
-            times=times,
-            eta=eta,
-            order=order,
-            target=target,
-            clip=clip,
-            y=None if y is None else y[i : i + size],
-            generator=generator,
-        )
-        with torch.inference_mode():
+        labels = None if y is None else y[i : i + size]
+        steps = trajectory(model, schedule, x_T[i : i + size], y=labels, **options)
+        with torch.inference_mode():  # a few percent faster; a trajectory's tensors may have to take part in training
             (last,) = deque(steps, maxlen=1)
         done.append(last.x_s)
-    samples = torch.cat(done)  # a tensor of its own, made outside inference mode
+    samples = torch.cat(done)  # made outside inference mode, so it may take part in training
     validate_finite(samples, "the samples")
     return samples

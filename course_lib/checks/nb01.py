@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ..data import load_folder, to_float
-from ..forward import _draw, corrupt
+from ..forward import corrupt, noise_like
 from ..schedule import linear_amount
 from .inputs import SHAPES, column, noise, pictures
 from .judge import Choice, Exercise, Question
@@ -139,7 +139,7 @@ DRAW_NOISE = Exercise(
         "The pictures are in it: return the noise alone.": lambda x, g: x + _drawn(x.shape, x, g),
     },
     answer=my_noise,
-    library=[corrupt, _draw],
+    library=[corrupt, noise_like],
     equation=r"n \sim \mathcal N(0, I)",
     praise="The same numbers as the library draws from the same generator.",
 )

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ..forward import to_x0_eps
-from ..sample import _walk, reverse_step, sample
+from ..sample import reverse_step, sample, trajectory
 from ..schedule import Schedule, from_betas, linear_betas, make_schedule, sampling_times
 from .inputs import SHAPES, noise, random_alpha_bar, schedule_of
 from .judge import ON_THE_CPU, Choice, Exercise, Question, Wrong, stays_on_the_cpu
@@ -288,7 +288,7 @@ SAMPLE = Exercise(
         ),
     },
     answer=my_sample,
-    library=[sample, _walk],
+    library=[sample, trajectory],
     equation=r"x_s = \sqrt{\bar\alpha_s}\,\hat x_0(x_t, t) + \sqrt{1 - \bar\alpha_s}\,\hat\varepsilon(x_t, t)"
     r"\qquad \text{for } (t, s) = (t_K, t_{K-1}), \dots, (t_2, t_1), (t_1, 0)",
     adapt=_walk_of,

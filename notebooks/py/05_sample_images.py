@@ -264,7 +264,7 @@ check("sample", my_sample)
 #
 # <details><summary>Solution</summary>
 #
-# Run `solution("sample")` in a new cell. The library's loop is `course_lib.sample._walk`, which also clamps, draws fresh noise and looks back; `sample` returns its last picture.
+# Run `solution("sample")` in a new cell. The library's loop is `course_lib.sample.trajectory`, which also clamps, draws fresh noise and looks back; `sample` returns its last picture.
 #
 # </details>
 
