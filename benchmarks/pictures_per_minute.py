@@ -47,8 +47,8 @@ from records import (
     BUILD,
     FEATURES_ID,
     GUIDANCE,
+    HERE,
     RESULTS,
-    ROOT,
     Row,
     append_row,
     circumstances,
@@ -787,10 +787,10 @@ def report(bench_rows: Path, strips: Path, readmes: Sequence[Path]) -> str:
     ratios = ratio_table(main)
     smallest = min(minutes for _, _, minutes in main)
     if ratios:
-        ratios = f"\n\nTheir distance over that of our `UNet` after {smallest:g} minutes:\n\n{ratios}"
+        ratios = f"Their distance over that of our `UNet` after {smallest:g} minutes:\n\n{ratios}"
     if not stem.endswith("_cpu"):
         ratios += beside_cpu(rows, newest(read_judged(bench_rows.with_name(f"{NAME}_cpu.jsonl"))))
-    text = f"{short}{ratios}{further_tables(rows, judged)}\n\nEvery measure:\n\n{long_table(rows)}"
+    text = f"{ratios}{further_tables(rows, judged)}\n\nEvery measure:\n\n{long_table(rows)}"
     for others in elsewhere:
         machine = next(iter(others.values()))["machine"]
         dates = sorted(row["date"][:10] for row in others.values())
@@ -798,12 +798,11 @@ def report(bench_rows: Path, strips: Path, readmes: Sequence[Path]) -> str:
             f"\n\nOn another machine, {machine} ({dates[-1]}), by {samplers(others)}:\n\n{short_table(shared(others))}"
             f"{further_tables(others, judged)}"
         )
-    bench_rows.with_suffix(".md").write_text(text + "\n", encoding="utf-8")
     block = stem.replace(f"{NAME}_", f"{NAME} ")
     for readme in readmes:
         fill_block(readme, block, short)
         fill_block(readme, f"{block} in full", text)
-    return text
+    return f"{short}\n\n{text}"
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -827,7 +826,7 @@ def main(arguments: list[str] | None = None) -> int:
     device = pick_device(options.device)
     stem = f"{NAME}_{device.type}"
     if options.report:
-        readmes = (ROOT / "README.md", ROOT / "benchmarks" / "README.md") if options.results == RESULTS else ()
+        readmes = (HERE / "README.md",) if options.results == RESULTS else ()
         print(report(options.results / f"{stem}.jsonl", options.results / stem, readmes))
         return 0
     if options.threads:

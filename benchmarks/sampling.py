@@ -36,8 +36,8 @@ from course_lib.viz.style import COLORS, Figure, figure_png, new_figure, styled
 from records import (
     FEATURES_ID,
     GUIDANCE,
+    HERE,
     RESULTS,
-    ROOT,
     Row,
     append_row,
     circumstances,
@@ -448,16 +448,15 @@ def report(path: Path, readmes: Sequence[Path]) -> str:
         f"{last['data']}. {last['machine']}, {last['threads']} threads; {versions}; {dates[0]}"
         + (f" to {dates[-1]}." if dates[0] != dates[-1] else ".")
     )
-    text = short = f"{distance_table(rows)}\n\n{how}"
+    text, short = "", f"{distance_table(rows)}\n\n{how}"
     if over:
         bare = ", ".join(f"{row['bare_ms']:.1f} ms for a batch of {batch}" for batch, row in over.items())
-        text += f"\n\nTime of the loop beyond its forward passes (a bare pass takes {bare}):\n\n{overhead_table(over)}"
-    path.with_suffix(".md").write_text(text + "\n", encoding="utf-8")
+        text = f"Time of the loop beyond its forward passes (a bare pass takes {bare}):\n\n{overhead_table(over)}"
     for readme in readmes:
         block = path.stem.replace("_", " ")
         fill_block(readme, block, short)
         fill_block(readme, f"{block} in full", text)
-    return text
+    return f"{short}\n\n{text}"
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -482,7 +481,7 @@ def main(arguments: list[str] | None = None) -> int:
     if options.classes and options.checkpoint:
         parser.error("--classes is about the shipped weights: leave out --checkpoint")
     if options.report:
-        readmes = (ROOT / "README.md", ROOT / "benchmarks" / "README.md") if options.results == RESULTS else ()
+        readmes = (HERE / "README.md",) if options.results == RESULTS else ()
         print(report(path, readmes))
         return 0
     if options.threads:

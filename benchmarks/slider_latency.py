@@ -1,7 +1,7 @@
 """How long a slider takes to answer: the usual ways, and the course's.
 
     python benchmarks/slider_latency.py            five minutes; every way in turn, in JupyterLab and Chromium
-    python benchmarks/slider_latency.py --report   the table of the last run, into README.md and benchmarks/README.md
+    python benchmarks/slider_latency.py --report   the table of the last run, into benchmarks/README.md
 
 Every way shows 64 pictures of 28×28, 8 in a row, whose noise follows a slider. Each is a notebook of its own, opened
 in a real JupyterLab on this machine in headless Chromium, and handled by real key presses and mouse moves.
@@ -409,7 +409,7 @@ def text_of(rows: Sequence[Row]) -> str:
     return f"{table(head, map(line_of, rows), words=1)}\n\n{words}"
 
 
-def report(path: Path = ROWS, pages: Sequence[Path] = (ROOT / "README.md", HERE / "README.md")) -> int:
+def report(path: Path = ROWS, pages: Sequence[Path] = (HERE / "README.md",)) -> int:
     """Write the table where its block stands; 0 if there is a table, and a block for it in every page."""
     rows = read_rows(path)
     if not rows:

@@ -30,8 +30,8 @@ from course_lib.schedule import Schedule, make_schedule
 from course_lib.shapes import count_parameters
 from course_lib.train import EMA, TrainConfig, Update, train
 from records import (
+    HERE,
     RESULTS,
-    ROOT,
     Row,
     append_row,
     circumstances,
@@ -267,7 +267,6 @@ def report(path: Path, readmes: Sequence[Path]) -> str:
         + "matrix products of both passes, as a share of what one large matrix product reaches on this machine, "
         + f"{last['reference_flops_per_second'] / 1e12:.3g} TFLOP/s."
     )
-    path.with_suffix(".md").write_text(text + "\n", encoding="utf-8")
     for readme in readmes:
         fill_block(readme, path.stem.replace(f"{NAME}_", f"{NAME} "), text)
     return text
@@ -291,7 +290,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     path = options.results / f"{NAME}_{device.type}.jsonl"
     if not options.report:
         run(options, device, path)
-    readmes = (ROOT / "README.md", ROOT / "benchmarks" / "README.md") if options.results == RESULTS else ()
+    readmes = (HERE / "README.md",) if options.results == RESULTS else ()
     print(report(path, readmes))
     return 0
 
