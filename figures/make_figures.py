@@ -1,7 +1,7 @@
 """Draw the pictures of the README and of the notebooks: one function for each file.
 
     python figures/make_figures.py                  all of them
-    python figures/make_figures.py hero 01_rows     some of them
+    python figures/make_figures.py 01_rows 02_kernel    some of them
     python figures/make_figures.py --list           their names
 
 Same seeds, same pictures, on one kind of machine. Those of samples use the shipped weights; `02_one_step`,
@@ -130,17 +130,6 @@ def slider(label: str, value: float, choices: tuple[str, ...] = (), chosen: int 
 
 
 # ------------------------------------------------------------------------------------- README, notebook 00
-
-
-@figure("hero")
-def hero() -> Picture:
-    """Real pictures dissolving from left to right; below, pictures that never existed."""
-    x = one_of_each()
-    schedule = shipped().schedule
-    t = torch.tensor([0, 60, 140, 220, 300, 390, 480, 590, 720, 1000]) * schedule.T // 1000
-    noisy, _ = q_sample(schedule, x, t, generator=make_generator(0))
-    made = samples(noise(10, 20), steps=25, order=2, guided=True)
-    return viz.to_png(torch.cat([noisy, made]), columns=10, scale=3, pad=1)
 
 
 @figure("00_slider")

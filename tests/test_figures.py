@@ -10,20 +10,26 @@ from types import ModuleType
 import pytest
 import torch
 from PIL import Image
+from torchvision.transforms.functional import pil_to_tensor
 
 ROOT = Path(__file__).resolve().parent.parent
 FOLDER = ROOT / "figures"
-PAGES = [ROOT / "README.md", *sorted((ROOT / "notebooks" / "py").glob("*.py"))]
+PAGES = [ROOT / "README.md", ROOT / "benchmarks" / "README.md", *sorted((ROOT / "notebooks" / "py").glob("*.py"))]
 EMBEDDED = re.compile(r"!\[([^\]]*)\]\((?:\.\./)?figures/([^)]+)\)")
 
 
-@pytest.fixture(scope="module")
-def figures() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("make_figures", FOLDER / "make_figures.py")
+def load(name: str) -> ModuleType:
+    """A program of the folder, as a module."""
+    spec = importlib.util.spec_from_file_location(name, FOLDER / f"{name}.py")
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+@pytest.fixture(scope="module")
+def figures() -> ModuleType:
+    return load("make_figures")
 
 
 def embedded() -> list[tuple[str, str, str]]:
@@ -45,6 +51,17 @@ def test_files_are_small_and_opaque(figures: ModuleType) -> None:
     assert sum(path.stat().st_size for path in files) <= 10 * figures.LIMIT
 
 
+def test_the_moving_picture_is_small_moves_and_begins_with_real_pictures() -> None:
+    hero = load("hero")
+    assert hero.FILE.stat().st_size <= hero.LIMIT
+    with Image.open(hero.FILE) as gif:
+        assert gif.n_frames == 2 * hero.STEPS + 1 and gif.info["loop"] == 0
+        first = gif.convert("RGB")
+    x0, eps = hero.ingredients()
+    drawn = hero.picture(next(hero.dissolve(x0, eps)), 1000)
+    assert (pil_to_tensor(first).int() - pil_to_tensor(drawn).int()).abs().float().mean() < 8  # few colors
+
+
 def test_embedded_pictures_exist_and_are_described() -> None:
     found = embedded()
     assert len(found) >= 20
@@ -54,7 +71,7 @@ def test_embedded_pictures_exist_and_are_described() -> None:
 
 
 def test_every_picture_is_shown_somewhere() -> None:
-    assert {path.name for path in FOLDER.glob("*.png")} == {name for _, _, name in embedded()}
+    assert {path.name for path in FOLDER.glob("*.[pg][ni][gf]")} == {name for _, _, name in embedded()}
 
 
 def test_what_is_drawn_is_written_as_drawn(figures: ModuleType) -> None:
