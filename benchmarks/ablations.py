@@ -33,7 +33,7 @@ from course_lib.runs import RunConfig
 from course_lib.runtime import in_mode, make_generator, pick_device
 from course_lib.schedule import Schedule, make_schedule
 from course_lib.shapes import count_parameters
-from course_lib.train import Draws, TrainConfig
+from course_lib.train import RandomBatches, TrainConfig
 from course_lib.unet import UNet
 from records import (
     BUILD,
@@ -62,30 +62,30 @@ def adamw_alone(model: nn.Module, lr: float, parts: int = 1) -> list[torch.optim
     return [torch.optim.AdamW(model.parameters(), lr, betas=(0.9, 0.99), weight_decay=0.0, fused=True)]
 
 
-class Spread(Draws):
+class Spread(RandomBatches):
     """What is random in a training, each timestep of a batch from a part of 1..T of its own (stratified sampling)."""
 
     def __call__(self, step: int) -> tuple[Tensor, Tensor, Tensor]:
-        """The draws of one update."""
+        """The batch of one update."""
         index, t, eps = super().__call__(step)
-        part = torch.randperm(self.size, device=t.device, generator=self._generator)
-        share = (part + torch.rand(self.size, device=t.device, generator=self._generator)) / self.size
+        part = torch.randperm(self.size, device=t.device, generator=self.generator)
+        share = (part + torch.rand(self.size, device=t.device, generator=self.generator)) / self.size
         return index, (1 + (share * self.T).long()).clamp(max=self.T), eps
 
 
-class Proportional(Draws):
+class Proportional(RandomBatches):
     """What is random in a training, the timesteps drawn in proportion to the weights that min-SNR gives them."""
 
-    def __init__(self, pictures: Pictures, schedule: Schedule, config: TrainConfig) -> None:
-        super().__init__(pictures, schedule, config)
+    def __init__(self, pictures: Pictures, schedule: Schedule, batch_size: int, seed: int = 0) -> None:
+        super().__init__(pictures, schedule, batch_size, seed)
         gamma = TrainConfig.snr_gamma
         assert gamma is not None
-        self.weights = min_snr_weights(schedule, config.target, gamma)[1:].to(self.device)
+        self.weights = min_snr_weights(schedule, TrainConfig.target, gamma)[1:].to(self.device)
 
     def __call__(self, step: int) -> tuple[Tensor, Tensor, Tensor]:
-        """The draws of one update."""
+        """The batch of one update."""
         index, _, eps = super().__call__(step)
-        t = 1 + torch.multinomial(self.weights, self.size, replacement=True, generator=self._generator)
+        t = 1 + torch.multinomial(self.weights, self.size, replacement=True, generator=self.generator)
         return index, t, eps
 
 
@@ -132,18 +132,18 @@ VARIANTS = {
     "linear": Variant("linear schedule in place of cosine", {"schedule": "linear"}),
     "unweighted": Variant("loss without the weights of min-SNR", {"snr_gamma": None}),
     "gamma-1": Variant("weights of min-SNR with γ = 1 in place of 5", {"snr_gamma": 1.0}),
-    "spread": Variant("timesteps of a batch spread over 1..T", patches={"course_lib.train.Draws": Spread}),
+    "spread": Variant("timesteps of a batch spread over 1..T", patches={"course_lib.train.RandomBatches": Spread}),
     "proportional": Variant(
         "timesteps drawn in proportion to these weights, and the loss without them",
         {"snr_gamma": None},
-        patches={"course_lib.train.Draws": Proportional},
+        patches={"course_lib.train.RandomBatches": Proportional},
     ),
     "slow": Variant("learning rate halved", {"lr": 2e-3}),
     "fast": Variant("learning rate doubled", {"lr": 8e-3}),
     "batch-64": Variant("batches of 64", {"batch_size": 64}),
     "threads": Variant(
         "the threads share each operation, not the batch",
-        patches={"course_lib.train._Workers.suit": lambda model: False},
+        patches={"course_lib.training.workers.Workers.suit": lambda model: False},
     ),
     "attention": Variant("attention after every block at 7×7", unet={"attention": (1,)}),
     "pixels": Variant("single pixels in place of 2×2 blocks", unet={"patch": 1}),

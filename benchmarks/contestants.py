@@ -28,7 +28,7 @@ from course_lib.optim import make_optimizers
 from course_lib.runs import RunConfig, compiling_pays
 from course_lib.runtime import pick_autocast
 from course_lib.schedule import Schedule, from_betas, make_schedule
-from course_lib.train import EMA, Draws, TrainConfig, TrainState, Update, train
+from course_lib.train import EMA, RandomBatches, TrainState, Update, train
 from course_lib.unet import DoubleConvUNet, UNet
 
 
@@ -303,7 +303,7 @@ class OwnTraining(Training):
         super().__init__(model, schedule, target, batch_size, {"seed": seed, **details})
         self.pictures, self.loss, self.optimizer = pictures.to(self.device), loss, optimizer
         self.grad_clip, self.average = grad_clip, average
-        self.draws = Draws(self.pictures, schedule, TrainConfig(steps=1, batch_size=batch_size, seed=seed))
+        self.batches = RandomBatches(self.pictures, schedule, batch_size, seed)
 
     def _get_ready(self) -> None:
         self.model.train()
@@ -311,7 +311,7 @@ class OwnTraining(Training):
     def _run(self, until: float) -> None:
         while True:
             self.step += 1
-            index, t, eps = self.draws(self.step)
+            index, t, eps = self.batches(self.step)
             self.loss(self.pictures[index], t, eps).backward()
             if self.grad_clip is not None:
                 nn.utils.clip_grad_norm_(self.model.parameters(), self.grad_clip)

@@ -28,7 +28,10 @@ from course_lib.data import Pictures, load_fashion_mnist, to_float
 from course_lib.objective import denoising_loss
 from course_lib.optim import Muon, is_matrix, orthogonalize
 from course_lib.schedule import Schedule, from_betas, make_schedule, zero_terminal_snr
-from course_lib.train import EMA, Draws, TrainConfig, TrainState, Update, train
+from course_lib.train import EMA, RandomBatches, TrainConfig, TrainState, Update, train
+from course_lib.training import clock as clock_module
+from course_lib.training.watch import GradientWatch
+from course_lib.training.workers import Workers
 from course_lib.unet import UNet
 
 SCHEDULE = make_schedule("linear", 10)
@@ -101,7 +104,7 @@ def _is_the_loop_that_the_docstring_promises(target: str, gamma: float | None, l
     ours = Tiny()
     parameters = list(ours.parameters())
     first, second = ([torch.zeros_like(p) for p in parameters] for _ in range(2))
-    draws = Draws(pictures, SCHEDULE, config)
+    draws = RandomBatches(pictures, SCHEDULE, config.batch_size, config.seed)
     clipped = 0
     for step, update in enumerate(updates, start=1):
         index, t, eps = draws(step)
@@ -242,22 +245,22 @@ def test_labels_go_with_their_pictures_where_the_model_has_classes() -> None:
 def test_every_pass_goes_through_all_pictures_in_an_order_of_its_own() -> None:
     """12 pictures in batches of 5: batches go on from one pass into the next; 20 do so more than once."""
     for size in (1, 5, 20):
-        draws = Draws(some_pictures(), SCHEDULE, TrainConfig(steps=1, batch_size=size))
+        draws = RandomBatches(some_pictures(), SCHEDULE, size)
         order = torch.cat([draws(step)[0] for step in range(1, 61)])[:60].view(5, 12)
         assert torch.equal(order.sort(1).values, torch.arange(12).expand(5, 12))
         assert len({tuple(row.tolist()) for row in order}) == 5
 
 
 def test_an_update_draws_the_same_whatever_was_drawn_before() -> None:
-    def drawn(draws: Draws, step: int) -> list[Tensor]:
+    def drawn(draws: RandomBatches, step: int) -> list[Tensor]:
         return list(draws(step))
 
     config = TrainConfig(steps=1, batch_size=7, seed=5)
-    forward, backward = (Draws(some_pictures(), SCHEDULE, config) for _ in range(2))
+    forward, backward = (RandomBatches(some_pictures(), SCHEDULE, config.batch_size, config.seed) for _ in range(2))
     first = [drawn(forward, step) for step in range(1, 9)]
     last = [drawn(backward, step) for step in range(8, 0, -1)][::-1]
     assert all(same(a, b) for a, b in zip(first, last, strict=True))
-    other = Draws(some_pictures(), SCHEDULE, replace(config, seed=6))
+    other = RandomBatches(some_pictures(), SCHEDULE, config.batch_size, 6)
     assert not any(torch.equal(a, b) for a, b in zip(other(3), first[2], strict=True))
 
 
@@ -265,9 +268,7 @@ def test_draws_of_neighboring_updates_and_seeds_have_nothing_in_common() -> None
     """Correlations of 4,096 normal numbers stay within five standard errors; with seed + step two would be equal."""
     pictures = Pictures(torch.zeros(16, 1, 16, 16, dtype=torch.uint8))
     noises = [
-        Draws(pictures, SCHEDULE, TrainConfig(steps=1, batch_size=16, seed=seed))(step)[2].flatten()
-        for seed in range(4)
-        for step in range(1, 9)
+        RandomBatches(pictures, SCHEDULE, 16, seed)(step)[2].flatten() for seed in range(4) for step in range(1, 9)
     ]
     correlations = torch.corrcoef(torch.stack(noises)) - torch.eye(32)
     assert correlations.abs().max() < 5 / math.sqrt(4096)
@@ -406,9 +407,9 @@ def test_batches_and_accelerators_that_do_not_fit() -> None:
     with pytest.raises(ValueError, match=r"config.accumulate=1, but the accelerator was made with .*=2"):
         train(Tiny(), SCHEDULE, some_pictures(), config, accelerator=accelerator)
     scaled: Any = SimpleNamespace(scaler=object(), gradient_accumulation_steps=1, device=torch.device("cpu"))
-    with pytest.raises(ValueError, match="mixed_precision='fp16' of the accelerator needs a scaled loss"):
+    with pytest.raises(ValueError, match="mixed_precision='fp16', which needs a scaled loss"):
         train(Tiny(), SCHEDULE, some_pictures(), config, accelerator=scaled)
-    with pytest.raises(ValueError, match="autocast must be None where an accelerator is given"):
+    with pytest.raises(ValueError, match="autocast must be None with an accelerator"):
         train(Tiny(), SCHEDULE, some_pictures(), config, accelerator=accelerator, autocast=torch.bfloat16)
     elsewhere: Any = SimpleNamespace(device=torch.device("cuda", 1))
     with pytest.raises(ValueError, match="model is on cpu: move it, and its average, to the accelerator's cuda:1"):
@@ -441,10 +442,10 @@ class Clock:
 
 
 def test_a_training_by_the_clock_goes_on_from_the_seconds_it_had(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(train_module, "time", Clock())
+    monkeypatch.setattr(clock_module, "time", Clock())
     model, config = Tiny(), TrainConfig(minutes=0.1, warmup=0, lr=1.0)
     *_, third = train(model, SCHEDULE, some_pictures(), replace(config, steps=3))
-    monkeypatch.setattr(train_module, "time", Clock())
+    monkeypatch.setattr(clock_module, "time", Clock())
     rest = list(train(model, SCHEDULE, some_pictures(), config, start=third.state()))
     assert [update.seconds for update in rest] == [4, 5, 6] and rest[-1].progress == 1
     assert [update.lr for update in rest] == pytest.approx([config.learning_rate(9, s / 6) for s in (3, 4, 5)])
@@ -457,7 +458,7 @@ def test_a_pause_does_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
         ((100, 100, 100, 100, 100, 100), (1, 1, 101, 101, 101, 101, 101)),  # each time, so it is no pause
     ):
         clock, seconds = Clock(), [0.0]
-        monkeypatch.setattr(train_module, "time", clock)
+        monkeypatch.setattr(clock_module, "time", clock)
         updates = train(Tiny(), SCHEDULE, some_pictures(), TrainConfig(steps=7, minutes=600))
         for update, wait in zip(updates, (*waits, 0), strict=True):
             seconds.append(update.seconds)
@@ -471,7 +472,7 @@ def test_it_ends_after_the_minutes(monkeypatch: pytest.MonkeyPatch) -> None:
         (dict(minutes=0.1, steps=4), 4),
         (dict(minutes=0.1, steps=100), 6),
     ):
-        monkeypatch.setattr(train_module, "time", Clock())
+        monkeypatch.setattr(clock_module, "time", Clock())
         config = TrainConfig(warmup=0, lr=1.0, **options)  # type: ignore[arg-type]
         updates = list(train(Tiny(), SCHEDULE, some_pictures(), config))
         assert len(updates) == expected and updates[-1].progress == 1
@@ -497,17 +498,17 @@ def test_a_loss_that_is_no_number_ends_the_training() -> None:
 
 
 def test_an_infinite_gradient_is_refused_too() -> None:
-    check = train_module._FiniteCheck(torch.device("cpu"))
+    check = GradientWatch(torch.device("cpu"))
     with pytest.raises(FloatingPointError, match="the gradient is inf at update 1"):
         check(1, torch.tensor(math.inf), torch.tensor(1.0))
 
 
 def test_what_was_not_looked_at_is_when_the_training_ends(monkeypatch: pytest.MonkeyPatch) -> None:
-    class Late(train_module._FiniteCheck):
+    class Late(GradientWatch):
         def __init__(self, device: torch.device) -> None:
             super().__init__(torch.device("mps"))  # as elsewhere than on a CPU
 
-    monkeypatch.setattr(train_module, "_FiniteCheck", Late)
+    monkeypatch.setattr(train_module, "GradientWatch", Late)
     model = Tiny()
     with torch.no_grad():
         model.out.bias.fill_(math.nan)  # type: ignore[union-attr]
@@ -538,7 +539,7 @@ def test_frozen_and_unused_weights_stay_as_they_are(threads: int) -> None:
 
 
 def test_elsewhere_than_on_a_cpu_the_gradient_of_fifty_updates_ago_is_looked_at() -> None:
-    check, good, bad = train_module._FiniteCheck(torch.device("mps")), torch.tensor(1.0), torch.tensor(math.nan)
+    check, good, bad = GradientWatch(torch.device("mps")), torch.tensor(1.0), torch.tensor(math.nan)
     for step in range(1, 50):
         check(step, bad, bad)  # is not looked at
     check(50, good, good)
@@ -725,7 +726,7 @@ def test_pictures_that_do_not_fit() -> None:
 def test_a_timestep_without_weight_is_refused() -> None:
     """At T of a schedule with zero terminal SNR: v must be learned there, the noise has its full weight."""
     schedule, v = zero_terminal_snr(SCHEDULE), TrainConfig(steps=1, target="v")
-    with pytest.raises(ValueError, match="snr_gamma gives t = T no weight"):
+    with pytest.raises(ValueError, match="snr_gamma must be None"):
         train(Tiny(), schedule, some_pictures(), v)
     for model, config in ((Tiny(), replace(v, snr_gamma=None)), (Tiny(), TrainConfig(steps=1))):
         assert len(list(train(model, schedule, some_pictures(), config))) == 1
@@ -769,10 +770,10 @@ def test_threads_share_a_batch_without_changing_the_result(three_threads: None, 
 
 def test_a_layer_that_looks_across_the_batch_is_not_shared_out(three_threads: None) -> None:
     model = nn.Sequential(nn.Conv2d(1, 1, 1), nn.BatchNorm2d(1))
-    assert not train_module._Workers.suit(model)
-    assert train_module._Workers.suit(model[:1])
-    assert not train_module._Workers.suit(nn.Sequential(model[0], nn.BatchNorm2d(1, track_running_stats=False)))
-    assert not train_module._Workers.suit(nn.Sequential(model[0], nn.Dropout2d(0.1)))
+    assert not Workers.suit(model)
+    assert Workers.suit(model[:1])
+    assert not Workers.suit(nn.Sequential(model[0], nn.BatchNorm2d(1, track_running_stats=False)))
+    assert not Workers.suit(nn.Sequential(model[0], nn.Dropout2d(0.1)))
 
 
 @pytest.mark.parametrize("leave_after", [1, None])
@@ -834,7 +835,7 @@ def test_gradients_are_laid_out_as_their_weights(three_threads: None) -> None:
     torch.manual_seed(0)
     model = UNet(8, channels=(8, 16)).to(memory_format=torch.channels_last)
     pictures = Pictures(some_pictures().images.repeat(1, 1, 2, 2))
-    workers = train_module._Workers(model)
+    workers = Workers(model)
     x0, t = pictures[:6], torch.arange(1, 7)
 
     def each_loss(x0: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
@@ -960,7 +961,10 @@ def test_a_training_goes_on_on_the_gpu() -> None:
 @pytest.mark.cuda
 def test_the_gpu_goes_through_the_pictures_in_the_order_of_the_cpu() -> None:
     config = TrainConfig(steps=1, batch_size=7)
-    near, there = (Draws(some_pictures().to(device), SCHEDULE, config) for device in ("cpu", "cuda"))
+    near, there = (
+        RandomBatches(some_pictures().to(device), SCHEDULE, config.batch_size, config.seed)
+        for device in ("cpu", "cuda")
+    )
     for step in range(1, 6):
         index, t, eps = there(step)
         assert index.is_cuda and t.is_cuda and eps.is_cuda

@@ -13,7 +13,7 @@ from ..blocks import sinusoidal_embedding
 from ..forward import to_x0_eps
 from ..objective import denoising_loss
 from ..schedule import make_schedule
-from ..train import EMA, _updates
+from ..train import EMA, training_loop
 from .inputs import SHAPES, at, noise, pictures, random_alpha_bar, schedule_of, times
 from .judge import Choice, Exercise, Question, Wrong
 
@@ -399,7 +399,7 @@ TRAINING_STEP = Exercise(
         "That is the loss after the step; hand back the one that backward was called on.": _loss_afterwards,
     },
     answer=my_training_step,
-    library=[denoising_loss, _updates],
+    library=[denoising_loss, training_loop],
     equation=r"\theta \leftarrow \theta - \text{lr}\;\nabla_\theta \operatorname{mean}"
     r"\left(\hat\varepsilon_\theta(x_t, t) - \varepsilon\right)^2",
     adapt=_two_steps,

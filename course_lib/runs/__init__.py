@@ -51,7 +51,8 @@ from ..data import Pictures, load_fashion_mnist, load_folder
 from ..runtime import can_compile, describe_machine, is_out_of_memory, pick_autocast, pick_device
 from ..schedule import SCHEDULES, Schedule, make_schedule
 from ..shapes import count_parameters
-from ..train import EMA, Fetched, TrainConfig, TrainState, Update, _progress, train
+from ..train import EMA, TrainConfig, TrainState, Update, train
+from ..training.watch import Fetched
 from ..unet import UNet
 from ..validate import validate_choice, validate_number
 
@@ -749,7 +750,7 @@ def _loop(
     update, written, looked, last_save = None, start.step, (start.step, start.seconds), time.perf_counter()
     unseen: tuple[int, float, float, Fetched] | None = None
     weak = folder / "weak.safetensors"
-    begins_before = _progress(config.train, start.step, start.seconds) < WEAK_AT  # later ones are no worse version
+    begins_before = config.train.progress(start.step, start.seconds) < WEAK_AT  # later ones are no worse version
     weak_waits = accelerator.is_main_process and begins_before and not weak.exists() and config.init is None
 
     def look(update: Update) -> None:

@@ -62,7 +62,7 @@ from course_lib.runtime import describe_machine, make_generator, pick_autocast, 
 from course_lib.sample import sample
 from course_lib.schedule import make_schedule, sampling_times, start_time, zero_terminal_snr
 from course_lib.shapes import count_parameters, format_trace, trace
-from course_lib.train import EMA, Draws, TrainConfig, train
+from course_lib.train import EMA, RandomBatches, TrainConfig, train
 from course_lib.unet import UNet
 
 # %%
@@ -519,9 +519,9 @@ def my_train(model, pictures, config):
     optimizers = make_optimizers(model, config.lr)
     loss_weights = min_snr_weights(schedule, gamma=config.snr_gamma).float().to(device)
     pictures = pictures.to(device)
-    draws = Draws(pictures, schedule, config)  # pictures, timesteps and noise of an update, by its number
+    batches = RandomBatches(pictures, schedule, config.batch_size, config.seed)
     for step in range(1, config.steps + 1):
-        index, t, eps = draws(step)
+        index, t, eps = batches(step)
         for optimizer in optimizers:
             for group in optimizer.param_groups:
                 group["lr"] = config.learning_rate(step, (step - 1) / config.steps)
@@ -529,7 +529,7 @@ def my_train(model, pictures, config):
 
 
 # %% [markdown]
-# `draws(step)` gives what is random in an update: indices of B pictures, timesteps t (B,), noise (B, C, H, W). They follow from the seed
+# `batches(step)` gives the random part of an update: indices of B pictures, timesteps t (B,), noise (B, C, H, W). They follow from the seed
 # and the number of the update alone, so a training that was stopped can go on as if nothing had happened.
 #
 # The library's `train` is this loop, plus time limits, autocast, averaging and many GPUs. From equal weights and one seed the two must agree:
@@ -914,7 +914,7 @@ progress()
 # 2. Train with `TrainConfig(minutes=3, snr_gamma=None)`, all timesteps alike. Compare the loss by timestep, and the samples.
 # 3. Break a copy of `step_once`: leave out `zero_grad`. Does overfitting one batch notice? And what if x_t is mixed without the square roots,
 #    with `Schedule(schedule.alpha_bar, 1 - schedule.alpha_bar)` from `course_lib.schedule` in the loss?
-# 4. Draw timesteps below 200 only: in `my_train`, put `t = 1 + t % 199` after the draws, and run it with `TrainConfig(steps=update.step)`. What becomes of the loss, and what of the samples?
+# 4. Draw timesteps below 200 only: in `my_train`, put `t = 1 + t % 199` after the batch, and run it with `TrainConfig(steps=update.step)`. What becomes of the loss, and what of the samples?
 # 5. Let `make_optimizers` in `my_train` be AdamW alone, `[torch.optim.AdamW(model.parameters(), lr=config.lr, weight_decay=0.0)]`, and train
 #    for as many updates as above, with `TrainConfig(steps=update.step)` and lr 4e-3 or 1e-3; compare with `model`, not with its average. What becomes of the loss, and what of the samples?
 # 6. Train for longer: in a terminal, in the course's folder, after `source .venv/bin/activate` (Windows: `.venv\Scripts\activate`). What takes hours should survive a closed lid: a run is a folder, and `--resume` goes on in it

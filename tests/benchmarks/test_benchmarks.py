@@ -33,7 +33,7 @@ from course_lib.metrics import measure
 from course_lib.objective import denoising_loss, min_snr_weights
 from course_lib.schedule import Schedule, make_schedule, sampling_times, start_time
 from course_lib.shapes import count_parameters
-from course_lib.train import Draws, TrainConfig, train
+from course_lib.train import RandomBatches, TrainConfig, train
 from course_lib.unet import DoubleConvUNet, UNet
 from pictures_per_minute import Run, Stop, plan, take_turns
 
@@ -116,7 +116,7 @@ def test_one_update_of_everybody(name: str, recipe: str, pictures: Pictures, mon
         )
     training = start_training(contestant, recipe, 3.0, pictures, 0, CPU)
     if isinstance(training, OwnTraining):
-        training.draws = Draws(pictures, training.schedule, TrainConfig(steps=1, batch_size=2))
+        training.batches = RandomBatches(pictures, training.schedule, 2)
     before = [parameter.detach().clone() for parameter in training.model.parameters()]
     training.run(1e-9)
     assert training.step == 1 and training.seconds > 0
@@ -184,7 +184,7 @@ def test_own_recipes_are_the_published_ones(
     pytest.importorskip(PEERS[name])
     training = start_training(CONTESTANTS[name], "own", 3.0, pictures, 0, CPU)
     assert isinstance(training, OwnTraining)
-    assert training.batch_size == training.draws.size == batch_size
+    assert training.batch_size == training.batches.size == batch_size
     assert type(training.optimizer).__name__ == kind == training.details["optimizer"]
     assert training.optimizer.param_groups[0]["lr"] == lr == training.details["lr"]
     assert training.optimizer.param_groups[0]["betas"] == ((0.9, 0.99) if name == "lucidrains" else (0.9, 0.999))
@@ -1137,11 +1137,11 @@ def test_a_variant_of_the_ablations_trains(name: str, pictures: Pictures) -> Non
 
 
 def test_the_draws_of_the_ablations_favour_the_timesteps_that_they_say(pictures: Pictures) -> None:
-    schedule, config = make_schedule("cosine", 100), TrainConfig(steps=1, batch_size=1000)
+    schedule = make_schedule("cosine", 100)
     weights = min_snr_weights(schedule, "eps", 5.0)[1:].double()
     for draws, expected in (
-        (ablations.Spread(pictures, schedule, config), torch.full((100,), 10.0)),
-        (ablations.Proportional(pictures, schedule, config), 1000 * weights / weights.sum()),
+        (ablations.Spread(pictures, schedule, 1000), torch.full((100,), 10.0)),
+        (ablations.Proportional(pictures, schedule, 1000), 1000 * weights / weights.sum()),
     ):
         _, t, eps = draws(1)
         counts = torch.bincount(t, minlength=101)[1:]

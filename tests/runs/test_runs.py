@@ -387,7 +387,7 @@ def test_weights_that_do_not_fit_are_no_beginning(config: RunConfig, tmp_path: P
 def test_what_cannot_be_is_refused_before_pictures_are_loaded(config: RunConfig) -> None:
     state = torch.get_rng_state()
     for changes, message in (
-        (dict(schedule="linear amount", target="velocity"), r"snr_gamma=None \(--snr-gamma none\)"),
+        (dict(schedule="linear amount", target="velocity"), r"snr_gamma must be None \(--snr-gamma none\)"),
         (dict(channels=[8, 9]), "multiple of 8"),
         (dict(size=9), "nearest good sizes are"),
     ):
@@ -750,7 +750,7 @@ def test_weights_that_are_no_numbers_are_never_saved(
             parameters[0].grad.fill_(math.nan)
         return length
 
-    monkeypatch.setattr(train_module, "_FiniteCheck", Blind)
+    monkeypatch.setattr(train_module, "GradientWatch", Blind)
     monkeypatch.setattr("accelerate.Accelerator.clip_grad_norm_", lambda self, *arguments: clip(*arguments))
     monkeypatch.setattr(runs, "WEAK_AT", 1.0)
     out = tmp_path / "a"
