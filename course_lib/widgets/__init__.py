@@ -166,7 +166,7 @@ class Explorer(ipywidgets.VBox):  # type: ignore[misc]
     def _repr_mimebundle_(self, **options: Any) -> dict[str, Any]:
         """The live widget; for pages that cannot run it a still picture and how to get the live one."""
         bundle = dict(super()._repr_mimebundle_(**options) or {})
-        bundle["text/plain"] = "A slider. To move it, open this notebook in JupyterLab: make lab"
+        bundle["text/plain"] = "A slider. To see it, run this cell again; in the JupyterLab of `make lab` it stays."
         pictures = [panel for panel in self.view(**self.values()).values() if not isinstance(panel, str)]
         if pictures:
             bundle["image/png"] = base64.b64encode(_stacked(pictures)).decode()
