@@ -4,6 +4,7 @@ The core is flat. A picture flows through its files in this order, and an import
 
     validate    what functions ask of their arguments
     runtime     device, precision, seeds
+    folder      the pictures below a folder, and their classes
     data        Fashion-MNIST, or your own folder of pictures
     schedule    the two tables a and b of x_t = a_t x_0 + b_t eps
     forward     corrupt, one step, any step, the posterior, targets

@@ -1,8 +1,8 @@
 """Pictures: Fashion-MNIST, or a folder of your own.
 
-Pictures are kept as bytes, uint8 (N, C, H, W), and handed out as float32 in [-1, 1]. Nothing here is fetched
-unless asked: a subset of Fashion-MNIST comes with the package (1,000 training and 200 test pictures of each
-class), so the course runs with the network off.
+Pictures are kept as bytes, uint8 (N, C, H, W), and handed out as float32 in [-1, 1]. A subset of Fashion-MNIST comes
+with the package (1,000 training and 200 test pictures of each class), so the course runs with the network off;
+nothing is downloaded unless you ask.
 
 Fashion-MNIST is Xiao, Rasul & Vollgraf 2017 (arXiv:1708.07747), MIT licence.
 """
@@ -12,39 +12,26 @@ from __future__ import annotations
 import gzip
 import hashlib
 import os
-import struct
+import warnings
 import zlib
-from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from PIL import Image, ImageOps
 from torch import Tensor
-from tqdm.auto import tqdm
 
-from .validate import validate_choice, validate_number, validate_pictures
+from .folder import allocate, find_classes, find_pictures, list_names, read_pictures, readable
+from .validate import validate_choice, validate_finite, validate_number, validate_pictures
 
-#: What `load_folder` takes for a picture.
-SUFFIXES = (".png", ".jpg", ".jpeg", ".jfif", ".webp", ".bmp", ".gif")
-#: Kinds of pictures that it leaves out, and says so.
-OTHER_SUFFIXES = (".avif", ".heic", ".heif", ".tif", ".tiff", ".jp2", ".jxl", ".svg", ".psd", ".dng", ".cr2", ".nef")
 #: The classes of Fashion-MNIST, by label.
 CLASS_NAMES = (
-    "T-shirt/top",
-    "Trouser",
-    "Pullover",
-    "Dress",
-    "Coat",
-    "Sandal",
-    "Shirt",
-    "Sneaker",
-    "Bag",
-    "Ankle boot",
+    *("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat"),
+    *("Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"),
 )
 
 PACKAGED = Path(__file__).parent / "fashion_mnist" / "subset.npz"
@@ -53,6 +40,8 @@ DEBIAN_DIR = Path("/usr/share/datasets/fashion-mnist")
 DOWNLOAD_DIR = Path(os.path.expanduser("~"), ".cache", "torchvision")
 SPLITS = {"train": "train", "test": "t10k"}
 SOURCES = ("full", "packaged")
+#: Height and width beyond which no picture is resized.
+LARGEST = 4096
 
 
 def to_float(images: Tensor) -> Tensor:
@@ -63,65 +52,61 @@ def to_float(images: Tensor) -> Tensor:
 
     Returns:
         float32 in [-1, 1], same shape and device.
-
-    Raises:
-        TypeError: not a uint8 tensor.
     """
-    if not isinstance(images, Tensor) or images.dtype != torch.uint8:
-        got = images.dtype if isinstance(images, Tensor) else type(images).__name__
-        raise TypeError(f"images must be a uint8 tensor, got {got}")
+    _validate_dtype("images", images, torch.uint8, "a uint8 tensor")
     return images.float() / 127.5 - 1
 
 
 def to_uint8(x: Tensor) -> Tensor:
-    """Floats to bytes, rounded; what lies outside [-1, 1] is clipped, as a screen would.
+    """Floats to bytes, rounded; values outside [-1, 1] are clipped, as a screen would.
 
     Args:
         x: floats, any shape, finite.
 
     Returns:
         uint8, same shape and device.
-
-    Raises:
-        TypeError: not a floating-point tensor.
     """
     if not isinstance(x, Tensor) or not x.is_floating_point():
-        got = x.dtype if isinstance(x, Tensor) else type(x).__name__
-        raise TypeError(f"x must be a floating-point tensor in [-1, 1], got {got}")
+        raise TypeError(f"x must be a floating-point tensor in [-1, 1], got {_kind(x)}")
+    validate_finite(x, "x")
     return ((x.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
+
+
+def _kind(x: Any) -> str:
+    return str(x.dtype) if isinstance(x, Tensor) else type(x).__name__
+
+
+def _validate_dtype(name: str, x: Tensor, dtype: torch.dtype, wanted: str, hint: str = "") -> None:
+    if not isinstance(x, Tensor) or x.dtype != dtype:
+        raise TypeError(f"{name} must be {wanted}, got {_kind(x)}{hint}")
 
 
 @dataclass(frozen=True, eq=False)
 class Pictures:
-    """A set of pictures in memory.
+    """A set of pictures in memory; `print` it to see what is in it.
 
     Args:
         images: uint8, (N, C, H, W).
         labels: int64, (N,), or None.
         source: where they came from, in words.
         class_names: names of the labels, by number.
-
-    Raises:
-        TypeError: images are not uint8, or labels not int64.
-        ValueError: not four dimensions, no pictures, or labels of another length.
+        unlabeled: why there are no labels, for messages.
     """
 
     images: Tensor
     labels: Tensor | None = None
     source: str = "given"
     class_names: tuple[str, ...] = ()
+    unlabeled: str = "these pictures have no labels"
 
     def __post_init__(self) -> None:
-        if not isinstance(self.images, Tensor) or self.images.dtype != torch.uint8:
-            got = self.images.dtype if isinstance(self.images, Tensor) else type(self.images).__name__
-            raise TypeError(f"images must be a uint8 tensor, got {got}; use course_lib.data.to_uint8")
+        _validate_dtype("images", self.images, torch.uint8, "a uint8 tensor", "; use course_lib.data.to_uint8")
         if self.images.ndim != 4 or len(self.images) == 0:
             raise ValueError(f"images must have shape (N, C, H, W) with N >= 1, got {tuple(self.images.shape)}")
-        if self.labels is not None and (not isinstance(self.labels, Tensor) or self.labels.dtype != torch.int64):
-            got = self.labels.dtype if isinstance(self.labels, Tensor) else type(self.labels).__name__
-            raise TypeError(f"labels must be an int64 tensor, got {got}")
-        if self.labels is not None and self.labels.shape != self.images.shape[:1]:
-            raise ValueError(f"labels must have shape ({len(self.images)},), got {tuple(self.labels.shape)}")
+        if self.labels is not None:
+            _validate_dtype("labels", self.labels, torch.int64, "an int64 tensor")
+            if self.labels.shape != self.images.shape[:1]:
+                raise ValueError(f"labels must have shape ({len(self.images)},), got {tuple(self.labels.shape)}")
 
     def __len__(self) -> int:
         return len(self.images)
@@ -130,8 +115,19 @@ class Pictures:
         n, c, h, w = self.images.shape
         return (
             f"{n:,} picture{'s' if n > 1 else ''} of {h}×{w} pixels, {c} channel{'s' if c > 1 else ''}, "
-            f"from {self.source}"
+            f"{self._classes()}from {self.source}"
         )
+
+    def _classes(self) -> str:
+        if self.labels is None:
+            return ""
+        found, counts = self.labels.unique(return_counts=True)
+        names = [self.class_names[i] if 0 <= i < len(self.class_names) else str(i) for i in found.tolist()]
+        each = [f"{count:,}" for count in counts.tolist()]
+        if len(set(each)) > 1:
+            names = [f"{name} {count}" for name, count in zip(names, each, strict=True)]
+        of_each = f" of {each[0]} each" if len(set(each)) == 1 else ""
+        return f"{len(names)} class{'es' if len(names) > 1 else ''}{of_each} ({list_names(names)}), "
 
     def __getitem__(self, index: int | slice | Tensor) -> Tensor:
         """Pictures as floats in [-1, 1]: (C, H, W) for an int, else (B, C, H, W)."""
@@ -144,22 +140,22 @@ class Pictures:
             ValueError: there are no labels, or no picture has this one.
         """
         if self.labels is None:
-            raise ValueError("these pictures have no labels")
+            raise ValueError(self.unlabeled)
         chosen = self.labels == label
         if not chosen.any():
             raise ValueError(f"no picture has label {label}; the labels are {self.labels.unique().tolist()}")
-        return Pictures(self.images[chosen], self.labels[chosen], self.source, self.class_names)
+        return replace(self, images=self.images[chosen], labels=self.labels[chosen])
 
     def to(self, device: torch.device | str) -> Pictures:
         """The same pictures on another device."""
         labels = None if self.labels is None else self.labels.to(device)
-        return Pictures(self.images.to(device), labels, self.source, self.class_names)
+        return replace(self, images=self.images.to(device), labels=labels)
 
     @cached_property
     def sha256(self) -> str:
         """Hash of shape and bytes, the same wherever the files came from."""
         digest = hashlib.sha256(str(tuple(self.images.shape)).encode())
-        digest.update(self.images.cpu().contiguous().numpy().data)  # not tobytes(): that would be one more copy
+        digest.update(self.images.cpu().contiguous().numpy().data)  # tobytes() would make a copy
         return digest.hexdigest()
 
 
@@ -169,26 +165,26 @@ def load_fashion_mnist(
     """Fashion-MNIST: the full set if it is on this machine, else the subset that comes with the package.
 
     The full set (60,000 training and 10,000 test pictures) is looked for in the folder named by the environment
-    variable COURSE_DATA_DIR, in /usr/share/datasets/fashion-mnist (Debian's package dataset-fashion-mnist), and in
-    ~/.cache/torchvision, where torchvision puts it with download=True.
+    variable COURSE_DATA_DIR, then in /usr/share/datasets/fashion-mnist (Debian's package dataset-fashion-mnist), then
+    in ~/.cache/torchvision, where download=True puts it.
 
     Args:
         split: "train" or "test".
-        size: height and width; 28 is as published, larger ones get a black border (32), smaller ones are
-            resized with antialiasing (16).
-        source: None takes the best there is; "full" insists on the full set; "packaged" on the subset, which is
+        size: height and width. 28 is as published; a larger size adds a black border, a smaller one resizes with
+            antialiasing.
+        source: None takes the full set if it is found; "full" insists on it; "packaged" takes the subset, which is
             the same on every machine.
-        download: let torchvision fetch the full set where it is not found.
+        download: let torchvision download the full set if it is not found.
 
     Returns:
-        Pictures, uint8 (N, 1, size, size), with labels; `print` them to see what was used.
+        Pictures, uint8 (N, 1, size, size), with labels; `print` them to see which set was found.
 
     Raises:
-        TypeError, ValueError: an unknown split or source, a bad size, a data file that is not what it should be.
         FileNotFoundError: COURSE_DATA_DIR does not hold the files, or source="full" and they are nowhere.
+        ValueError: a data file is damaged, or the pictures do not fit into memory.
     """
     validate_choice("split", split, SPLITS)
-    validate_number("size", size, 1, 1024, integer=True)
+    validate_number("size", size, 1, LARGEST, integer=True)
     if source is not None:
         validate_choice("source", source, SOURCES)
     found = None if source == "packaged" else _find_full(split)
@@ -211,7 +207,7 @@ def load_fashion_mnist(
 
 
 def _idx_files(folder: Path, split: str) -> tuple[Path, Path] | None:
-    """The picture and label files of a split in a folder, plain or gzipped."""
+    """The picture file and the label file of a split, plain or gzipped, if the folder has both."""
     paths = []
     for kind in ("images-idx3", "labels-idx1"):
         stem = folder / f"{SPLITS[split]}-{kind}-ubyte"
@@ -236,7 +232,7 @@ def _find_full(split: str) -> tuple[Path, Path] | None:
 
 
 def _download(split: str) -> tuple[Path, Path] | None:
-    from torchvision.datasets import FashionMNIST  # imported here: it takes a second, and few need it
+    from torchvision.datasets import FashionMNIST  # imported here: the import takes a second
 
     FashionMNIST(str(DOWNLOAD_DIR), train=split == "train", download=True)
     return _idx_files(DOWNLOAD_DIR / "FashionMNIST" / "raw", split)
@@ -260,11 +256,13 @@ def _read_idx(path: Path) -> np.ndarray:
 
 
 def _fit(images: Tensor, size: int) -> Tensor:
-    """Square uint8 pictures to size × size: a black border where they are smaller, resized where larger."""
+    """Square uint8 pictures at size × size: with a black border if they are smaller, resized if they are larger."""
     now = images.shape[-1]
     if size > now:
         before = (size - now) // 2
-        return F.pad(images, (before, size - now - before) * 2)
+        larger = allocate(len(images), 1, size).zero_()
+        larger[:, :, before : before + now, before : before + now] = images
+        return larger
     if size < now:
         small = F.interpolate(images.float(), size=(size, size), mode="bilinear", antialias=True)
         return small.round().clamp(0, 255).to(torch.uint8)
@@ -272,109 +270,60 @@ def _fit(images: Tensor, size: int) -> Tensor:
 
 
 def load_folder(path: str | Path, size: int = 28, channels: int = 1) -> Pictures:
-    """Your own pictures: every PNG, JPEG, WebP, BMP or GIF below a folder, center-cropped to a square and resized.
+    """Your own pictures: every PNG, JPEG, WebP, BMP or GIF below a folder, cropped to its middle square and resized.
 
-    Where all pictures lie in two subfolders or more, these are the classes, in alphabetical order. Photographs are
-    turned upright, transparent pictures are put on white, and of a film the first picture is taken. Links are followed;
-    hidden files and folders are left out. Pictures of other kinds are too; `Pictures.source` says how many.
+    If all pictures lie in two or more subfolders, these are the classes, in alphabetical order. Photos are turned
+    upright, transparent pictures are put on white, and a GIF gives its first frame. Links are followed; hidden
+    files and the thumbnail folders of common systems are skipped. `print` the result to see classes and counts, and
+    how many pictures of other kinds were left out.
 
     Args:
         path: the folder.
-        size: height and width of the result, >= 1.
+        size: height and width of the result, 1..4096.
         channels: 1 for grey, 3 for RGB.
 
     Returns:
         Pictures, uint8 (N, channels, size, size).
 
     Raises:
-        TypeError, ValueError: a bad size or number of channels, a folder without pictures, broken pictures (the first
-            ten are named).
         FileNotFoundError: no such folder.
+        ValueError: no pictures, broken pictures (the first ten are named), or not enough memory.
         OSError: a folder below it cannot be read.
     """
-    validate_number("size", size, 1, integer=True)
+    validate_number("size", size, 1, LARGEST, integer=True)
     validate_choice("channels", channels, (1, 3))
     root = Path(path)
-    if not root.is_dir():
-        raise FileNotFoundError(f"there is no folder {root}")
-    below = [*_files_below(root)]
-    found = (file for file in below if file.suffix.lower() in SUFFIXES)
-    files = sorted(found, key=lambda file: file.relative_to(root).parts)  # in the same order on every system
-    others = Counter(file.suffix.lower() for file in below if file.suffix.lower() in OTHER_SUFFIXES)
-    left_out = ", ".join(f"{count} {suffix}" for suffix, count in sorted(others.items()))
+    if path == "" or not root.is_dir():  # Path("") is the current folder, which nobody means by ""
+        raise FileNotFoundError(f"there is no folder {readable(path)!r}")
+    files, left_out = find_pictures(root)
     if not files:
-        there = f", but {left_out}: convert them" if others else ""
-        raise ValueError(f"{root} holds no PNG, JPEG, WebP, BMP or GIF pictures{there}")
-    images, sizes = torch.empty(len(files), channels, size, size, dtype=torch.uint8), set()
-    broken: list[str] = []
-    for i, file in enumerate(tqdm(files, unit="picture", disable=True if len(files) < 500 else None)):
-        try:
-            with Image.open(file) as picture:
-                sizes.add(picture.size)
-                picture.draft(None, (3 * size, 3 * size))  # a large JPEG is unpacked at half its size or less
-                square = _square(_plain(picture).convert("L" if channels == 1 else "RGB"), size)
-        except MemoryError:
-            raise
-        except Exception as error:  # a broken file makes Pillow raise almost anything
-            broken.append(f"{file} ({error})")
-            continue
-        images[i] = torch.from_numpy(np.array(square)).view(size, size, channels).permute(2, 0, 1)
-    if broken:
-        more = "" if len(broken) <= 10 else f", and {len(broken) - 10} more"
-        raise ValueError(
-            f"{len(broken)} of {len(files)} pictures cannot be read; mend or remove them: {', '.join(broken[:10])}"
-            f"{more}"
+        there = f", but {left_out}: convert or rename them" if left_out else ""
+        raise ValueError(f"{readable(root)} holds no PNG, JPEG, WebP, BMP or GIF pictures{there}")
+    class_names, unlabeled = find_classes(root, files)
+    images, sizes = read_pictures(files, size, channels)
+    number = {name: i for i, name in enumerate(class_names)}
+    labels = torch.tensor([number[file.relative_to(root).parts[0]] for file in files]) if class_names else None
+    source = f"the folder {readable(root.resolve().name)}"
+    source += f", cut to squares from {sizes} sizes" if sizes > 1 else ""
+    source += f", {left_out} left out" if left_out else ""
+    _warn_of_narrow_range(images)
+    return Pictures(images, labels, source, class_names, unlabeled)
+
+
+def _warn_of_narrow_range(images: Tensor) -> None:
+    low, high = int(images.min()), int(images.max())
+    if high - low < 64:
+        warnings.warn(
+            f"all pictures together use only the values {low} to {high} of 0 to 255, so they look almost uniform. "
+            "Stretch them before you train; 12-bit pictures in 16-bit files, for example, need a factor of 16",
+            stacklevel=3,
         )
-    folders = [file.relative_to(root).parts[0] if file.parent != root else "" for file in files]
-    names = tuple(sorted(set(folders)))
-    number = {name: i for i, name in enumerate(names)}
-    labels = torch.tensor([number[folder] for folder in folders]) if "" not in names and len(names) > 1 else None
-    cut = f", cut to squares from {len(sizes)} sizes" if len(sizes) > 1 else ""
-    source = f"the folder {root.resolve().name}{cut}" + (f", {left_out} left out" if others else "")
-    return Pictures(images, labels, source, names if labels is not None else ())
-
-
-def _files_below(root: Path) -> Iterator[Path]:
-    """All files below a folder that are not hidden, also through links; no folder twice."""
-    seen = set()
-
-    def refuse(error: OSError) -> None:
-        raise error
-
-    for path, folders, files in os.walk(root, onerror=refuse, followlinks=True):
-        folders[:] = sorted(name for name in folders if not name.startswith(".") and name != "__MACOSX")
-        if (real := os.path.realpath(path)) in seen:  # a link that leads back
-            folders.clear()
-            continue
-        seen.add(real)
-        yield from (Path(path, name) for name in files if not name.startswith("."))
-
-
-def _plain(picture: Image.Image) -> Image.Image:
-    """Upright, without transparency, at most 8 bits a channel."""
-    try:
-        upright = ImageOps.exif_transpose(picture)
-    except (SyntaxError, ValueError, KeyError, struct.error):  # its notes are broken; whether it is, is seen below
-        upright = picture
-    if upright.mode.startswith("I"):  # 16 bits, which Pillow would clip to 8
-        upright = Image.fromarray((np.asarray(upright) >> 8).astype(np.uint8))
-    if upright.has_transparency_data:
-        upright = upright.convert("RGBA")
-        upright = Image.alpha_composite(Image.new("RGBA", upright.size, "white"), upright)
-    return upright
-
-
-def _square(picture: Image.Image, size: int) -> Image.Image:
-    side = min(picture.size)
-    left, top = (picture.width - side) // 2, (picture.height - side) // 2
-    box = (left, top, left + side, top + side)
-    return picture.resize((size, size), Image.Resampling.LANCZOS, box=box, reducing_gap=3.0)
 
 
 def batches(n: int, batch_size: int, generator: torch.Generator | None = None) -> Iterator[Tensor]:
     """Endless batches of indices: each pass goes through all n pictures in a new random order.
 
-    A batch that reaches the end of one pass goes on with the next, so that all have the same length, also where
+    A batch that reaches the end of a pass continues with the next, so all batches have the same length, even if
     batch_size > n.
 
     Args:
@@ -384,9 +333,6 @@ def batches(n: int, batch_size: int, generator: torch.Generator | None = None) -
 
     Yields:
         int64, (batch_size,), on the CPU.
-
-    Raises:
-        TypeError, ValueError: n or batch_size is not an int >= 1.
     """
     validate_number("n", n, 1, integer=True)
     validate_number("batch_size", batch_size, 1, integer=True)
@@ -399,12 +345,7 @@ def batches(n: int, batch_size: int, generator: torch.Generator | None = None) -
 
 
 def validate_training_pictures(pictures: Pictures, channels: int | None) -> None:
-    """Refuse what a model with this many channels (None: any number) cannot be trained on.
-
-    Raises:
-        TypeError: not `Pictures`.
-        ValueError: another number of channels.
-    """
+    """Refuse anything but `Pictures` with this many channels; None allows any number."""
     if not isinstance(pictures, Pictures):
         raise TypeError(f"pictures must be course_lib.data.Pictures, got {type(pictures).__name__}")
     validate_pictures(pictures[:1], "pictures", channels=channels)

@@ -1,0 +1,356 @@
+"""A folder of one's own: what people have on their disks, and what comes of it."""
+
+from __future__ import annotations
+
+import errno
+import os
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from PIL.ExifTags import Base as Tag
+from PIL.TiffImagePlugin import IFDRational
+
+from course_lib import folder
+from course_lib.data import load_folder
+
+pytestmark = pytest.mark.filterwarnings("ignore:all pictures together:UserWarning")
+
+
+def save(path: Path, array: np.ndarray | int = 0, **options: Any) -> None:
+    """A picture, or a black one of 8×8 pixels plus this shade."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    array = np.full((8, 8), array) if isinstance(array, int) else array
+    Image.fromarray(array.astype(np.uint8)).save(path, **options)
+
+
+# One picture
+
+
+def test_pictures_are_resized_smoothly(tmp_path: Path) -> None:
+    save(tmp_path / "board.png", 255 * (np.indices((64, 64)).sum(0) % 2))  # the nearest pixels are black or white
+    assert (load_folder(tmp_path, size=8).images.float() - 127.5).abs().max() < 16
+
+
+def test_colors_are_kept_if_asked_for(tmp_path: Path) -> None:
+    red = np.zeros((10, 10, 3))
+    red[..., 0] = 200
+    save(tmp_path / "red.png", red)
+    color = load_folder(str(tmp_path), size=10, channels=3)
+    assert torch.equal(color.images[0], torch.from_numpy(red).permute(2, 0, 1).to(torch.uint8))
+    assert load_folder(tmp_path, size=10).images.unique().tolist() == [60]  # its luminance
+
+
+def test_pictures_are_cropped_to_the_middle(tmp_path: Path) -> None:
+    wide = np.zeros((8, 24))
+    wide[:, 8:16] = 255
+    save(tmp_path / "wide.png", wide)
+    save(tmp_path / "tall.png", wide.T)
+    pictures = load_folder(tmp_path, size=8)
+    assert (pictures.images == 255).all() and "cut to squares from 2 sizes" in str(pictures)
+
+
+def test_transparent_pictures_are_put_on_white(tmp_path: Path) -> None:
+    """Black drawn on nothing: without a ground all of it would be black."""
+    drawing = np.zeros((8, 8, 4), np.uint8)
+    drawing[:4, :, 3] = 255
+    Image.fromarray(drawing).save(tmp_path / "a.png")
+    Image.fromarray(drawing[..., 2:]).save(tmp_path / "b.png")  # grey with alpha
+    palette = Image.fromarray(np.repeat([[0], [1]], 4, 0).repeat(8, 1).astype(np.uint8), "P")
+    palette.putpalette([0, 0, 0, 10, 10, 10])
+    palette.save(tmp_path / "c.gif", transparency=1)
+    for channels in (1, 3):
+        for picture in load_folder(tmp_path, size=8, channels=channels).images:
+            assert (picture[:, :4] == 0).all() and (picture[:, 4:] == 255).all()
+
+
+def test_of_sixteen_bits_the_upper_eight_are_taken(tmp_path: Path) -> None:
+    deep = np.arange(64, dtype=np.uint16).reshape(8, 8) * 1000
+    Image.fromarray(deep).save(tmp_path / "deep.png")
+    for channels in (1, 3):
+        for layer in load_folder(tmp_path, size=8, channels=channels).images[0]:
+            assert torch.equal(layer, torch.from_numpy((deep >> 8).astype(np.uint8)))
+
+
+@pytest.mark.parametrize(("bits", "warned"), [(10, True), (12, True), (14, True), (16, False)])
+def test_a_set_that_uses_little_of_its_range_brings_a_warning(bits: int, warned: bool, tmp_path: Path) -> None:
+    deep = np.linspace(0, 2**bits - 1, 64).astype(np.uint16).reshape(8, 8)
+    for name in ("a.png", "b.png"):
+        Image.fromarray(deep).save(tmp_path / name)
+    with warnings.catch_warnings(record=True) as seen:
+        warnings.simplefilter("always")
+        load_folder(tmp_path, size=8)
+    assert bool(seen) == warned
+    if warned:
+        assert f"use only the values 0 to {(2**bits - 1) >> 8} of 0 to 255" in str(seen[0].message)
+        assert seen[0].filename == __file__  # it points at the line of the caller
+
+
+def orientation(number: int) -> Image.Exif:
+    exif = Image.Exif()
+    exif[Tag.Orientation] = number
+    return exif
+
+
+@pytest.mark.parametrize("number", range(1, 9))
+@pytest.mark.parametrize("name", ["photo.jpg", "photo.png", "photo.webp"])
+def test_photos_are_turned_upright(name: str, number: int, tmp_path: Path) -> None:
+    """The eight orientations of the EXIF standard: where row 0 and column 0 of the file belong in the picture."""
+    upright = np.zeros((16, 16))
+    upright[:8], upright[:8, 8:] = 255, 128
+    mirrored = upright[:, ::-1] if number in (2, 4, 5, 7) else upright
+    turns = {1: 0, 2: 0, 3: 2, 4: 2, 5: 1, 6: 1, 7: 3, 8: 3}[number]
+    save(tmp_path / name, np.rot90(mirrored, turns), exif=orientation(number))
+    picture = load_folder(tmp_path, size=16).images[0, 0].numpy()
+    for corner in (np.s_[1:7, 1:7], np.s_[1:7, 9:15], np.s_[9:15]):
+        assert abs(picture[corner].astype(int) - upright[corner]).max() < 16
+
+
+@pytest.mark.parametrize(
+    ("tag", "value", "kind"),
+    [
+        (Tag.XResolution, "300 dpi", 2),
+        (Tag.Make, IFDRational(1, 3), 5),
+        (Tag.ImageWidth, "wide", 2),
+        (Tag.GPSInfo, 10**9, 4),
+        (Tag.ExifOffset, 7, 3),
+    ],
+)
+def test_an_odd_tag_beside_the_orientation_does_not_matter(tag: int, value: Any, kind: int, tmp_path: Path) -> None:
+    entries = {tag: (kind, value), int(Tag.Orientation): (3, 6)}
+    upright = np.zeros((16, 16))
+    upright[:8] = 255
+    save(tmp_path / "a.jpg", np.rot90(upright), exif=exif_block(entries), quality=95)
+    picture = load_folder(tmp_path, size=16).images[0, 0]
+    assert picture[:7].min() > 240 and picture[9:].max() < 15
+
+
+def exif_block(entries: dict[int, tuple[int, Any]]) -> bytes:
+    """An EXIF block written by hand, so that its tags can have types that no camera would give them."""
+    fields, data, start = b"", b"", 8 + 2 + 12 * len(entries) + 4
+    for tag, (kind, value) in sorted(entries.items()):
+        if kind == 2:
+            raw, count = value.encode() + b"\0", len(value) + 1
+        elif kind == 5:
+            raw, count = value.numerator.to_bytes(4, "big") + value.denominator.to_bytes(4, "big"), 1
+        else:
+            raw, count = value.to_bytes(2 if kind == 3 else 4, "big"), 1
+        if len(raw) > 4:
+            data, raw = data + raw, (start + len(data)).to_bytes(4, "big")
+        fields += tag.to_bytes(2, "big") + kind.to_bytes(2, "big") + count.to_bytes(4, "big") + raw.ljust(4, b"\0")
+    return b"Exif\0\0MM\0*\0\0\0\x08" + len(entries).to_bytes(2, "big") + fields + b"\0\0\0\0" + data
+
+
+def test_a_broken_exif_block_does_not_break_a_picture(tmp_path: Path) -> None:
+    for name in ("a.png", "b.webp", "c.jpg"):
+        save(tmp_path / name, 200, exif=b"Exif\x00\x00this is no EXIF")
+    assert (load_folder(tmp_path, size=8).images.int() - 200).abs().max() <= 2
+
+
+def test_a_large_photo_is_unpacked_small_and_looks_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    y, x = np.mgrid[:600, :800] / 100
+    photo = 127 + 60 * np.sin(x) + 60 * np.cos(y)
+    photo[:, 400:] *= 0.5  # an edge
+    save(tmp_path / "a" / "a.jpg", photo, quality=95)
+    save(tmp_path / "b" / "b.png", photo)
+    sizes, honest = [], folder.square_picture
+
+    def watched(picture: Image.Image, size: int) -> Image.Image:
+        sizes.append(picture.size)
+        return honest(picture, size)
+
+    monkeypatch.setattr(folder, "square_picture", watched)
+    one, other = load_folder(tmp_path, size=32).images.int()
+    assert sizes == [(200, 150), (800, 600)]  # a quarter: an eighth would be less than three times 32
+    assert (one - other).abs().max() <= 4
+
+
+# Which files, and in which order
+
+
+@pytest.fixture
+def pets(tmp_path: Path) -> Path:
+    """Two cats and a dog, one level deeper than need be."""
+    for i, name in enumerate(("cat/b.png", "cat/deep/c.PNG", "dog/a.bmp")):
+        save(tmp_path / "pets" / name, 40 * (i + 1))
+    return tmp_path / "pets"
+
+
+def test_folders_are_classes(pets: Path) -> None:
+    (pets / "notes.txt").write_text("not a picture")
+    pictures = load_folder(pets, size=8)
+    assert pictures.images.shape == (3, 1, 8, 8) and pictures.class_names == ("cat", "dog")
+    assert pictures.labels is not None and pictures.labels.tolist() == [0, 0, 1]
+    assert pictures.images[:, 0, 0, 0].tolist() == [40, 80, 120]
+    assert str(pictures).endswith("1 channel, 2 classes (cat 2 and dog 1), from the folder pets")
+
+
+def test_what_systems_put_beside_pictures_is_skipped(pets: Path) -> None:
+    hidden = ("cat/._b.png", ".thumbnails/a.png")
+    for name in (*hidden, "@eaDir/b.png/SYNOPHOTO_THUMB_M.jpg", "cat/@eaDir/x.jpg", "Thumbs/a.png", "__MACOSX/a.png"):
+        (pets / name).parent.mkdir(parents=True, exist_ok=True)
+        (pets / name).write_bytes(b"of a file manager")
+    pictures = load_folder(pets, size=8)
+    assert len(pictures) == 3 and pictures.class_names == ("cat", "dog")
+    assert str(pictures).endswith("the folder pets, 2 @eaDir, 1 Thumbs, 1 __MACOSX left out")
+
+
+def test_a_class_whose_name_is_not_utf8_can_be_printed(pets: Path) -> None:
+    try:
+        os.rename(os.fsencode(pets / "dog"), os.fsencode(pets) + b"/Gr\xfc\xdfe")
+    except (OSError, UnicodeError):
+        pytest.skip("this system has only names in Unicode")
+    pictures = load_folder(pets, size=8)
+    assert [os.fsencode(name) for name in pictures.class_names] == [b"Gr\xfc\xdfe", b"cat"]
+    assert r"(Gr\xfc\xdfe 1 and cat 2)" in str(pictures) and str(pictures).encode()
+    (pets / "broken.png").write_bytes(b"text")
+    os.rename(pets / "broken.png", os.fsencode(pets) + b"/Gr\xfc\xdfe/broken.png")
+    with pytest.raises(ValueError, match=r"Gr\\xfc\\xdfe.broken.png \("):
+        load_folder(pets)
+
+
+@pytest.mark.parametrize(
+    ("files", "given", "why"),
+    [
+        (["a.png"], ".", r"directly inside \S+set, and there must be two; it has no folders with pictures in them"),
+        (["cat/a.png", "dog/b.png", "cover.png"], ".", "; cover.png lies beside cat and dog: move or remove it"),
+        (["cat/a.png", "1.png", "2.png"], ".", "; 1.png and 2.png lie beside cat: move or remove them"),
+        (["cat/a.png"], ".", "; all pictures lie in cat$"),
+        (["in/cat/a.png", "in/dog/b.png"], ".", r"; all pictures lie in in: give \S+set.in, which holds cat and dog"),
+        (
+            ["test/cat/a.png", "test/dog/b.png", "train/cat/c.png", "train/dog/d.png"],
+            ".",
+            r"; test and train look like parts .* \(cat and dog\) inside: give one of them, such as \S+set.train$",
+        ),
+        (["in/cat/a.png", "in/dog/b.png"], "in", None),
+        (["test/a.png", "train/b.png"], ".", None),
+    ],
+)
+def test_a_set_without_classes_says_why(files: list[str], given: str, why: str | None, tmp_path: Path) -> None:
+    for name in files:
+        save(tmp_path / "set" / name)
+    pictures = load_folder(tmp_path / "set" / given, size=8)
+    assert len(pictures) == len(files) and (pictures.labels is None) == (why is not None)
+    if why is not None:
+        assert pictures.class_names == () and "class" not in str(pictures)
+        with pytest.raises(ValueError, match=f"^each class needs its own folder .*{why}"):
+            pictures.of_class(0)
+
+
+def test_links_are_followed_and_those_that_lead_back_are_not(pets: Path, tmp_path: Path) -> None:
+    save(tmp_path / "elsewhere" / "a.png")
+    try:
+        (pets / "emu").symlink_to(tmp_path / "elsewhere")
+        (pets / "cat" / "again").symlink_to(pets)
+    except OSError:
+        pytest.skip("this system makes no links")
+    pictures = load_folder(pets, size=8)
+    assert len(pictures) == 4 and pictures.class_names == ("cat", "dog", "emu")
+
+
+def test_a_folder_that_cannot_be_looked_into_is_named(pets: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    honest = os.scandir
+
+    def scandir(path: Any) -> Any:
+        if Path(path).name == "dog":
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+        return honest(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    with pytest.raises(PermissionError, match="dog"):
+        load_folder(pets)
+
+
+def test_the_order_is_that_of_the_letters_on_every_system(tmp_path: Path) -> None:
+    for i, name in enumerate(("B.png", "a.png", "b/c.png", "b-c.png")):
+        save(tmp_path / name, i)
+    assert [int(picture.max()) for picture in load_folder(tmp_path, size=4).images] == [0, 1, 2, 3]
+
+
+def test_pictures_of_other_kinds_are_counted(tmp_path: Path) -> None:
+    for name in ("a.HEIC", "deep/b.heic", "c.tif", "notes.txt"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"")
+    with pytest.raises(ValueError, match=r"holds no PNG, .* pictures, but 2 \.heic, 1 \.tif: convert or rename them$"):
+        load_folder(tmp_path)
+    save(tmp_path / "d.jfif", format="JPEG")
+    pictures = load_folder(tmp_path, size=8)
+    assert len(pictures) == 1 and str(pictures).endswith("2 .heic, 1 .tif left out")
+
+
+# What cannot be read
+
+
+@pytest.mark.parametrize(
+    ("path", "options", "error", "message"),
+    [
+        ("missing", {}, FileNotFoundError, "there is no folder .*missing"),
+        ("", {}, FileNotFoundError, "there is no folder ''"),
+        (".", {}, ValueError, "holds no PNG, JPEG, WebP, BMP or GIF pictures"),
+        (".", dict(channels=4), ValueError, "channels=4 is unknown; choose one of 1, 3"),
+        (".", dict(size=0), ValueError, "size must lie in"),
+        (".", dict(size=1_000_000_000), ValueError, r"size must lie in \[1, 4096\]"),
+    ],
+)
+def test_bad_folders(path: str, options: dict[str, Any], error: type[Exception], message: str, tmp_path: Path) -> None:
+    with pytest.raises(error, match=message):
+        load_folder(tmp_path / path if path else "", **options)
+
+
+def test_all_broken_pictures_are_named_at_once(tmp_path: Path) -> None:
+    for i in range(15):
+        save(tmp_path / f"{i:02d}.png")
+        if i >= 3:
+            (tmp_path / f"{i:02d}.png").write_bytes(b"text")
+    with pytest.raises(ValueError, match=r"^12 of 15 pictures cannot be read; mend or remove them: ") as refusal:
+        load_folder(tmp_path)
+    said = str(refusal.value)
+    assert all(f"{i:02d}.png (" in said for i in range(3, 13)) and "13.png" not in said
+    assert said.endswith(" and 2 more")
+
+
+@pytest.fixture(params=["empty.png", "text.png", "cut.png", "cut.gif", "cut.webp", "cut.jpg", "huge.png", "pipe.png"])
+def broken(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A file that is no picture: cut off, far too large, or a pipe, at which a reader would wait for ever."""
+    path = tmp_path / request.param
+    if path.stem == "pipe":
+        if not hasattr(os, "mkfifo"):
+            pytest.skip("this system has no named pipes")
+        os.mkfifo(path)
+    else:
+        save(path, np.random.default_rng(0).integers(0, 256, (64, 64)))
+        end = {"empty": 0, "text": 0, "cut": 300 if path.suffix == ".jpg" else 30}.get(path.stem)
+        path.write_bytes(path.read_bytes()[:end] + b"text" * (path.stem == "text"))
+        if path.stem == "huge":
+            monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
+    yield path
+    path.unlink()
+
+
+def test_a_broken_picture_is_named(broken: Path) -> None:
+    why = {"pipe": "a pipe, a socket, a device", "huge": "Image size"}.get(broken.stem, "")
+    with pytest.raises(ValueError, match=rf"1 of 1 pictures cannot be read; mend.*{broken.name} \({why}"):
+        load_folder(broken.parent)
+
+
+def test_a_lack_of_memory_is_no_broken_picture(pets: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail_with(error: Exception) -> Any:
+        def fail(*_: Any, **__: Any) -> None:
+            raise error
+
+        return fail
+
+    with monkeypatch.context() as patch, pytest.raises(MemoryError):
+        patch.setattr(folder, "square_picture", fail_with(MemoryError()))
+        load_folder(pets)
+    with (
+        monkeypatch.context() as patch,
+        pytest.raises(ValueError, match=r"memory: 3 such pictures take \d+ GB; choose"),
+    ):
+        patch.setattr(torch, "empty", fail_with(RuntimeError("DefaultCPUAllocator: can't allocate memory")))
+        load_folder(pets)
