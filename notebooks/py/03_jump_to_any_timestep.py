@@ -78,7 +78,7 @@ print(pictures)
 #
 # ### Exercise 1 — One step  (difficulty 1 of 3, 4 minutes)
 #
-# Write the step from $x_{t-1}$ to $x_t$. Its noise is given.
+# Write the step from $x_{t-1}$ to $x_t$. Its noise is given, and nothing is clamped.
 
 
 # %%
@@ -268,7 +268,7 @@ check("alpha_bar", my_alpha_bar)
 # %% [markdown]
 # ### Exercise 3 — The jump  (difficulty 2 of 3, 6 minutes)
 #
-# Write the boxed equation. Every picture of the batch has its own $t$, so `alpha_bar[t]` has shape `(B,)`, and the pictures `(B, C, H, W)`.
+# Write the boxed equation. Every picture of the batch has its own $t$, so `alpha_bar[t]` has shape `(B,)`, and the pictures `(B, C, H, W)`. Clamp nothing: with noise in it, $x_t$ may leave [−1, 1].
 
 
 # %%
@@ -498,7 +498,7 @@ viz.plot_histogram(residuals, title="x₅₀₀ without its picture, in units of
 #
 # Where the cap bites, at $t = T$, $\bar\alpha_T$ is the product with the capped $\beta_T$: small, but not the 0 of $f(T)$.
 #
-# Write them as one function. The check takes the kinds in this order and stops at the first that is wrong or missing, so you can run it after each.
+# Write them as one function; the cap is the only limit, and float32 is exact enough. The check takes the kinds in this order and stops at the first that is wrong or missing, so you can run it after each.
 
 
 # %%
@@ -829,7 +829,7 @@ check("posterior_variance", my_posterior_variance)
 # %% [markdown]
 # ### Exercise 7 — The mean of the way back  (difficulty 3 of 3, 8 minutes)
 #
-# Compute $\tilde\mu_t$ of equation (16), again from $\bar\alpha$ alone. Every picture has its own $t$, as in the jump.
+# Compute $\tilde\mu_t$ of equation (16), again from $\bar\alpha$ alone. Every picture has its own $t$, as in the jump. Take `x0` as it is, even where it leaves [−1, 1]: a sampler will put its guess there.
 
 
 # %%

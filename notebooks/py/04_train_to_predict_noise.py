@@ -106,7 +106,7 @@ assert snr[2] < snr[1] / 2
 
 # %%
 def my_embedding(t, dim):
-    """t (B,) timesteps, dim an even int; returns the embedding, (B, dim)."""
+    """t (B,) of int64, dim an even int; returns the embedding, float32 (B, dim)."""
     return ...  # your code
 
 
@@ -231,12 +231,12 @@ viz.plot_unet(rows)
 # ### Exercise 2 — The picture behind the noise  (difficulty 1 of 3, 5 minutes)
 #
 # Solve $x_t = \sqrt{\bar\alpha_t}\,x_0 + \sqrt{1-\bar\alpha_t}\,\varepsilon$ for $x_0$, with the guess `eps_hat` in place of $\varepsilon$.
-# Each picture has its own t: make `alpha_bar[t]`, of shape (B,), fit (B, C, H, W).
+# Each picture has its own t: make `alpha_bar[t]`, of shape (B,), fit (B, C, H, W). Solve it as it is, without a clamp.
 
 
 # %%
 def my_x0_hat(x_t, eps_hat, t, alpha_bar):
-    """x_t and eps_hat (B, C, H, W), t (B,), alpha_bar (T+1,); returns x0_hat like x_t."""
+    """x_t and eps_hat (B, C, H, W), t (B,) of int64, alpha_bar (T+1,); returns x0_hat like x_t."""
     return ...  # your code
 
 
@@ -286,12 +286,13 @@ viz.plot_curves({"c_t": (t_all[1:], c)}, xlabel="t", ylabel="weight in the bound
 #
 # ### Exercise 3 — The loss  (difficulty 2 of 3, 5 minutes)
 #
-# Write it: mix $x_t$ as in notebook 03, ask `model(x_t, t)`, compare with `eps`. Return one number, the mean over batch and pixels.
+# Write it: mix $x_t$ as in notebook 03, ask `model(x_t, t)`, compare with `eps`. Return one number, the mean over batch and pixels,
+# as a tensor from which gradients can flow back to the network.
 
 
 # %%
 def my_loss(model, x0, t, eps, alpha_bar):
-    """x0 and eps (B, C, H, W), t (B,), alpha_bar (T+1,); returns a scalar."""
+    """x0 and eps (B, C, H, W), t (B,) of int64, alpha_bar (T+1,); returns a scalar tensor with its gradient."""
     return ...  # your code
 
 
@@ -317,7 +318,7 @@ check("loss", my_loss)
 #
 # ### Exercise 4 — Predict the first loss  (difficulty 1 of 3, 2 minutes)
 #
-# What is the loss of a network that answers 0, averaged over many pictures, timesteps and draws of noise? Predict it; below it is measured.
+# What is the loss of a network that answers 0, averaged over many pictures, timesteps and draws of noise? Predict it to a few percent; below it is measured.
 
 # %%
 my_first_loss = ...  # a number
@@ -395,12 +396,12 @@ except ValueError as error:
 # ### Exercise 5 — The training step  (difficulty 2 of 3, 8 minutes)
 #
 # One update of `model`: the loss of Exercise 3, its gradient, the step. The network may come with an old gradient. Call `my_loss` if you have solved it,
-# or write the loss out again. Return the loss as it was before the step.
+# or write the loss out again. Return the loss as it was before the step. Nothing else yet: no clipping, no weights, no change of mode.
 
 
 # %%
 def my_training_step(model, optimizer, x0, t, eps, alpha_bar):
-    """x0 and eps (B, C, H, W), t (B,), alpha_bar (T+1,); updates model, returns the loss, a scalar."""
+    """x0 and eps (B, C, H, W), t (B,) of int64, alpha_bar (T+1,); updates model, returns the loss, a scalar."""
     return ...  # your code
 
 

@@ -119,7 +119,7 @@ viz.show_rows({"x_t": x_t, "eps_hat": eps_hat, "x0_hat": x0_hat, "x_0 (hidden)":
 # %% [markdown]
 # ### Exercise 1 — The DDIM step  (difficulty 1 of 3, 5 minutes)
 #
-# Write the step from t to s: first $\hat x_0$, then the mixture at s. You get $\bar\alpha$ as `alpha_bar`, shape (T+1,), and $a_t = \sqrt{\bar\alpha_t}$, $b_t = \sqrt{1 - \bar\alpha_t}$.
+# Write the step from t to s: first $\hat x_0$, then the mixture at s. You get $\bar\alpha$ as `alpha_bar`, shape (T+1,), and $a_t = \sqrt{\bar\alpha_t}$, $b_t = \sqrt{1 - \bar\alpha_t}$. Clamp nothing yet.
 
 
 # %%
@@ -176,7 +176,7 @@ assert abs(a_s * guess + b_s * e - (a_s * x0_hat + b_s * eps_hat)[0, 0, 14, 14].
 # %% [markdown]
 # ### Exercise 2 — The DDPM step  (difficulty 2 of 3, 10 minutes)
 #
-# Write the step with η = 1 from t to s = t − 1. `z` is the fresh noise, of the shape of `x_t`: use it instead of drawing. For neighbors the variance is
+# Write the step with η = 1 from t to s = t − 1. `z` is the fresh noise, of the shape of `x_t`: use it instead of drawing. Clamp nothing yet. For neighbors the variance is
 #
 # $$\mathrm{var} = \frac{1-\bar\alpha_{t-1}}{1-\bar\alpha_t}\left(1 - \frac{\bar\alpha_t}{\bar\alpha_{t-1}}\right)$$
 
@@ -237,7 +237,7 @@ for eta in (0.0, 0.5, 1.0):
 #
 # ### Exercise 3 — The sampling loop  (difficulty 2 of 3, 10 minutes)
 #
-# Write it with the DDIM step of exercise 1 (call `my_ddim_step` if you have solved it), along any falling list of times. `model(x, t)` wants one timestep per picture: an int64 tensor of shape (B,), on the device of `x`. The model may come straight from a training, in train mode: put it into eval mode. No gradients are needed: work under `torch.no_grad()`.
+# Write it with the DDIM step of exercise 1 (call `my_ddim_step` if you have solved it), along any falling list of times. `model(x, t)` wants one timestep per picture: an int64 tensor of shape (B,), on the device of `x`. The model may come straight from a training, in train mode: put it into eval mode. No gradients are needed: work under `torch.no_grad()`. Ask the network once in each step, clamp nothing yet, and leave the list `times` as it is.
 
 
 # %%

@@ -472,7 +472,7 @@ check("diagnosis_4", diagnosis_4)
 
 # %%
 def my_mix(x0, t, eps, alpha_bar):
-    """x0, eps (B, C, H, W), t (B,), alpha_bar (T+1,); returns x_t."""
+    """x0, eps (B, C, H, W), t (B,) of int64, alpha_bar (T+1,); returns x_t."""
     return ...  # your code
 
 
@@ -569,7 +569,7 @@ check("diagnosis_5", diagnosis_5)
 
 # %%
 def my_loss(model, x0, t, eps, alpha_bar):
-    """x0, eps (B, C, H, W), t (B,), alpha_bar (T+1,); returns a scalar."""
+    """x0, eps (B, C, H, W), t (B,) of int64, alpha_bar (T+1,); returns a scalar tensor with its gradient."""
     return ...  # your code
 
 
@@ -674,7 +674,7 @@ check("diagnosis_6", diagnosis_6)
 
 # %%
 def my_input(x_t, t, T):
-    """x_t (B, C, H, W), t (B,) in 0..T; returns (B, C+1, H, W)."""
+    """x_t (B, C, H, W), t (B,) of int64 in 0..T; returns (B, C+1, H, W)."""
     return ...  # your code
 
 
@@ -785,7 +785,7 @@ check("diagnosis_7", diagnosis_7)
 #
 # ### Exercise 14 — Mend case 7  (difficulty 2 of 3, 4 minutes)
 #
-# Write `forward` as it should be.
+# Write `forward` as it should be. A gradient must reach every layer.
 
 
 # %%
@@ -910,7 +910,7 @@ check("mend_8", my_clean)
 #
 # <details><summary>Solution</summary>
 #
-# `course_lib.sample.predict` does it around each call of a network; look at `_see` below it.
+# `course_lib.sample.predict` does it around each call of a network, with `in_mode` of `course_lib.runtime`.
 #
 # </details>
 #
