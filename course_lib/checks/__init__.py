@@ -18,13 +18,15 @@ from typing import Any
 
 from ..validate import validate_choice
 from . import nb00, nb01, nb02, nb03, nb04, nb05, nb06
-from .judge import CORRECT, MARK, NOT_DONE, WRONG, Choice, Exercise, Question, Result, Wrong, judge
+from .effects import Wrong
+from .judge import CORRECT, MARK, NOT_DONE, REMARK, WRONG, Choice, Exercise, Question, Result, judge
 
 __all__ = [
     "BY_NOTEBOOK",
     "CORRECT",
     "EXERCISES",
     "NOT_DONE",
+    "REMARK",
     "WRONG",
     "Choice",
     "Exercise",
@@ -86,8 +88,8 @@ class Progress:
 
     @property
     def summary(self) -> str:
-        """How many are correct, as a sentence."""
-        done = sum(r.status == CORRECT for r in self.results)
+        """How many are correct, with or without a remark, as a sentence."""
+        done = sum(r.is_correct for r in self.results)
         return f"{done} of {len(self.results)} correct."
 
     def _repr_html_(self) -> str:

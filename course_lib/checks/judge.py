@@ -9,21 +9,44 @@ from __future__ import annotations
 import html
 import inspect
 import math
-import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from numbers import Real
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
-from torch.overrides import TorchFunctionMode
+
+from .devices import Mixed, on_a_gpu
+from .differences import Outcome, agree, describe, difference, form, name_of, numbers_of
+from .effects import (
+    COPIED,
+    FLOAT64,
+    NO_GRADIENT,
+    RESEEDED,
+    UNTOUCHED,
+    Case,
+    Wrong,
+    call,
+    changed,
+    copied,
+    in_float32,
+    other_dtype,
+    reseeded,
+    untouched,
+    without_gradient,
+)
 
 NOT_DONE, CORRECT, WRONG = "not done yet", "correct", "wrong"
-MARK = {NOT_DONE: ("○", "#6b6b6b"), CORRECT: ("✓", "#1b7f4b"), WRONG: ("✗", "#b83a09")}
-ON_THE_CPU = "It makes a tensor on the CPU, which fails where the input is on a GPU: pass device=, the input's own."
-
-Case = tuple[Any, ...]
+REMARK = "correct, with a remark"
+#: Mark and color of each status; the colors can be told from a white ground and from a dark one.
+MARK = {NOT_DONE: ("○", "#767676"), CORRECT: ("✓", "#1b8a50"), REMARK: ("✓", "#9a7000"), WRONG: ("✗", "#d0481a")}
+ON_THE_CPU = (
+    "On a GPU it would fail, because it makes a tensor on the CPU: pass device=, the input's own, as in "
+    "torch.ones(3, device=x.device)."
+)
+FLOAT_FOR_INT = "The number is right, but it is a float where an int is wanted: use //, and ints alone."
 
 
 @dataclass(frozen=True)
@@ -32,13 +55,18 @@ class Result:
 
     Args:
         exercise: name of the exercise.
-        status: "not done yet", "correct" or "wrong".
+        status: NOT_DONE, CORRECT, REMARK or WRONG, which are words.
         message: one or two sentences.
     """
 
     exercise: str
     status: str
     message: str
+
+    @property
+    def is_correct(self) -> bool:
+        """Whether the answer is right, with or without a remark."""
+        return self.status in (CORRECT, REMARK)
 
     def __str__(self) -> str:
         return f"{MARK[self.status][0]} {self.exercise}: {self.status}. {self.message}"
@@ -52,10 +80,6 @@ class Result:
             f'<b><span style="color: {color}">{mark}</span> {self.status}</b> '
             f"&nbsp;{html.escape(self.message)}</div>"
         )
-
-
-class Wrong(Exception):
-    """Raised by an exercise's `adapt` where the answer's form already shows the mistake; carries its sentence."""
 
 
 def as_it_is(answer: Any) -> Callable[..., Any]:
@@ -75,6 +99,7 @@ class Exercise:
         library: the functions or classes of the library that `solution(name)` shows.
         equation: what is computed, in LaTeX.
         adapt: makes of an answer the function that takes a case, where it is not that function already.
+        gradient: a gradient must lead from the result back to the weights of the networks in a case.
         praise: what to say when it is right.
     """
 
@@ -85,6 +110,7 @@ class Exercise:
     library: Sequence[Callable[..., Any]]
     equation: str
     adapt: Callable[[Any], Callable[..., Any]] = as_it_is
+    gradient: bool = False
     praise: str = "The same numbers as the library's own, on random inputs."
 
 
@@ -135,17 +161,30 @@ def judge(exercise: Exercise | Question | Choice, answer: Any) -> tuple[str, str
 def _judge_number(question: Question, answer: Any) -> tuple[str, str]:
     if answer is None or answer is ...:
         return NOT_DONE, "Replace the three dots by a number."
-    if isinstance(answer, Tensor) and answer.numel() == 1:
-        answer = answer.item()
-    if isinstance(answer, bool) or not isinstance(answer, Real):
-        return WRONG, f"The answer is a number, but this is {_name(answer)}."
-    number = float(answer)
+    value = _one_number(answer)
+    if value is None:
+        return WRONG, f"The answer is a number, but this is {name_of(answer)}."
+    number = float(value)
     if math.isclose(number, question.solution(), rel_tol=question.tolerance):
         return CORRECT, question.why
     for wrong, sentence in question.mistakes.items():
         if math.isclose(number, wrong, rel_tol=question.tolerance):
             return WRONG, sentence
     return WRONG, f"It is not {number:g}. The hints below take it in steps."
+
+
+def _one_number(answer: Any) -> Any:
+    """The number in an answer, also where it is written as text or is the only entry of a list or an array."""
+    if isinstance(answer, list | tuple) and len(answer) == 1:
+        return _one_number(answer[0])
+    if isinstance(answer, Tensor | np.ndarray) and math.prod(answer.shape) == 1:
+        answer = answer.item()
+    if isinstance(answer, str):
+        try:
+            return float(answer)
+        except ValueError:
+            return None
+    return answer if isinstance(answer, Real) and not isinstance(answer, bool | np.bool_) else None
 
 
 def _judge_letter(choice: Choice, answer: Any) -> tuple[str, str]:
@@ -164,15 +203,18 @@ def _judge_function(exercise: Exercise, answer: Any) -> tuple[str, str]:
     if answer is None or answer is ...:
         return todo
     if not callable(answer):
-        return WRONG, f"Hand over the function itself, without calling it; this is {_name(answer)}."
+        return WRONG, f"Hand over the function itself, without calling it; this is {name_of(answer)}."
     cases = exercise.cases(torch.Generator().manual_seed(0))
-    truths = [_call(exercise.adapt(exercise.solution), _copy(case)) for case in cases]
-    answers: list[list[Tensor] | Exception] = []
-    in_place = floats = False
-    for case, truth in zip(cases, truths, strict=True):
-        given = _copy(case)
+    function, solution = exercise.adapt(answer), exercise.adapt(exercise.solution)
+    names = _names(exercise)
+    answers: list[Outcome] = []
+    truths = []
+    problems: list[str] = []  # of answers that are right but for what they do besides
+    for case in cases:
+        given, solved = copied(case), copied(case)
+        truths.append(call(solution, solved))
         try:
-            got = _call(exercise.adapt(answer), given)
+            got = call(function, given)
         except NotImplementedError:
             return todo
         except Wrong as verdict:
@@ -182,215 +224,74 @@ def _judge_function(exercise: Exercise, answer: Any) -> tuple[str, str]:
             break
         if got is None or got is ...:
             return NOT_DONE, "Nothing is returned yet: write the code above, then run this cell again."
-        problem = _form(got, truth, case)
+        problem = RESEEDED if reseeded(given, case) else form(got, truths[-1], describe(case, names))
         if problem:
             return WRONG, problem
-        in_place |= any(isinstance(a, Tensor) and not torch.equal(a, b) for a, b in zip(given, case, strict=True))
-        floats |= isinstance(truth, int) and isinstance(got, float)
-        answers.append(_numbers(got))
-    if _agree(answers, [_numbers(truth) for truth in truths]):
-        if in_place:
-            return WRONG, "It changes its input in place (+=, mul_ and the like); make a new tensor instead."
-        if exercise.adapt is as_it_is and stays_on_the_cpu(answer, cases[0], exercise.solution):
-            return WRONG, ON_THE_CPU
-        if floats:
-            return WRONG, "The number is right, but it is a float where an int is wanted: use //, and ints alone."
-        return CORRECT, exercise.praise
+        problems += _besides(exercise, got, truths[-1], case, given, solved)
+        answers.append(numbers_of(got))
+    right = [numbers_of(truth) for truth in truths]
+    if agree(answers, right):
+        if problems:
+            return WRONG, problems[0]
+        remarks = _remarks(exercise, answer, cases[0])
+        return (REMARK, " ".join(remarks)) if remarks else (CORRECT, exercise.praise)
     for sentence, wrong in exercise.mistakes.items():
-        if _agree(answers, _outcomes(exercise.adapt(wrong), cases)):
+        if agree(answers, _outcomes(exercise.adapt(wrong), cases)):
             return WRONG, sentence
-    return WRONG, _difference(answer, answers, truths, cases)
+    if COPIED in problems:
+        return WRONG, UNTOUCHED
+    return WRONG, difference(answer, answers, right, lambda i: describe(cases[i], names))
 
 
-def _call(function: Callable[..., Any], case: Case) -> Any:
-    """The answer for one case; torch's global random numbers are the same each time, and as before afterwards."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        return function(*case)
+def _besides(exercise: Exercise, got: Any, truth: Any, case: Case, given: Case, solved: Case) -> list[str]:
+    """What is wrong with an answer for one case even where its numbers are right."""
+    problems = [changed(given, solved)]
+    if untouched(given, case, solved):
+        problems.append(COPIED)
+    if exercise.gradient and set(without_gradient(got, given)) - set(without_gradient(truth, solved)):
+        problems.append(NO_GRADIENT)
+    if isinstance(truth, int) and isinstance(got, float):
+        problems.append(FLOAT_FOR_INT)
+    return [problem for problem in problems if problem]
 
 
-def _outcomes(function: Callable[..., Any], cases: list[Case]) -> list[list[Tensor] | Exception]:
+def _remarks(exercise: Exercise, answer: Callable[..., Any], case: Case) -> list[str]:
+    """What would go wrong elsewhere with an answer that is right here: on a GPU, or in float32."""
+
+    def run(function: Callable[..., Any], given: Case) -> Any:
+        return call(exercise.adapt(function), copied(given))
+
+    def needs_the_cpu(function: Callable[..., Any]) -> bool:
+        try:
+            run(on_a_gpu(function), case)
+        except Mixed:
+            return True
+        return False
+
+    remarks = [ON_THE_CPU] if needs_the_cpu(answer) and not needs_the_cpu(exercise.solution) else []
+    if exercise.adapt is not as_it_is:  # its networks have float64 weights
+        return remarks
+    for given in (case, tuple(map(in_float32, case))):
+        try:
+            remark = other_dtype(run(answer, given), run(exercise.solution, given))
+        except (Exception, SystemExit):  # an answer need not take float32
+            break
+        if remark and (given is case or FLOAT64 in remark):  # the library may return more digits than it is given
+            return [*remarks, remark]
+    return remarks
+
+
+def _names(exercise: Exercise) -> list[str]:
+    """What the stub of an exercise calls its arguments, where these are the case itself."""
+    return list(inspect.signature(exercise.answer).parameters) if exercise.adapt is as_it_is else []
+
+
+def _outcomes(function: Callable[..., Any], cases: list[Case]) -> list[Outcome]:
     """What a wrong function gives for each case, up to the first that it cannot take."""
-    outcomes: list[list[Tensor] | Exception] = []
+    outcomes: list[Outcome] = []
     for case in cases:
         try:
-            outcomes.append(_numbers(_call(function, _copy(case))))
+            outcomes.append(numbers_of(call(function, copied(case))))
         except Exception as error:
             return [*outcomes, error]
     return outcomes
-
-
-def _agree(left: Sequence[list[Tensor] | Exception], right: Sequence[list[Tensor] | Exception]) -> bool:
-    """Same numbers and failures in the same places, up to what float32 rounding inside a function may cost.
-
-    A failure at the very first case says nothing: two functions that both fail there need have nothing in common.
-    """
-
-    def same(a: list[Tensor] | Exception, b: list[Tensor] | Exception) -> bool:
-        if isinstance(a, Exception) or isinstance(b, Exception):
-            return type(a) is type(b)
-        return len(a) == len(b) and all(
-            v.shape == w.shape and torch.allclose(v, w, rtol=1e-5, atol=1e-6, equal_nan=True)
-            for v, w in zip(a, b, strict=True)
-        )
-
-    if len(left) != len(right) or isinstance(left[0], Exception):
-        return False
-    return all(same(a, b) for a, b in zip(left, right, strict=True))
-
-
-class _Mixed(Exception):
-    """Raised where a tensor of the input meets one that was made without naming a device."""
-
-
-class _TwoDevices(TorchFunctionMode):
-    """Follows tensors as if the input were on a GPU, and what is made without naming a device on the CPU.
-
-    As on a GPU, single numbers may come from anywhere, and the GPU's tensors take indices from the CPU.
-    """
-
-    def __init__(self, case: Case) -> None:
-        super().__init__()
-        self.away = {id(tensor): True for tensor in _leaves(case)}
-        self.kept: list[Tensor] = []  # a tensor that lives keeps its id
-
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        name, kwargs = getattr(func, "__name__", ""), kwargs or {}
-        given = [tensor for tensor in _leaves([args, kwargs]) if id(tensor) in self.away]
-        meet = {self.away[id(tensor)] for tensor in given if tensor.ndim}
-        indexed = name in ("__getitem__", "__setitem__") and self.away.get(id(args[0]), False)
-        if len(meet) == 2 and not indexed and name not in ("to", "type_as", "copy_"):
-            raise _Mixed
-        result = func(*args, **kwargs)
-        named = [a for a in (*args[1:], *kwargs.values()) if isinstance(a, Tensor | torch.device | str)]
-        away = any(self.away[id(tensor)] for tensor in given)
-        if name == "cpu" or (name == "to" and named):
-            away = name == "to" and named[0] != "cpu"
-        elif not away:
-            away = kwargs.get("device") not in (None, "cpu")
-        if given or not _leaves([args, kwargs]):  # of what comes from elsewhere, such as weights, nothing is known
-            fresh = _leaves(result)
-            self.kept += fresh
-            self.away |= {id(tensor): away for tensor in fresh}
-        return result
-
-
-def _leaves(value: Any) -> list[Tensor]:
-    if isinstance(value, Tensor):
-        return [value]
-    parts = value.values() if isinstance(value, dict) else value if isinstance(value, tuple | list) else ()
-    return [leaf for part in parts for leaf in _leaves(part)]
-
-
-def stays_on_the_cpu(answer: Callable[..., Any], case: Case, solution: Callable[..., Any] | None = None) -> bool:
-    """Whether a right answer makes tensors on the CPU whatever its input's device; needs no GPU to find out.
-
-    Args:
-        answer: the function.
-        case: its input.
-        solution: where this, too, returns tensors on the CPU, the answer may.
-    """
-    case = _copy(case)
-    devices = _TwoDevices(case)
-    try:
-        with devices:
-            result = _call(answer, case)
-    except _Mixed:
-        return True
-    stays = bool(_leaves(case)) and any(one.ndim and not devices.away.get(id(one), True) for one in _leaves(result))
-    return stays and (solution is None or not stays_on_the_cpu(solution, case))
-
-
-def _difference(
-    answer: Callable[..., Any], answers: list[list[Tensor] | Exception], truths: list[Any], cases: list[Case]
-) -> str:
-    """What to say of a mistake that nobody has written down yet."""
-    worst, where = 0.0, 0
-    for i, got in enumerate(answers):
-        if isinstance(got, Exception):
-            return f"It raises {type(got).__name__}: {got}{_line(answer, got)} (for {_describe(cases[i])})."
-        for value, truth in zip(got, _numbers(truths[i]), strict=True):
-            if not torch.isfinite(value).all() and torch.isfinite(truth).all():
-                return (
-                    f"It gives NaN or infinity (for {_describe(cases[i])}): "
-                    "is there a division by 0, or the root of a negative number?"
-                )
-            difference = (value - truth).abs().max().item() if value.numel() else 0.0
-            if difference > worst:
-                worst, where = difference, i
-    return f"The numbers differ by up to {worst:.3g} (for {_describe(cases[where])}). The hints below may help."
-
-
-def _line(answer: Callable[..., Any], error: Exception) -> str:
-    """The learner's line in which an error arose, if its text is at hand."""
-    functions = vars(answer).values() if isinstance(answer, type) else [inspect.unwrap(answer)]
-    files = {f.__code__.co_filename for f in functions if hasattr(f, "__code__")}
-    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename in files]
-    return f', in "{frames[-1].line}"' if frames and frames[-1].line else ""
-
-
-def _parts(value: Any) -> list[Any]:
-    return list(value) if isinstance(value, tuple | list) else [value]
-
-
-def _numbers(value: Any) -> list[Tensor]:
-    return [torch.as_tensor(part, dtype=torch.float64).detach().cpu() for part in _parts(value)]
-
-
-def _form(got: Any, truth: Any, case: Case) -> str | None:
-    """What is wrong with the type or shape of an answer, before its numbers are looked at."""
-    if not isinstance(truth, tuple | list):
-        return _form_of_one(got, truth, case)
-    if not isinstance(got, tuple | list):
-        return f"It must return {len(truth)} values, but returns {_name(got)}."
-    if len(got) != len(truth):
-        return f"It must return {len(truth)} values, but returns {len(got)} (for {_describe(case)})."
-    problems = [_form_of_one(one, wanted, case) for one, wanted in zip(got, truth, strict=True)]
-    return next((problem for problem in problems if problem), None)
-
-
-def _form_of_one(got: Any, truth: Any, case: Case) -> str | None:
-    if isinstance(truth, Tensor) and truth.ndim and not isinstance(got, Tensor):
-        return f"It must return a tensor of shape {tuple(truth.shape)}, but returns {_name(got)}."
-    if not isinstance(got, Tensor | Real) or isinstance(got, bool):
-        return f"It must return a number, but returns {_name(got)}."
-    shape, wanted = (tuple(v.shape) if isinstance(v, Tensor) else () for v in (got, truth))
-    if shape == wanted:
-        return None
-    hint = ""
-    if len(shape) == len(wanted) == 1 and shape[0] == wanted[0] - 1:
-        hint = " One entry is missing: t = 0, the picture itself, comes first."
-    elif not wanted:
-        hint = " One number is wanted: take the mean over everything."
-    return f"It returns shape {shape} where {wanted} is wanted (for {_describe(case)}).{hint}"
-
-
-def _copy(case: Case) -> Case:
-    return tuple(_copy_of(a) for a in case)
-
-
-def _copy_of(value: Any) -> Any:
-    if isinstance(value, torch.Generator):
-        return torch.Generator().set_state(value.get_state())
-    return value.clone() if isinstance(value, Tensor) else value
-
-
-def _describe(case: Case) -> str:
-    def one(a: Any) -> str:
-        if isinstance(a, Tensor):
-            return f"{a.item():.4g}" if a.ndim == 0 else f"a tensor of shape {tuple(a.shape)}"
-        if isinstance(a, torch.Generator):
-            return "a generator"
-        if isinstance(a, float):
-            return f"{a:.4g}"
-        if isinstance(a, int | tuple | list):
-            return str(a)
-        return repr(a) if isinstance(a, str) else "a model"
-
-    told = [one(a) for a in case if not isinstance(a, bool)]  # such as whether a module is in train mode
-    return ", ".join(told) if told else "no input"
-
-
-def _name(answer: Any) -> str:
-    name = type(answer).__name__
-    return f"{'an' if name[0] in 'aeiou' else 'a'} {name}"

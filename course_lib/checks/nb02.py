@@ -14,8 +14,9 @@ from torch import Tensor, nn
 from ..blocks import DoubleConv, DownBlock, UpBlock, conv_norm_relu
 from ..shapes import conv_out, conv_transpose_out, count_parameters, pool_out
 from ..unet import DoubleConvUNet
+from .effects import Case, Wrong
 from .inputs import noise
-from .judge import Case, Choice, Exercise, Question, Wrong
+from .judge import Choice, Exercise, Question
 
 
 def _conv_cases(_: torch.Generator) -> list[tuple[Any, ...]]:

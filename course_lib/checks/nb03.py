@@ -11,8 +11,9 @@ from torch import Tensor
 
 from ..forward import q_posterior, q_sample, q_step
 from ..schedule import Schedule, cosine_betas, from_betas, linear_betas, quadratic_betas, sigmoid_betas
+from .effects import Wrong
 from .inputs import SHAPES, at, noise, pictures, random_alpha_bar, schedule_of, times
-from .judge import ON_THE_CPU, Choice, Exercise, Question, Wrong
+from .judge import Choice, Exercise, Question
 
 
 def _step_cases(g: torch.Generator) -> list[tuple[Any, ...]]:
@@ -107,7 +108,6 @@ ALPHA_BAR = Exercise(
         "One square too many: the variance left by one step is 1 - beta itself, not its square.": (
             lambda b: _with_one((1 - b).square().cumprod(0))
         ),
-        ON_THE_CPU: lambda b: _with_one((1 - b).cumprod(0)),
     },
     answer=my_alpha_bar,
     library=[from_betas],

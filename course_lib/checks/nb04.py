@@ -14,8 +14,9 @@ from ..forward import to_x0_eps
 from ..objective import denoising_loss
 from ..schedule import make_schedule
 from ..train import EMA, training_loop
+from .effects import Wrong
 from .inputs import SHAPES, at, noise, pictures, random_alpha_bar, schedule_of, times
-from .judge import Choice, Exercise, Question, Wrong
+from .judge import Choice, Exercise, Question
 
 
 def _embedding_cases(g: torch.Generator) -> list[tuple[Any, ...]]:

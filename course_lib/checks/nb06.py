@@ -15,8 +15,9 @@ from torch import Tensor, nn
 from ..sample import predict, sample
 from ..schedule import Schedule, make_schedule, zero_terminal_snr
 from ..unet import BottleneckUNet, DoubleConvUNet
+from .effects import Case
 from .inputs import SHAPES, column, noise, random_alpha_bar, schedule_of, times
-from .judge import Case, Choice, Exercise, Question
+from .judge import Choice, Exercise, Question
 from .nb00 import TO_FLOAT
 from .nb03 import EXERCISES as OF_03
 from .nb04 import EXERCISES as OF_04

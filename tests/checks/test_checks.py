@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from course_lib import checks
-from course_lib.checks import BY_NOTEBOOK, CORRECT, EXERCISES, NOT_DONE, WRONG, Choice, Exercise, check
+from course_lib.checks import BY_NOTEBOOK, CORRECT, EXERCISES, NOT_DONE, REMARK, WRONG, Choice, Exercise, check
 from course_lib.checks.judge import ON_THE_CPU, as_it_is, judge
 
 FUNCTIONS = {name: e for name, e in EXERCISES.items() if isinstance(e, Exercise)}
@@ -67,7 +67,7 @@ def betas_in_plain_python(kind, T):
 #: The solutions again, as a learner would write them.
 IN_OTHER_WORDS = {
     "to_float": lambda images: (images.float() - 127.5) / 127.5,
-    "files_to_batch": lambda files: (files.movedim(-1, 1).double() - 127.5) / 127.5,
+    "files_to_batch": lambda files: (files.movedim(-1, 1).float() - 127.5) / 127.5,
     "draw_noise": lambda x, generator: torch.empty_like(x).normal_(generator=generator),
     "corrupt": lambda x, amount, noise: x + amount[:, None, None, None] * (noise - x),
     "mixture_variance": lambda u, p, n: (1 - u) * (1 - u) * p + u * u * n,
@@ -187,11 +187,11 @@ def test_in_place_is_named(name):
 
 @pytest.mark.parametrize("name", PLAIN)
 def test_unknown_mistake_gives_a_difference(name):
-    result = check(name, changed(FUNCTIONS[name].solution, lambda value: value * 1.25 + 0.125))
-    assert result.status == WRONG and "differ by up to" in result.message
+    result = check(name, changed(FUNCTIONS[name].solution, lambda value: value + abs(value) ** 0.5))
+    assert result.status == WRONG and (" is right (" in result.message or "It is right for" in result.message)
 
 
-@pytest.mark.parametrize("answer", ["12", True, [1, 2], torch.zeros(3)], ids=str)
+@pytest.mark.parametrize("answer", ["twelve", True, [1, 2], torch.zeros(3)], ids=str)
 def test_question_wants_a_number(answer):
     result = check("values_in_batch", answer)
     assert result.status == WRONG and "is a number" in result.message
@@ -252,7 +252,8 @@ def test_tensors_made_on_the_device_of_the_input_are_fine(answer):
 )
 def test_tensors_made_on_the_cpu_are_named_without_a_gpu(answer):
     exercise = of_one_function(lambda x: x + torch.arange(len(x), device=x.device))
-    assert judge(exercise, answer) == (WRONG, ON_THE_CPU)
+    verdict, words = judge(exercise, answer)
+    assert verdict == REMARK and words.startswith(ON_THE_CPU)
 
 
 def test_an_int_is_asked_for_and_no_float():
