@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import stat
+import struct
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -40,7 +41,7 @@ TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-ORIENTATION = 0x112
+ORIENTATION, SHORT = 0x112, 3
 
 
 def readable(path: str | Path) -> str:
@@ -165,13 +166,7 @@ def allocate(n: int, channels: int, size: int) -> Tensor:
 
 def plain_picture(picture: Image.Image) -> Image.Image:
     """The picture upright, on white where it was transparent, with at most 8 bits a channel."""
-    try:
-        turn = TURNS.get(picture.getexif().get(ORIENTATION, 1))
-    except MemoryError:
-        raise
-    except Exception:  # a broken EXIF block makes Pillow raise almost anything; the picture may be whole
-        turn = None
-    if turn is not None:  # not ImageOps.exif_transpose, which writes the block anew and stumbles over its other tags
+    if (turn := TURNS.get(read_orientation(picture))) is not None:
         picture = picture.transpose(turn)
     if picture.mode.startswith("I"):  # 16 bits: convert("L") would clip them to 255
         picture = Image.fromarray((np.asarray(picture) >> 8).astype(np.uint8))
@@ -179,6 +174,27 @@ def plain_picture(picture: Image.Image) -> Image.Image:
         picture = picture.convert("RGBA")
         picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture)
     return picture
+
+
+def read_orientation(picture: Image.Image) -> int:
+    """The orientation in the EXIF block, 1..8, and 1 if there is none.
+
+    `ImageOps.exif_transpose` would read all tags and write them anew; it fails, or leaves the picture as it is, when
+    another tag has an odd type. Here only the tag itself has to be right.
+    """
+    try:
+        block = picture.info.get("exif", b"").removeprefix(b"Exif\0\0")
+        if order := {b"II*\0": "<", b"MM\0*": ">"}.get(block[:4]):
+            start = struct.unpack_from(f"{order}I", block, 4)[0]
+            for i in range(struct.unpack_from(f"{order}H", block, start)[0]):
+                tag, kind, _, value = struct.unpack_from(f"{order}HHIH", block, start + 2 + 12 * i)
+                if (tag, kind) == (ORIENTATION, SHORT):
+                    return int(value)
+        return int(picture.getexif().get(ORIENTATION, 1))  # another type, or another place, such as XMP
+    except MemoryError:
+        raise
+    except Exception:  # a broken block makes Pillow raise almost anything; the picture itself may be whole
+        return 1
 
 
 def square_picture(picture: Image.Image, size: int) -> Image.Image:
