@@ -1,8 +1,8 @@
-"""Checkpoints: weights as safetensors, with a card in the file's header that says what they are.
+"""Checkpoints: a network's weights and what you need to use them, in one safetensors file.
 
-The header of a safetensors file has room for words: ours holds the card (JSON: the model's class and arguments, the
-schedule, the target, free details) and a hash of the whole file. Nothing is ever unpickled, and since it is one file,
-replaced in one move, no crash leaves weights with another model's card.
+The header of a safetensors file can hold text. Ours holds a card (JSON: the class and arguments of the network, the
+schedule, the target, free details) and a hash of the whole file. Loading never unpickles anything. Because it is one
+file, replaced in one move, a crash cannot leave weights beside the card of another network.
 """
 
 from __future__ import annotations
@@ -32,15 +32,16 @@ FORMAT = 2
 SHIPPED = Path(__file__).parent / "weights" / "unet28.safetensors"
 #: A worse version of it, to guide it; see `course_lib.guide.AutoGuidance`.
 SHIPPED_WEAK = SHIPPED.with_name("unet28_weak.safetensors")
-#: A network that was told the class of each picture.
+#: A network that was trained with the class of each picture.
 SHIPPED_CLASSES = SHIPPED.with_name("unet28_classes.safetensors")
-#: Stands in the header where the hash will be, while the hash is taken.
+#: Fills the place of the hash in the header while the hash is computed.
 NO_HASH = "0" * 64
+LFS_POINTER = b"version https://git-lfs.github.com/"
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A model with what is needed to use it.
+    """A network and what you need to use it.
 
     Args:
         model: the network, in eval mode.
@@ -63,10 +64,10 @@ def save_checkpoint(
     target: str = "eps",
     details: Mapping[str, Any] | None = None,
 ) -> Path:
-    """Write a model and what is needed to use it into one file; a crash leaves the old file or the new one.
+    """Write a network and what you need to use it into one file; a crash leaves the old file or the new one.
 
     Args:
-        path: where to, ending in .safetensors. Folders are made.
+        path: the file, ending in .safetensors; missing folders are made.
         model: one of the rungs in `unet.MODELS`.
         schedule: the schedule that it was trained with.
         target: what it predicts, one of `forward.TARGETS`.
@@ -76,8 +77,6 @@ def save_checkpoint(
         The path.
 
     Raises:
-        TypeError, ValueError: another ending, a model that is not a rung, an unknown target, details that JSON
-            cannot hold.
         OSError: the disk is full, or the folder cannot be written.
     """
     path = weights_path(path)
@@ -98,15 +97,17 @@ def save_checkpoint(
 
 
 def load_checkpoint(path: str | Path, device: torch.device | str = "cpu") -> Checkpoint:
-    """Read what `save_checkpoint` wrote; the model gives the same output, bit for bit.
+    """Read what `save_checkpoint` wrote; the network gives the same output, bit for bit.
+
+    Weights in half precision (bfloat16, float16) come back as float32, because samplers compute in float32.
 
     Args:
         path: the .safetensors file.
-        device: where to put the model.
+        device: where to put the network.
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: the file was cut short or altered, or is not one of ours.
+        ValueError: the file was cut short or altered, or was not written by `save_checkpoint`.
     """
     path = weights_path(path)
     tensors, card = load_tensors(path)
@@ -122,24 +123,50 @@ def load_checkpoint(path: str | Path, device: torch.device | str = "cpu") -> Che
     validate_choice("target", target, TARGETS)
     try:
         schedule = Schedule(tensors.pop("schedule.signal"), tensors.pop("schedule.noise"), schedule_name)
-        with torch.random.fork_rng(devices=[]):  # what is drawn for new weights is missed by nobody
-            model = MODELS[name](**config)
-        state = {key.removeprefix("model."): tensor for key, tensor in tensors.items()}
-        model.to(next(tensor.dtype for tensor in state.values() if tensor.is_floating_point()))
-        model.load_state_dict(state)
-    except (KeyError, TypeError, ValueError, RuntimeError, StopIteration) as error:
+        model = _build(name, dict(config), {key.removeprefix("model."): tensor for key, tensor in tensors.items()})
+        details = dict(details)
+    except (KeyError, TypeError, ValueError, RuntimeError, OverflowError) as error:
         raise ValueError(f"{not_ours}: {error}") from error
     return Checkpoint(model.eval().to(device), schedule, target, details)
+
+
+def _build(name: str, config: dict[str, Any], state: dict[str, Tensor]) -> AnyUNet:
+    """The network that a card describes, with these weights.
+
+    Raises:
+        ValueError: they are the weights of another network.
+    """
+    counts = {key: len(value) if isinstance(value, list) else value for key, value in config.items()}
+    if max(counts.get(key, 0) for key in ("blocks", "channels", "features")) > len(state):
+        raise ValueError(f"its card describes more layers than the file has weights ({len(state)})")
+    with torch.random.fork_rng(
+        devices=[]
+    ):  # loaded weights replace the random ones; leave the caller's generator alone
+        with torch.device("meta"):  # no memory yet: the card may describe a network of any size
+            described = {key: tensor.shape for key, tensor in MODELS[name](**config).state_dict().items()}
+        shapes = {key: tensor.shape for key, tensor in state.items()}
+        for key in {**described, **shapes}:
+            if described.get(key) != shapes.get(key):
+                said, there = (tuple(each[key]) if key in each else "missing" for each in (described, shapes))
+                raise ValueError(f"its weights do not fit its card: {key} is {there}, and {said} by the card")
+        model = MODELS[name](**config)
+    state = {key: _full_precision(tensor) for key, tensor in state.items()}
+    model.to(next(tensor.dtype for tensor in state.values() if tensor.is_floating_point()))
+    model.load_state_dict(state)
+    return model
+
+
+def _full_precision(tensor: Tensor) -> Tensor:
+    return tensor.float() if tensor.is_floating_point() and tensor.itemsize < 4 else tensor
 
 
 def load_shipped(device: torch.device | str = "cpu", *, weak: bool = False, classes: bool = False) -> Checkpoint:
     """The weights that come with the course: a `UNet` for 28×28 Fashion-MNIST; `details` says how it was trained.
 
     Args:
-        device: where to put the model.
-        weak: those that were trained about an eighth as long, to guide the others; see `sample.AutoGuidance`.
-        classes: those of a network that is told what to draw, y in 0..9 for `data.CLASS_NAMES`; the others know
-            no classes.
+        device: where to put the network.
+        weak: the network that was trained an eighth as long and guides the others; see `guide.AutoGuidance`.
+        classes: the network that takes a class, y in 0..9 for `data.CLASS_NAMES`; the others take none.
 
     Raises:
         ValueError: weak and classes at once; the weak network guides both others.
@@ -150,74 +177,76 @@ def load_shipped(device: torch.device | str = "cpu", *, weak: bool = False, clas
 
 
 def weights_path(path: str | Path) -> Path:
-    """The path of a checkpoint, so that a wrong name is refused before hours of training.
-
-    Raises:
-        ValueError: path does not end in .safetensors.
-    """
+    """The path of a checkpoint; refuses a wrong ending, which is better heard before hours of training than after."""
     path = Path(path)
     if path.suffix != ".safetensors":
         raise ValueError(f"path must end in .safetensors, got {path}")
     return path
 
 
-def save_tensors(path: Path, tensors: Mapping[str, Tensor], card: Mapping[str, Any]) -> None:
-    """Write tensors and a card into one safetensors file that says when it was altered.
+def save_tensors(path: str | Path, tensors: Mapping[str, Tensor], card: Mapping[str, Any]) -> None:
+    """Write tensors and a card into one safetensors file, with a hash that shows later changes.
 
     Args:
-        path: where to; folders are made.
+        path: the file; missing folders are made.
         tensors: by name; they are brought to the CPU.
-        card: anything that JSON can hold.
+        card: anything that JSON can hold. Names that are not UTF-8 survive, because JSON in ASCII escapes them.
 
     Raises:
         TypeError, ValueError: JSON cannot hold the card.
         OSError: the disk is full, or the folder cannot be written; the old file is still there.
     """
-    text = json.dumps(card, ensure_ascii=False, allow_nan=False)
+    try:
+        text = json.dumps(card, allow_nan=False)
+    except RecursionError as error:
+        raise ValueError("the card (details, config) is nested too deeply for JSON") from error
     near = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     raw = safetensors.torch.save(near, {"card": text, "sha256": NO_HASH})
     before, after = _around_hash(raw, NO_HASH)
     write_atomically(path, before, _hash(before, after).encode(), after)
 
 
-def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+def load_tensors(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Read what `save_tensors` wrote: tensors on the CPU, and the card.
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: the hash is not that of the file (cut short or altered), or the file is not one of ours.
+        ValueError: the file was cut short or altered (its hash differs), or was not written by `save_tensors`.
     """
+    path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"there is no {path}")
     raw = path.read_bytes()
     if not raw:
         raise ValueError(f"{path} was cut short: it is empty")
+    if raw.startswith(LFS_POINTER):
+        raise ValueError(f"{path} is a Git LFS pointer, not the weights: run `git lfs pull` in its repository")
     try:
         length = int.from_bytes(raw[:8], "little")
         words = json.loads(raw[8 : 8 + length])["__metadata__"]
         text, sha256 = words["card"], words["sha256"]
         before, after = _around_hash(raw, sha256)
-    except (ValueError, KeyError, TypeError) as error:  # what json raises is a ValueError
+    except (ValueError, KeyError, TypeError, RecursionError) as error:  # JSON's own error is a ValueError
         raise ValueError(f"{path} is not a checkpoint of this course, or it was cut short or altered") from error
     if _hash(before, after) != sha256:
         raise ValueError(f"{path} was cut short or altered: its hash is not the one in its header; copy it again")
     try:
-        card = json.loads(text)
-        return safetensors.torch.load(raw), dict(card)
-    except (SafetensorError, ValueError, TypeError) as error:
+        return safetensors.torch.load(raw), dict(json.loads(text))
+    except (SafetensorError, ValueError, TypeError, RecursionError) as error:
         raise ValueError(f"{path} is not a checkpoint of this course: {error}") from error
 
 
-def write_atomically(path: Path, *content: bytes | memoryview) -> None:
-    """Write beside the target and rename, so that readers and crashes find the old file or the new one.
+def write_atomically(path: str | Path, *content: bytes | memoryview) -> None:
+    """Write beside the file and rename, so that readers and crashes find the old file or the new one.
 
     Args:
-        path: where to; folders are made.
+        path: the file; missing folders are made.
         content: pieces, written one after the other.
 
     Raises:
         OSError: the disk is full, or the folder cannot be written; nothing is left behind.
     """
+    path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
     try:
@@ -235,11 +264,7 @@ def write_atomically(path: Path, *content: bytes | memoryview) -> None:
 
 
 def move(old: str | Path, new: str | Path) -> None:
-    """`os.replace`, tried again for some seconds: on Windows a scanner may hold a fresh file open for a moment.
-
-    Raises:
-        OSError: it cannot be done.
-    """
+    """`os.replace`, tried again for some seconds: on Windows a virus scanner may hold a new file for a moment."""
     for wait in (0.1, 0.3, 1.0, 3.0):
         try:
             return os.replace(old, new)
@@ -249,22 +274,22 @@ def move(old: str | Path, new: str | Path) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Have the names in a folder on the disk, not only in memory, where the system can do that."""
+    """Write the names in a folder to the disk, if the system can: a file's own fsync does not cover its name."""
     if os.name == "posix":
         handle = os.open(folder, os.O_RDONLY)
         try:
             os.fsync(handle)
         except OSError as error:
-            if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # so some network drives say that they cannot
+            if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # some network drives cannot sync a folder
                 raise
         finally:
             os.close(handle)
 
 
 def _around_hash(raw: bytes, sha256: str) -> tuple[memoryview, memoryview]:
-    """What stands before and after the hash in a safetensors file.
+    """The parts of a safetensors file before and after the hash.
 
-    In the card, which is a string inside JSON, quotes are escaped, so this key is found in the right place.
+    The search cannot find a copy inside the card: there, in a string inside JSON, quotes are escaped.
 
     Raises:
         ValueError: the header does not hold this hash.

@@ -7,7 +7,6 @@ import json
 import os
 import pickle
 import time
-from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -56,27 +55,32 @@ def rewrite(path: Path, **changes: Any) -> None:
     save_tensors(path, tensors, {key: value for key, value in (card | changes).items() if value is not None})
 
 
-def header(path: Path) -> dict[str, Any]:
-    """The header of a safetensors file, read by hand: 8 bytes of length, then JSON."""
-    raw = path.read_bytes()
-    found: dict[str, Any] = json.loads(raw[8 : 8 + int.from_bytes(raw[:8], "little")])
-    return found
+def nested(depth: int) -> list[Any]:
+    """A list in a list in a list ..."""
+    value: list[Any] = []
+    for _ in range(depth):
+        value = [value]
+    return value
 
 
 @pytest.mark.parametrize(
-    ("model", "inputs"),
+    ("model", "inputs", "schedule"),
     [
         (
             UNet(8, 3, channels=(8, 16), num_classes=3),
             (torch.randn(2, 3, 8, 8), torch.tensor([1, 9]), torch.tensor([0, 2])),
+            SCHEDULE,
         ),
-        (ClassicUNet(1, 2, (4, 8), 16), (torch.randn(1, 1, 44, 44),)),
-        (DoubleConvUNet(1, 1, (4, 8), 16, time_plane=20), (torch.randn(2, 1, 8, 8), torch.tensor([1, 9]))),
-        (BottleneckUNet(1, (4, 8), 8, 16), (torch.randn(2, 1, 8, 8),)),
+        (ClassicUNet(1, 2, (4, 8), 16), (torch.randn(1, 1, 44, 44),), linear_amount(7)),
+        (
+            DoubleConvUNet(1, 1, (4, 8), 16, time_plane=20),
+            (torch.randn(2, 1, 8, 8), torch.tensor([1, 9])),
+            zero_terminal_snr(SCHEDULE),
+        ),
+        (BottleneckUNet(1, (4, 8), 8, 16), (torch.randn(2, 1, 8, 8),), SCHEDULE),
     ],
-    ids=lambda value: type(value).__name__,
+    ids=["UNet", "ClassicUNet", "DoubleConvUNet", "BottleneckUNet"],
 )
-@pytest.mark.parametrize("schedule", [SCHEDULE, linear_amount(7), zero_terminal_snr(SCHEDULE)], ids=lambda s: s.name)
 def test_saved_and_loaded_the_same_output_bit_for_bit(
     model: Any, inputs: tuple[Any, ...], schedule: Schedule, tmp_path: Path
 ) -> None:
@@ -96,13 +100,14 @@ def test_saved_and_loaded_the_same_output_bit_for_bit(
     assert all(parameter.requires_grad for parameter in loaded.model.parameters())
 
 
-@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
-def test_weights_keep_their_precision(dtype: torch.dtype, tmp_path: Path) -> None:
-    model = randomize(UNet(8, channels=(8,), attention=()).to(dtype)).eval()
-    loaded = load_checkpoint(save_checkpoint(tmp_path / "a.safetensors", model, linear_amount(10)))  # type: ignore[arg-type]
-    assert {value.dtype for value in loaded.model.state_dict().values()} == {dtype}
-    x, t = torch.ones(2, 1, 8, 8, dtype=dtype), torch.tensor([1, 2])
-    assert torch.equal(loaded.model(x, t), model(x, t))
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16])
+def test_weights_keep_their_values_and_are_ready_to_sample(dtype: torch.dtype, tmp_path: Path) -> None:
+    model: Any = randomize(UNet(8, channels=(8,), attention=()).to(dtype)).to(memory_format=torch.channels_last)
+    loaded = load_checkpoint(save_checkpoint(tmp_path / "a.safetensors", model, SCHEDULE))
+    least = torch.promote_types(dtype, torch.float32)
+    for mine, theirs in zip(model.state_dict().values(), loaded.model.state_dict().values(), strict=True):
+        assert theirs.dtype == least and torch.equal(mine.to(least), theirs)
+    assert sample(loaded.model, loaded.schedule, torch.ones(2, 1, 8, 8, dtype=least), times=[20, 0]).isfinite().all()
 
 
 def test_loading_draws_no_random_numbers(saved: Path) -> None:
@@ -112,90 +117,41 @@ def test_loading_draws_no_random_numbers(saved: Path) -> None:
     assert torch.equal(torch.get_rng_state(), before)
 
 
-def test_a_sample_from_a_loaded_checkpoint_is_the_same_picture(tmp_path: Path) -> None:
-    model = small()
-    path = save_checkpoint(tmp_path / "a.safetensors", model, SCHEDULE)
-    x_T, y = torch.randn(2, 1, 8, 8), torch.tensor([1, 2])
-    loaded = load_checkpoint(path)
-    pictures = [
-        sample(m, s, x_T, y=y, generator=torch.Generator().manual_seed(3))
-        for m, s in ((model, SCHEDULE), (loaded.model, loaded.schedule))
-    ]
-    assert torch.equal(*pictures)
-
-
-def test_a_model_laid_out_for_gpus_keeps_its_weights(tmp_path: Path) -> None:
-    model = small().to(memory_format=torch.channels_last)
-    loaded = load_checkpoint(save_checkpoint(tmp_path / "a.safetensors", model, SCHEDULE)).model
-    for mine, theirs in zip(model.state_dict().values(), loaded.state_dict().values(), strict=True):
-        assert torch.equal(mine, theirs)
-
-
-def test_the_card_says_what_the_weights_are(saved: Path) -> None:
-    words = header(saved)["__metadata__"]
+def test_one_file_says_what_the_weights_are(saved: Path) -> None:
+    assert [file.name for file in saved.parent.iterdir()] == ["model.safetensors"]
+    with safetensors.safe_open(saved, "pt") as weights:  # anyone's safetensors reads the file
+        words = weights.metadata()
+        assert "model.stem.weight" in weights.keys() and weights.get_tensor("schedule.signal").dtype == torch.float64  # noqa: SIM118
     card = json.loads(words["card"])
     assert card["model"] == "UNet" and card["config"]["num_classes"] == 3 and card["target"] == "v"
     assert card["schedule"] == "cosine" and card["details"] == {"steps": 7}
     blank = saved.read_bytes().replace(words["sha256"].encode(), b"0" * 64)
     assert words["sha256"] == hashlib.sha256(blank).hexdigest()
-    with safetensors.safe_open(saved, "pt") as weights:  # anyone's safetensors reads the file
-        assert weights.metadata() == words
-        assert "model.stem.weight" in weights.keys() and weights.get_tensor("schedule.signal").dtype == torch.float64  # noqa: SIM118
 
 
-def test_a_checkpoint_is_one_file(saved: Path) -> None:
-    assert [file.name for file in saved.parent.iterdir()] == ["model.safetensors"]
-
-
-@pytest.mark.parametrize("text", ['"sha256":"' + "0" * 64 + '"', 'sha256\\":"', "", "größe \\ \n"])
-def test_words_that_look_like_the_hash_do_not_disturb_it(text: str, tmp_path: Path) -> None:
-    path = save_checkpoint(tmp_path / "a.safetensors", small(), SCHEDULE, details={text: text, "sha256": "0" * 64})
-    assert load_checkpoint(path).details == {text: text, "sha256": "0" * 64}
+@pytest.mark.parametrize("text", ['"sha256":"' + "0" * 64 + '"', 'sha256\\":"', "", "größe \\ \n", "Gr\udcfc\udcdfe"])
+def test_any_words_survive_those_like_the_hash_and_those_that_are_not_utf8(text: str, tmp_path: Path) -> None:
+    details = {text: [text], "sha256": "0" * 64}
+    path = save_checkpoint(tmp_path / "a.safetensors", small(), SCHEDULE, details=details)
+    assert load_checkpoint(path).details == details
 
 
 # Files that are not what they were
 
 
-@pytest.mark.parametrize(
-    "damage",
-    [
-        lambda raw: raw[:-1],
-        lambda raw: raw[: len(raw) // 2],
-        lambda raw: raw[:100],
-        lambda raw: raw[:4],
-        lambda raw: b"",
-        lambda raw: raw + b"\0",
-        lambda raw: raw[:-100] + bytes([raw[-100] ^ 1]) + raw[-99:],
-        lambda raw: raw[:40] + bytes([raw[40] ^ 1]) + raw[41:],
-        lambda raw: raw.replace(b'\\"steps\\": 7', b'\\"steps\\": 8'),
-        lambda raw: raw.replace(b"model.stem.weight", b"model.stem.height"),
-    ],
-    ids=["byte short", "half", "header", "4 bytes", "empty", "byte long", "bit", "bit of header", "card", "name"],
-)
-def test_altered_files_are_refused(damage: Callable[[bytes], bytes], saved: Path) -> None:
-    """Wherever a file was changed: tensors, their names, the card."""
-    raw = saved.read_bytes()
-    saved.write_bytes(damage(raw))
-    assert saved.read_bytes() != raw
-    with pytest.raises(ValueError, match=r"model.safetensors .*was cut short"):
-        load_checkpoint(saved)
-
-
-def test_the_message_names_the_hash_and_the_remedy(saved: Path) -> None:
-    saved.write_bytes(saved.read_bytes()[:-1] + b"x")
-    with pytest.raises(ValueError, match=r"cut short or altered: its hash is not the one in its header; copy it again"):
-        load_checkpoint(saved)
-
-
 def test_every_byte_counts(tmp_path: Path) -> None:
-    """A small file, each of its bytes changed in turn."""
+    """A small file, each of its bytes changed in turn, and cut off at each."""
     path = tmp_path / "a.safetensors"
     save_tensors(path, {"x": torch.arange(3)}, {"step": 1})
     raw = path.read_bytes()
     for i in range(len(raw)):
-        path.write_bytes(raw[:i] + bytes([raw[i] ^ 1]) + raw[i + 1 :])
-        with pytest.raises(ValueError, match="cut short or altered"):
-            load_tensors(path)
+        for changed in (raw[:i] + bytes([raw[i] ^ 1]) + raw[i + 1 :], raw[:i]):
+            path.write_bytes(changed)
+            with pytest.raises(ValueError, match=r"a.safetensors .*was cut short"):
+                load_tensors(path)
+    path.write_bytes(raw + b"\0")
+    with pytest.raises(ValueError, match=r"cut short or altered: its hash is not the one in its header; copy it again"):
+        load_tensors(path)
     path.write_bytes(raw)
     assert torch.equal(load_tensors(path)[0]["x"], torch.arange(3)) and load_tensors(path)[1] == {"step": 1}
 
@@ -226,21 +182,28 @@ def test_a_pickle_under_our_name_is_refused_and_not_run(saved: Path, tmp_path: P
     assert not (tmp_path / "sprung").exists()
 
 
+NOT_OURS = "does not hold a checkpoint of this course"
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
         (dict(format=99), "has format 99, this version of the course reads 2"),
         (dict(model="ResNet"), "model='ResNet' is unknown; choose one of 'ClassicUNet', 'DoubleConvUNet'"),
         (dict(target="noise"), "target='noise' is unknown; choose one of 'eps'"),
-        (dict(model="ClassicUNet"), "does not hold a checkpoint of this course: .*unexpected keyword"),
-        (dict(config={"size": 8, "channels": [8, 24]}), "does not hold a checkpoint.*size mismatch"),
+        (dict(model="ClassicUNet"), f"{NOT_OURS}: .*unexpected keyword"),
         (
-            dict(config={"size": 9, "channels": [8, 16]}),
-            "does not hold a checkpoint.*nearest good sizes are 8 and 12",
+            dict(config={"size": 8, "channels": [8, 16]}),
+            rf"{NOT_OURS}: its weights .* card: label.weight is \(3, 32\), and missing by",
         ),
-        (dict(config=[8]), "does not hold a checkpoint"),
-        *((dict([(key, None)]), "does not hold a checkpoint") for key in ("format", "model", "config", "schedule")),
-        *((dict([(key, None)]), "does not hold a checkpoint") for key in ("target", "details")),
+        (dict(config={"size": 8, "channels": [16, 16]}), r"time.mlp.0.weight is \(32, 8\), and \(64, 16\) by"),
+        (dict(config={"size": 8, "channels": [8_000_000, 16_000_000]}), r"and \(32000000, 8000000\) by the card"),
+        (dict(config={"size": 8, "channels": [8 * 10**30]}), NOT_OURS),
+        (dict(config={"size": 8, "channels": [8], "blocks": 10**9}), "describes more layers than the file has weights"),
+        (dict(config={"size": 9, "channels": [8, 16]}), f"{NOT_OURS}: .*nearest good sizes are 8 and 12"),
+        (dict(config=[8]), NOT_OURS),
+        (dict(details=[8]), NOT_OURS),
+        *((dict([(key, None)]), NOT_OURS) for key in ("format", "model", "config", "schedule", "target", "details")),
     ],
 )
 def test_cards_that_say_something_else(changes: dict[str, Any], message: str, saved: Path) -> None:
@@ -249,25 +212,44 @@ def test_cards_that_say_something_else(changes: dict[str, Any], message: str, sa
         load_checkpoint(saved)
 
 
-@pytest.mark.parametrize("words", [None, {}, {"card": "{}"}, {"card": "{}", "sha256": "0" * 64}])
-def test_a_safetensors_file_of_somebody_else(words: dict[str, str] | None, saved: Path) -> None:
-    safetensors.torch.save_file({"weight": torch.zeros(1)}, saved, words)
-    with pytest.raises(ValueError, match=r"model.safetensors (is not a checkpoint of this course|was cut short)"):
-        load_checkpoint(saved)
+def write_other(kind: str, path: Path) -> None:
+    """A file that `save_checkpoint` did not write."""
+    deep, tensors = "[" * 100_000, {"x": torch.zeros(1)}
+    if kind == "theirs":
+        safetensors.torch.save_file(tensors, path)
+    elif kind == "their words":
+        safetensors.torch.save_file(tensors, path, {"card": "{}", "sha256": "0" * 64})
+    elif kind == "no schedule":
+        save_tensors(
+            path, {k: v for k, v in load_tensors(path)[0].items() if "schedule" not in k}, load_tensors(path)[1]
+        )
+    elif kind == "list":
+        save_tensors(path, tensors, [3])  # type: ignore[arg-type]
+    elif kind == "deep header":
+        path.write_bytes(len(deep).to_bytes(8, "little") + deep.encode())
+    elif kind == "deep card":
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(json, "dumps", lambda *_, **__: deep)
+            save_tensors(path, tensors, {})
+    elif kind == "LFS":
+        path.write_bytes(b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n")
 
 
-@pytest.mark.parametrize("card", [[], 3, "word", None])
-def test_cards_that_say_nothing(card: Any, saved: Path) -> None:
-    save_tensors(saved, {"x": torch.zeros(1)}, card)
-    with pytest.raises(ValueError, match=r"model.safetensors (is not|does not hold) a checkpoint of this course"):
-        load_checkpoint(saved)
-
-
-def test_weights_without_a_schedule(saved: Path) -> None:
-    tensors, card = load_tensors(saved)
-    del tensors["schedule.signal"]
-    save_tensors(saved, tensors, card)
-    with pytest.raises(ValueError, match=r"does not hold a checkpoint of this course.*schedule.signal"):
+@pytest.mark.parametrize(
+    ("kind", "message"),
+    [
+        ("theirs", "is not a checkpoint of this course"),
+        ("their words", "was cut short or altered"),
+        ("no schedule", f"{NOT_OURS}: 'schedule.signal'"),
+        ("list", "is not a checkpoint of this course"),
+        ("deep header", "is not a checkpoint of this course"),
+        ("deep card", "is not a checkpoint of this course"),
+        ("LFS", "is a Git LFS pointer, not the weights: run `git lfs pull`"),
+    ],
+)
+def test_files_that_somebody_else_wrote(kind: str, message: str, saved: Path) -> None:
+    write_other(kind, saved)
+    with pytest.raises(ValueError, match=f"model.safetensors {message}"):
         load_checkpoint(saved)
 
 
@@ -281,40 +263,42 @@ def test_missing_files_and_other_endings(saved: Path) -> None:
         load_checkpoint(saved.with_name("nothing.safetensors"))
 
 
-def test_what_cannot_be_saved_leaves_no_file(tmp_path: Path) -> None:
-    good: dict[str, Any] = dict(path=tmp_path / "a.safetensors", model=small(), schedule=SCHEDULE)
-    bad: list[tuple[dict[str, Any], type[Exception], str]] = [
+@pytest.mark.parametrize(
+    ("changes", "error", "message"),
+    [
         (dict(model=nn.Linear(1, 1)), ValueError, "model='Linear' is unknown; choose one of 'ClassicUNet'"),
         (dict(target="noise"), ValueError, "target='noise' is unknown"),
-        (dict(details={"model": small()}), TypeError, "not JSON serializable"),
+        (dict(details={"model": nn.Linear(1, 1)}), TypeError, "not JSON serializable"),
         (dict(details={"loss": float("nan")}), ValueError, "not JSON compliant"),
-    ]
-    for changes, error, message in bad:
-        with pytest.raises(error, match=message):
-            save_checkpoint(**(good | changes))
+        (dict(details={"deep": nested(100_000)}), ValueError, "nested too deeply for JSON"),
+    ],
+    ids=["model", "target", "object", "nan", "deep"],
+)
+def test_what_cannot_be_saved_leaves_no_file(
+    changes: dict[str, Any], error: type[Exception], message: str, tmp_path: Path
+) -> None:
+    good: dict[str, Any] = dict(path=tmp_path / "a.safetensors", model=small(), schedule=SCHEDULE)
+    with pytest.raises(error, match=message):
+        save_checkpoint(**(good | changes))
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_crash_while_writing_leaves_the_old_checkpoint(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("function", ["replace", "fsync"])
+def test_a_checkpoint_is_replaced_whole_or_not_at_all(
+    function: str, saved: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     before = {file.name: file.read_bytes() for file in saved.parent.iterdir()}
 
     def crash(*_: object) -> None:
         raise OSError("no space left on device")
 
-    for function in ("replace", "fsync"):
-        with monkeypatch.context() as broken:
-            broken.setattr(os, function, crash)
-            with pytest.raises(OSError, match="no space left"):
-                save_checkpoint(saved, small(), linear_amount(5))
-        assert {file.name: file.read_bytes() for file in saved.parent.iterdir()} == before
-    assert load_checkpoint(saved).schedule.name == "cosine"
-
-
-def test_a_checkpoint_can_be_written_over(saved: Path) -> None:
-    model = UNet(8, channels=(8,), attention=())
-    save_checkpoint(saved, model, linear_amount(5))
-    assert load_checkpoint(saved).schedule.T == 5
-    assert sorted(file.name for file in saved.parent.iterdir()) == ["model.safetensors"]
+    with monkeypatch.context() as broken:
+        broken.setattr(os, function, crash)
+        with pytest.raises(OSError, match="no space left"):
+            save_checkpoint(saved, small(), linear_amount(5))
+    assert {file.name: file.read_bytes() for file in saved.parent.iterdir()} == before
+    save_checkpoint(saved, UNet(8, channels=(8,), attention=()), linear_amount(5))
+    assert load_checkpoint(saved).schedule.T == 5 and [*saved.parent.iterdir()] == [saved]
 
 
 @pytest.mark.cuda
@@ -332,37 +316,34 @@ def test_from_the_gpu_to_the_cpu_and_back(tmp_path: Path) -> None:
 
 
 def test_the_shipped_weights_are_small_and_say_how_they_were_made() -> None:
-    shipped = load_shipped()
     parts = [*SHIPPED.parent.glob("*.safetensors")]
     assert SHIPPED in parts and sum(path.stat().st_size for path in parts) <= 12e6
-    settings = shipped.details["settings"]
-    made = RunConfig(**{**settings, "train": TrainConfig(**settings["train"])})
-    default = RunConfig(TrainConfig(minutes=25.0, batch_size=64), full=True)  # as in the Makefile
-    chosen = {"precision", "compile", "data_sha256", "unet"}  # by the machine, the data and the model
-    assert {k: v for k, v in asdict(made).items() if k not in chosen} == {
-        k: v for k, v in asdict(default).items() if k not in chosen
-    }
-    assert shipped.model.config == UNet().config
-    assert type(shipped.model) is UNet and shipped.model.config["size"] == 28
-    makefile = (Path(__file__).parent.parent / "Makefile").read_text(encoding="utf-8")
-    arguments = shipped.details["command"].removeprefix("python -m course_lib train ")
-    assert f"\nTRAIN = {arguments}\n" in makefile  # make train is what made them
-    weak = load_shipped(weak=True)
-    assert weak.model.config == shipped.model.config and weak.target == shipped.target
-    assert torch.equal(weak.schedule.signal, shipped.schedule.signal)
-    assert f"TRAIN='{weak.details['command'].removeprefix('python -m course_lib train ')}'" in makefile
-    assert 8 < shipped.details["minutes"] / weak.details["minutes"] < 9
-    told = load_shipped(classes=True)
-    assert told.model.config == {**shipped.model.config, "num_classes": 10} and told.target == shipped.target
-    torch.testing.assert_close(told.schedule.signal, shipped.schedule.signal)  # made on another machine
-    assert told.details["minutes"] == shipped.details["minutes"]
-    assert {**told.details["settings"], "classes": False, "data_sha256": None} == {**settings, "data_sha256": None}
-    assert f"TRAIN='{told.details['command'].removeprefix('python -m course_lib train ')}'" in makefile
+    shipped, weak, told = load_shipped(), load_shipped(weak=True), load_shipped(classes=True)
+    assert type(shipped.model) is UNet and shipped.model.config == weak.model.config == UNet().config
+    assert told.model.config == {**UNet().config, "num_classes": 10}
+    for other in (weak, told):
+        assert other.target == shipped.target
+        torch.testing.assert_close(other.schedule.signal, shipped.schedule.signal)  # made on another machine
     with pytest.raises(ValueError, match="guide both"):
         load_shipped(weak=True, classes=True)
-    assert "Fashion-MNIST" in shipped.details["data"]["source"] and len(shipped.details["data"]["sha256"]) == 64
+
+    settings = shipped.details["settings"]
+    made = asdict(RunConfig(**{**settings, "train": TrainConfig(**settings["train"])}))
+    default = asdict(RunConfig(TrainConfig(minutes=25.0, batch_size=64), full=True))  # as in the Makefile
+    chosen = {"precision", "compile", "data_sha256", "unet"}  # by the machine, the data and the model
+    assert {k: v for k, v in made.items() if k not in chosen} == {k: v for k, v in default.items() if k not in chosen}
+    assert {**told.details["settings"], "classes": False, "data_sha256": None} == {**settings, "data_sha256": None}
+    assert 8 < shipped.details["minutes"] / weak.details["minutes"] < 9
+    assert told.details["minutes"] == shipped.details["minutes"]
     assert shipped.details["data"]["source"].startswith("60,000 pictures of 28×28")
-    readme = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
+
+
+def test_the_makefile_and_the_readme_say_how_the_shipped_weights_were_made() -> None:
+    root = Path(__file__).parent.parent
+    makefile, readme = ((root / name).read_text(encoding="utf-8") for name in ("Makefile", "README.md"))
+    shipped, weak, told = load_shipped(), load_shipped(weak=True), load_shipped(classes=True)
+    for each, form in ((shipped, "\nTRAIN = {}\n"), (weak, "TRAIN='{}'"), (told, "TRAIN='{}'")):
+        assert form.format(each.details["command"].removeprefix("python -m course_lib train ")) in makefile
     millions = sum(parameter.numel() for parameter in shipped.model.parameters()) / 1e6
     assert f"{millions:.1f} million parameters, {shipped.details['minutes']:.0f} minutes of training" in readme
 
