@@ -55,8 +55,8 @@ def child(arguments: list[str], output: Path, number: int | None = None) -> None
         os.dup2(file.fileno(), 2)
     torch.set_num_threads(2)  # which share each batch
     signal.signal(signal.SIGHUP, signal.SIG_DFL)  # these tests may themselves run under nohup
-    from course_lib import runs
     from course_lib.__main__ import main
+    from course_lib.runs import loop as run_loop
     from course_lib.train import train
 
     if number is not None:
@@ -67,7 +67,7 @@ def child(arguments: list[str], output: Path, number: int | None = None) -> None
                     os.kill(os.getpid(), number)
                 yield update
 
-        setattr(runs, "train", signalled)  # noqa: B010
+        setattr(run_loop, "train", signalled)  # noqa: B010
     os._exit(main(arguments))
 
 

@@ -24,17 +24,36 @@ import numpy as np
 import pytest
 import torch
 from accelerate.state import AcceleratorState
+from filelock import FileLock
 from PIL import Image
 from torch import Tensor, nn
 
-from course_lib import runs
 from course_lib import train as train_module
 from course_lib.checkpoint import load_checkpoint, load_tensors
 from course_lib.data import Pictures
 from course_lib.objective import denoising_loss
-from course_lib.runs import How, RunConfig, SaveEvery, checkpoints, last_good, load_state, read_config, read_how, run
+from course_lib.runs import (
+    How,
+    RunConfig,
+    SaveEvery,
+    checkpoints,
+    compiling_pays,
+    engine,
+    last_good,
+    load_state,
+    loop,
+    read_config,
+    read_how,
+    report,
+    run,
+    saves,
+    start,
+)
+from course_lib.runs.folder import LOCK
+from course_lib.runs.signals import Signals
 from course_lib.schedule import make_schedule
 from course_lib.train import EMA, TrainConfig
+from course_lib.training import clock
 from course_lib.unet import UNet
 
 Weights = Mapping[str, Tensor]
@@ -79,7 +98,11 @@ def go(out: Path, config: RunConfig | None, updates: int = 2, **options: Any) ->
 
 
 def files(folder: Path) -> dict[str, bytes]:
-    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file() and path.name != LOCK
+    }
 
 
 def apart(start: Weights, end: Weights, other: Weights) -> float:
@@ -200,8 +223,8 @@ def test_the_log(far: bool, config: RunConfig, tmp_path: Path, monkeypatch: pyte
     """A GPU's numbers are shown one look later, and none is lost."""
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    monkeypatch.setattr(runs, "LOOK_EVERY", 2)
-    monkeypatch.setattr(runs, "_is_far", lambda device: far)
+    monkeypatch.setattr(report, "LOOK_EVERY", 2)
+    monkeypatch.setattr(report, "is_far", lambda device: far)
     go(tmp_path / "a", config, updates=100, log=True)
     curves = EventAccumulator(str(tmp_path / "a" / "log"))
     curves.Reload()
@@ -217,7 +240,7 @@ def test_the_log_of_a_run_that_went_back_holds_no_update_twice(
 ) -> None:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    monkeypatch.setattr(runs, "LOOK_EVERY", 1)
+    monkeypatch.setattr(report, "LOOK_EVERY", 1)
     go(tmp_path / "a", config, log=True)
     shutil.rmtree(tmp_path / "a" / "step-00000006")
     AcceleratorState._reset_state(True)
@@ -244,7 +267,7 @@ def test_bf16_and_a_compiled_network_leave_ordinary_weights(
     config = RunConfig.of({"warmup": 0, "steps": 20}, config)
     torch.set_num_threads(threads)
     monkeypatch.setattr(UNet, "compile", trace)
-    monkeypatch.setattr(runs, "can_compile", lambda device: True)
+    monkeypatch.setattr(engine, "can_compile", lambda device: True)
     go(tmp_path / "plain", config)
     for name, changes in (("bf16", dict(precision="bf16")), ("compiled", dict(compile="yes"))):
         AcceleratorState._reset_state(True)
@@ -261,7 +284,7 @@ def test_bf16_and_a_compiled_network_leave_ordinary_weights(
 def test_without_a_compiler_the_question_is_answered_before_the_run_begins(
     config: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(runs, "can_compile", lambda device: False)
+    monkeypatch.setattr(engine, "can_compile", lambda device: False)
     with pytest.raises(ValueError, match="compile='yes' needs a compiler that PyTorch can use here; take compile='no'"):
         go(tmp_path / "a", RunConfig.of({"compile": "yes"}, config))
     assert not (tmp_path / "a").exists()
@@ -423,18 +446,19 @@ def test_a_run_goes_on_where_it_ran_and_writes_what_it_wrote(
     pytest.importorskip("tensorboard")
     out, asked = tmp_path / "a", list[Any]()
 
-    def watch(name: str, place: int) -> None:
-        """Note what a function is asked at this place."""
-        honest = getattr(runs, name)
+    def watch(name: str, noted: Any) -> None:
+        """Note something of what a function is asked."""
+        honest = getattr(start, name)
 
         def watched(*arguments: Any) -> Any:
-            asked.append(arguments[place])
+            asked.append(noted(*arguments))
             return honest(*arguments)
 
-        monkeypatch.setattr(runs, name, watched)
+        monkeypatch.setattr(start, name, watched)
 
-    for name, place in (("pick_device", 0), ("_engine", 3), ("_loop", 7)):
-        watch(name, place)
+    watch("pick_device", lambda name: name)
+    watch("make_accelerator", lambda *given: given[3])
+    watch("loop", lambda session: session.save_every)
 
     def goes_on(**how: Any) -> list[Any]:
         asked.clear()
@@ -453,7 +477,7 @@ def test_a_run_goes_on_where_it_ran_and_writes_what_it_wrote(
     (out / "config.json").write_text(json.dumps({**card, "threads": 4096}))
     assert goes_on() == [None, False, SaveEvery()]
     assert re.search(
-        r"it was begun with .* CPU .*, 4096 threads: what follows is not to the bit", capsys.readouterr().out
+        r"it was begun with .* CPU .*, 4096 threads: from here on the last digits may differ", capsys.readouterr().out
     )
     (out / "config.json").write_text(json.dumps({**card, "how": {"color": 1}}))
     with pytest.raises(ValueError, match=r"config\.json is damaged: .*color"):
@@ -495,7 +519,7 @@ def test_a_run_that_cannot_go_on_keeps_its_settings(
     for path in checkpoints(out):
         shutil.rmtree(path)
     with monkeypatch.context() as patch:
-        patch.setattr(runs, "EMA", lambda *_: 1 / 0)
+        patch.setattr(start, "EMA", lambda *_: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             go(out, None, resume=True)
     assert go(out, None, resume=True)
@@ -527,11 +551,11 @@ def test_a_run_that_fails_before_its_first_checkpoint_leaves_the_folder_free(
     saved: list[Path] = []
     with monkeypatch.context() as patch:
         if fails == "before the first update":
-            patch.setattr(runs, "EMA", lambda *_: 1 / 0)
+            patch.setattr(start, "EMA", lambda *_: 1 / 0)
         elif fails == "at the first update":
             patch.setattr(train_module, "denoising_loss", lambda *_, **__: 1 / 0)
         else:
-            honest = runs.save_state
+            honest = loop.save_state
 
             def once(*arguments: Any) -> Path:
                 if saved:
@@ -539,14 +563,14 @@ def test_a_run_that_fails_before_its_first_checkpoint_leaves_the_folder_free(
                 saved.append(honest(*arguments))
                 return saved[0]
 
-            patch.setattr(runs, "save_state", once)
+            patch.setattr(loop, "save_state", once)
         with pytest.raises((ZeroDivisionError, OSError)):
             go(out, config)
     assert (out / "config.json").exists() == bool(saved)
     if saved:
         assert go(out, None, resume=True)
     else:
-        assert not [*out.iterdir()] and go(out, config)
+        assert not files(out) and go(out, config)
 
 
 def test_an_old_checkpoint_that_cannot_be_removed_does_not_end_the_training(
@@ -556,7 +580,7 @@ def test_an_old_checkpoint_that_cannot_be_removed_does_not_end_the_training(
         raise PermissionError(13, "somebody has it open", str(path))
 
     with monkeypatch.context() as patch:
-        patch.setattr(runs, "_remove", held)
+        patch.setattr(saves, "remove", held)
         assert go(tmp_path / "a", config, updates=1)
     assert len(checkpoints(tmp_path / "a")) == 6
     config = RunConfig.of({"steps": 8}, config)
@@ -568,7 +592,9 @@ def test_a_checkpoint_of_another_network_is_refused(config: RunConfig, tmp_path:
     go(tmp_path / "b", replace(config, unet={**config.unet, "channels": [8, 24]}))
     shutil.rmtree(tmp_path / "a" / "step-00000006")
     shutil.copytree(tmp_path / "b" / "step-00000006", tmp_path / "a" / "step-00000006")
-    with pytest.raises(ValueError, match=r"step-00000006 is not of the network of .*a/config\.json"):
+    with pytest.raises(
+        ValueError, match=r"config.json says channels=\[8, 16\], but step-00000006 was trained with \[8, 24\]"
+    ):
         go(tmp_path / "a", None, resume=True)
 
 
@@ -577,7 +603,7 @@ def test_other_pictures_are_refused(config: RunConfig, folder: Path, tmp_path: P
     draw(folder / "0.png", seed=99)
     for out, resume in (("a", True), ("b", False)):
         stored, _ = read_config(tmp_path / "a" / "config.json")
-        with pytest.raises(ValueError, match="data has changed since the run was begun: found 5 pictures"):
+        with pytest.raises(ValueError, match="data has changed since the run was begun: 5 pictures"):
             go(tmp_path / out, stored, resume=resume)
     stored, _ = read_config(tmp_path / "a" / "config.json")
     assert go(tmp_path / "b", RunConfig.of({"size": 12}, stored))  # other settings of the data: another run
@@ -619,7 +645,7 @@ def test_what_a_crash_left_is_cleaned_away_and_the_rest_is_not(config: RunConfig
     saved = last_good(out)
     assert saved is not None and saved.state.step == 6
     assert (
-        [path.name for path in out.glob(".*")] == [".mine.tmp"]
+        sorted(path.name for path in out.glob(".*")) == [LOCK, ".mine.tmp"]
         and (out / "notes.txt").exists()
         and (out / "step-by-step").exists()
     )
@@ -667,7 +693,7 @@ def test_a_loss_that_is_no_number(config: RunConfig, tmp_path: Path, monkeypatch
     monkeypatch.setattr(train_module, "denoising_loss", loss)
     out = tmp_path / "a"
     expected = (
-        rf"the gradient is nan at update 6 .*lower lr.*; the last good checkpoint is {out}/step-00000004, with .*init"
+        rf"the gradient is nan at update 6 .*lower lr.*; the last good checkpoint is {out}/step-00000004, which .*init"
     )
     with pytest.raises(FloatingPointError, match=expected):
         go(out, config)
@@ -701,7 +727,7 @@ def test_too_little_memory(
         patch.setattr(train_module, "denoising_loss", loss)
         expected = (
             r"not enough memory for this network and batch beside 3.2e-07 GB of pictures: work through each batch in "
-            rf"more parts, accumulate; the last good checkpoint is {out}/step-00000004"
+            rf"more parts \(--accumulate\); the last good checkpoint is {out}/step-00000004"
         )
         with pytest.raises(MemoryError, match=expected):
             go(out, config)
@@ -721,7 +747,7 @@ def test_a_run_outlives_what_it_is_shown_on(config: RunConfig, tmp_path: Path, m
             return super().write(text)
 
     monkeypatch.setattr(sys, "stderr", Pipe())
-    monkeypatch.setattr(runs, "_Bar", partial(runs._Bar, mininterval=0, miniters=0))
+    monkeypatch.setattr(report, "Bar", partial(report.Bar, mininterval=0, miniters=0))
     assert go(tmp_path / "a", config)
     assert Pipe.broken >= 1 and (tmp_path / "a" / "model.safetensors").exists()
 
@@ -752,9 +778,11 @@ def test_weights_that_are_no_numbers_are_never_saved(
 
     monkeypatch.setattr(train_module, "GradientWatch", Blind)
     monkeypatch.setattr("accelerate.Accelerator.clip_grad_norm_", lambda self, *arguments: clip(*arguments))
-    monkeypatch.setattr(runs, "WEAK_AT", 1.0)
+    monkeypatch.setattr(loop, "WEAK_AT", 1.0)
     out = tmp_path / "a"
-    expected = rf"no longer finite at update 6.*not saved; the last good checkpoint is {out}/step-00000004, with .*init"
+    expected = (
+        rf"no longer finite at update 6.*not saved; the last good checkpoint is {out}/step-00000004, which .*init"
+    )
     with pytest.raises(FloatingPointError, match=expected):
         go(out, config)
     assert [path.name for path in checkpoints(out)] == ["step-00000004", "step-00000002"]
@@ -777,10 +805,10 @@ def test_a_full_disk(function: str, config: RunConfig, tmp_path: Path, monkeypat
         full[0] = len(checkpoints(folder)) == 2
         return save_state(folder, *arguments)
 
-    save_state = runs.save_state
+    save_state = loop.save_state
     with monkeypatch.context() as broken:
         broken.setattr(os, function, write)
-        broken.setattr(runs, "save_state", save)
+        broken.setattr(loop, "save_state", save)
         expected = rf"cannot write to {out}: No space left on device; the last good checkpoint is {out}/step-00000004"
         with pytest.raises(OSError, match=expected):
             go(out, config)
@@ -798,7 +826,7 @@ def test_a_file_of_which_the_system_takes_no_more(
     """Nothing is pretended here: the system refuses in the middle of a write."""
     import resource
 
-    out, save_state, (soft, hard) = tmp_path / "a", runs.save_state, resource.getrlimit(resource.RLIMIT_FSIZE)
+    out, save_state, (soft, hard) = tmp_path / "a", loop.save_state, resource.getrlimit(resource.RLIMIT_FSIZE)
 
     def save(folder: Path, *arguments: Any) -> Path:
         if len(checkpoints(folder)) == 2:
@@ -806,7 +834,7 @@ def test_a_file_of_which_the_system_takes_no_more(
             resource.setrlimit(resource.RLIMIT_FSIZE, (size // 2, hard))
         return save_state(folder, *arguments)
 
-    monkeypatch.setattr(runs, "save_state", save)
+    monkeypatch.setattr(loop, "save_state", save)
     try:
         with pytest.raises(OSError, match=rf"cannot write to {out}: .*the last good checkpoint is {out}/step-00000004"):
             go(out, config)
@@ -814,7 +842,7 @@ def test_a_file_of_which_the_system_takes_no_more(
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert [path.name for path in checkpoints(out)] == ["step-00000004", "step-00000002"]
     assert not [*out.rglob("*.tmp")]
-    monkeypatch.setattr(runs, "save_state", save_state)
+    monkeypatch.setattr(loop, "save_state", save_state)
     assert go(out, None, resume=True)
 
 
@@ -837,7 +865,7 @@ def test_bad_data_leaves_no_folder(folder: Path, tmp_path: Path) -> None:
         (dict(data=str(tmp_path / "empty")), ValueError, "empty holds no PNG, JPEG, WebP, BMP or GIF pictures"),
         (dict(data=str(tmp_path / "broken")), ValueError, r"cannot be read; mend or remove them: .*b.png \("),
         (dict(data=str(tmp_path / "none")), FileNotFoundError, "there is no folder .*none"),
-        (dict(classes=True), ValueError, "classes need labels: put every picture into a subfolder for its class"),
+        (dict(classes=True), ValueError, "classes need labels: put each picture into a subfolder .*; found 5 pictures"),
         (dict(size=9), ValueError, "nearest good sizes are"),
         (dict(channels=[8, 9]), ValueError, "multiple of 8"),
     ):
@@ -880,8 +908,8 @@ def test_saves_by_the_clock(config: RunConfig, tmp_path: Path, monkeypatch: pyte
             self.now += 20
             return self.now
 
-    monkeypatch.setattr(runs, "time", Clock())
-    monkeypatch.setattr(runs, "KEPT", 99)
+    monkeypatch.setattr(clock, "time", Clock())
+    monkeypatch.setattr(saves, "KEPT", 99)
     run(tmp_path / "a", replace(config, train=replace(config.train, steps=9)), device="cpu", save_every=SaveEvery(1.0))
     assert [path.name[-1] for path in checkpoints(tmp_path / "a")][::-1] == ["3", "6", "9"]
 
@@ -891,9 +919,9 @@ def test_another_device_than_that_of_an_earlier_run_is_refused(
 ) -> None:
     """Accelerate would stay where it is, without a word."""
     run(tmp_path / "a", config, device="cpu")
-    monkeypatch.setattr(runs, "pick_device", lambda name: torch.device("cuda"))
+    monkeypatch.setattr(start, "pick_device", lambda name: torch.device("cuda"))
     with pytest.raises(
-        ValueError, match="device must be 'cpu', where Accelerate was first used in this process, got cu"
+        ValueError, match="device must be 'cpu', which Accelerate was first used with in this process, got cu"
     ):
         run(tmp_path / "b", config)
     assert not (tmp_path / "b").exists()
@@ -918,7 +946,7 @@ def test_a_compiled_run_goes_on_where_there_is_no_compiler(
 ) -> None:
     monkeypatch.setattr(UNet, "compile", lambda model, **_: None)
     for compiler, resume in ((True, False), (False, True)):
-        monkeypatch.setattr(runs, "can_compile", lambda device, answer=compiler: answer)
+        monkeypatch.setattr(engine, "can_compile", lambda device, answer=compiler: answer)
         assert go(tmp_path / "a", RunConfig.of({"compile": "yes"}, config), resume=resume)
         assert f"compiled: {'yes' if compiler else 'no'}" in capsys.readouterr().out
 
@@ -927,16 +955,16 @@ def test_an_emulated_bfloat16_is_refused_and_told_of_where_a_run_has_begun_with_
     config: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     changed = RunConfig.of({"precision": "bf16"}, config)
-    assert runs._has_bf16(torch.device("cpu"))
+    assert engine.has_bf16(torch.device("cpu"))
     with monkeypatch.context() as patch:
-        patch.setattr(runs, "_has_bf16", lambda device: False)
+        patch.setattr(engine, "has_bf16", lambda device: False)
         with pytest.raises(ValueError, match="precision='bf16' needs a GPU that has it"):
             go(tmp_path / "a", changed)
         assert not (tmp_path / "a").exists()
     assert go(tmp_path / "a", changed) and "slowly" not in capsys.readouterr().out
-    monkeypatch.setattr(runs, "_has_bf16", lambda device: False)
+    monkeypatch.setattr(engine, "has_bf16", lambda device: False)
     assert go(tmp_path / "a", None, resume=True)
-    assert "no bfloat16 of its own: it goes on slowly; --precision no is quicker" in capsys.readouterr().out
+    assert "emulates bfloat16: the run goes on slowly; --precision no is faster" in capsys.readouterr().out
 
 
 def test_a_log_that_cannot_be_written_is_refused(
@@ -958,29 +986,23 @@ def test_other_data_leave_behind_what_was_for_the_first(folder: Path) -> None:
 
 
 def test_two_processes_do_not_train_in_one_folder(config: RunConfig, tmp_path: Path) -> None:
-    fcntl = pytest.importorskip("fcntl")
     go(tmp_path / "a", config)
-    handle = os.open(tmp_path / "a", os.O_RDONLY)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        with pytest.raises(ValueError, match="another process is training in"):
-            go(tmp_path / "a", None, resume=True)
-    finally:
-        os.close(handle)
+    with FileLock(tmp_path / "a" / LOCK), pytest.raises(ValueError, match="another process is training in"):
+        go(tmp_path / "a", None, resume=True)
     assert go(tmp_path / "a", None, resume=True)
 
 
 def test_of_two_runs_that_begin_in_one_folder_the_second_is_refused(
     config: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    decided = runs._decided
+    decided = start.decide
 
     def slowly(*arguments: Any) -> RunConfig:
-        monkeypatch.setattr(runs, "_decided", decided)
+        monkeypatch.setattr(start, "decide", decided)
         go(tmp_path / "a", config)  # another one, which is faster
         return decided(*arguments)
 
-    monkeypatch.setattr(runs, "_decided", slowly)
+    monkeypatch.setattr(start, "decide", slowly)
     with pytest.raises(ValueError, match="another process has just begun a run in"):
         go(tmp_path / "a", config)
     assert go(tmp_path / "a", None, resume=True)
@@ -990,7 +1012,7 @@ def test_of_two_runs_that_begin_in_one_folder_the_second_is_refused(
 def test_a_second_sigterm_does_not_end_it_before_it_has_saved(aloud: bool, capfd: pytest.CaptureFixture[str]) -> None:
     """Launchers pass on a signal that the processes got from the system already."""
     before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
-    with runs._Signals(aloud) as signals:
+    with Signals(aloud) as signals:
         for _ in range(3):
             signal.raise_signal(signal.SIGTERM)
         assert signals.came() and signals.name == "SIGTERM"
@@ -1003,11 +1025,11 @@ def test_a_second_sigterm_does_not_end_it_before_it_has_saved(aloud: bool, capfd
 def test_a_closed_terminal_ends_a_run_unless_nohup_says_otherwise() -> None:
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
-        with runs._Signals(aloud=False) as signals:
+        with Signals(aloud=False) as signals:
             signal.raise_signal(signal.SIGHUP)
             assert not signals.came()
         signal.signal(signal.SIGHUP, signal.SIG_DFL)
-        with runs._Signals(aloud=False) as signals:
+        with Signals(aloud=False) as signals:
             signal.raise_signal(signal.SIGHUP)
             assert signals.came() and signals.name == "SIGHUP"
         assert signal.getsignal(signal.SIGHUP) == signal.SIG_DFL
@@ -1019,7 +1041,7 @@ def test_nothing_is_written_for_a_run_that_cannot_begin(
     config: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     go(tmp_path / "a", config)
-    with pytest.raises(ValueError, match="precision must be 'no', with which Accelerate was first used"):
+    with pytest.raises(ValueError, match="precision must be 'no', which Accelerate was first used with"):
         go(tmp_path / "b", replace(config, precision="bf16"))
     monkeypatch.setitem(accelerate.PartialState._shared_state, "num_processes", 3)
     with pytest.raises(ValueError, match="batch_size must be a multiple of 3"):
@@ -1038,7 +1060,7 @@ def test_a_run_that_fails_does_not_wait_for_processes_that_still_train(
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(runs, "save_state", broken)
+        patch.setattr(loop, "save_state", broken)
         with pytest.raises(OSError, match="No space left on device; there was no checkpoint yet"):
             go(tmp_path / "a", config, log=True)
     assert ended == ["closed"]
@@ -1049,8 +1071,8 @@ def test_a_run_that_fails_does_not_wait_for_processes_that_still_train(
 @pytest.mark.parametrize(
     ("place", "message"),
     [
-        (2, "data must be the same on all machines: the first one has others than 5 pict"),
-        (3, "init must be the same in all processes: .*a had other weights for the first one"),
+        (2, "data must be the same on all machines: the first process has others than 5 pict"),
+        (3, "init must be the same in all processes: the first has other weights than .*a"),
     ],
 )
 def test_machines_with_other_pictures_or_weights_are_told_so(
@@ -1090,11 +1112,11 @@ def test_machines_that_share_no_disk_are_told_so(
 def test_short_trainings_are_not_compiled(
     settings: dict[str, Any], pays: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(runs, "can_compile", lambda device: True)
-    assert runs.compiling_pays(TrainConfig(**settings), torch.device("cuda")) == pays
-    assert not runs.compiling_pays(TrainConfig(**settings), torch.device("cpu"))
-    monkeypatch.setattr(runs, "can_compile", lambda device: False)
-    assert not runs.compiling_pays(TrainConfig(**settings), torch.device("cuda"))
+    monkeypatch.setattr(engine, "can_compile", lambda device: True)
+    assert compiling_pays(TrainConfig(**settings), torch.device("cuda")) == pays
+    assert not compiling_pays(TrainConfig(**settings), torch.device("cpu"))
+    monkeypatch.setattr(engine, "can_compile", lambda device: False)
+    assert not compiling_pays(TrainConfig(**settings), torch.device("cuda"))
 
 
 @pytest.mark.cuda
@@ -1126,8 +1148,8 @@ def test_nobody_waits_for_the_gpu_in_a_run(
                 torch.cuda.set_sync_debug_mode("error" if update.step == 3 else "default")
             yield update
 
-    monkeypatch.setattr(runs, "train", watched)
-    monkeypatch.setattr(runs, "WEAK_AT", 1.0)
+    monkeypatch.setattr(loop, "train", watched)
+    monkeypatch.setattr(loop, "WEAK_AT", 1.0)
     try:
         changed = RunConfig.of(dict(compile=compiled, steps=120), config)
         assert run(tmp_path / "a", changed, device="cuda", save_every=SaveEvery(None, 1000))
