@@ -555,7 +555,7 @@ def test_a_run_that_fails_before_its_first_checkpoint_leaves_the_folder_free(
         elif fails == "at the first update":
             patch.setattr(train_module, "denoising_loss", lambda *_, **__: 1 / 0)
         else:
-            honest = loop.save_state
+            honest = saves.save_state
 
             def once(*arguments: Any) -> Path:
                 if saved:
@@ -805,7 +805,7 @@ def test_a_full_disk(function: str, config: RunConfig, tmp_path: Path, monkeypat
         full[0] = len(checkpoints(folder)) == 2
         return save_state(folder, *arguments)
 
-    save_state = loop.save_state
+    save_state = saves.save_state
     with monkeypatch.context() as broken:
         broken.setattr(os, function, write)
         broken.setattr(loop, "save_state", save)
@@ -826,7 +826,7 @@ def test_a_file_of_which_the_system_takes_no_more(
     """Nothing is pretended here: the system refuses in the middle of a write."""
     import resource
 
-    out, save_state, (soft, hard) = tmp_path / "a", loop.save_state, resource.getrlimit(resource.RLIMIT_FSIZE)
+    out, save_state, (soft, hard) = tmp_path / "a", saves.save_state, resource.getrlimit(resource.RLIMIT_FSIZE)
 
     def save(folder: Path, *arguments: Any) -> Path:
         if len(checkpoints(folder)) == 2:
@@ -995,7 +995,7 @@ def test_two_processes_do_not_train_in_one_folder(config: RunConfig, tmp_path: P
 def test_of_two_runs_that_begin_in_one_folder_the_second_is_refused(
     config: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    decided = start.decide
+    decided = engine.decide
 
     def slowly(*arguments: Any) -> RunConfig:
         monkeypatch.setattr(start, "decide", decided)
