@@ -41,8 +41,7 @@ from course_lib.data import Pictures, to_float, to_uint8
 from course_lib.runs import WEAK_AT
 from course_lib.runtime import pick_device
 from course_lib.shapes import count_parameters
-from course_lib.viz import grid, to_png
-from course_lib.viz.style import COLORS, DPI, Figure, Png, figure_png, new_figure, styled
+from course_lib.viz import COLORS, DPI, Figure, Png, figure_png, grid, new_figure, styled, to_png
 from records import (
     BUILD,
     FEATURES_ID,

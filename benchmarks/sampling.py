@@ -32,7 +32,7 @@ from course_lib.interop import PREDICTION_TYPES
 from course_lib.runtime import make_generator, pick_device
 from course_lib.sample import sample
 from course_lib.schedule import Schedule, sampling_times, start_time
-from course_lib.viz.style import COLORS, Figure, figure_png, new_figure, styled
+from course_lib.viz import COLORS, Figure, figure_png, new_figure, styled
 from records import (
     FEATURES_ID,
     GUIDANCE,

@@ -18,6 +18,9 @@ TARGETS = ("eps", "x0", "v", "velocity")
 #: The kinds of noise that `corrupt` draws.
 NOISES = ("gaussian", "uniform")
 
+#: Below the first a_T a network finds nothing of the picture in x_T; above the second a person sees it.
+LEFT_LIMITS = (0.02, 0.1)
+
 
 def corrupt(
     x: Tensor,
@@ -275,3 +278,24 @@ def solve_x0_eps(
 def _spread(numbers: Tensor, like: Tensor) -> Tensor:
     """Float64 numbers of shape () or (B,), as (1, 1, 1, 1) or (B, 1, 1, 1) in the dtype and on the device of like."""
     return numbers.to(like.dtype).to(like.device).view((-1,) + (1,) * (like.ndim - 1))
+
+
+def left_in_words(schedule: Schedule) -> str:
+    """How much of the picture is left in x_T, and what follows from it, in words.
+
+    Args:
+        schedule: the tables a and b; what counts is a_T, which is √ᾱ_T on a DDPM schedule.
+    """
+    a = float(schedule.signal[-1])
+    low, high = LEFT_LIMITS
+    if a == 0:
+        return "x_T is noise alone: nothing of the picture is left."
+    if a < low:
+        return f"x_T is noise for every practical purpose: {a:.4f} of the picture is left."
+    if a < high:
+        hidden = "Nobody sees it, but a network can tell bright pictures from dark ones."
+        return f"Careful: {a:.3f} of the picture is left in x_T. {hidden}"
+    return (
+        f"x_T still holds the picture: {a:.2f} of it is left. Sampling starts from pure noise, which the network "
+        "then never saw at t = T. Use more steps or a steeper schedule."
+    )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -129,3 +131,21 @@ def loss_by_timestep(
             for t in times
         ]
     return torch.stack(rows).cpu()
+
+
+def smoothed(losses: Sequence[float], smooth: float = 0.98) -> list[float]:
+    """The running mean of a loss curve: m ← smooth·m + (1 − smooth)·loss, divided by 1 − smooth^n.
+
+    The division keeps the first values from being pulled towards 0, as in Adam (arXiv:1412.6980, algorithm 1).
+
+    Args:
+        losses: one number per update.
+        smooth: in [0, 1); 0.98 averages over about 50 updates.
+    """
+    validate_number("smooth", smooth, 0, 1 - 1e-9)
+    out, mean, weight = [], 0.0, 0.0
+    for loss in losses:
+        mean = smooth * mean + (1 - smooth) * float(loss)
+        weight = smooth * weight + (1 - smooth)
+        out.append(mean / weight)
+    return out

@@ -8,13 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from .runtime import in_mode
-from .validate import validate_number
+from .validate import validate_choice, validate_number
+
+#: The layers that `layer_size` knows.
+LAYER_KINDS = ("conv", "pool", "transposed conv")
 
 
 def conv_out(size: int, kernel: int, stride: int = 1, padding: int = 0, dilation: int = 1) -> int:
@@ -110,6 +114,60 @@ def nearest_sizes(size: int, multiple: int) -> tuple[int, ...]:
     if below == size:
         return (size,)
     return (below, below + multiple) if below else (below + multiple,)
+
+
+def layer_size(
+    kind: str, size: int, kernel: int, stride: int = 1, padding: int = 0, output_padding: int = 0, dilation: int = 1
+) -> tuple[int, str]:
+    """Output size of a layer, and the formula with the numbers put in.
+
+    Args:
+        kind: one of `LAYER_KINDS`.
+        size, kernel, stride, padding, dilation: as `conv_out`.
+        output_padding: as `conv_transpose_out`; the other kinds have none, so there it must be 0.
+
+    Returns:
+        The size, and a line such as "⌊(28 + 2·1 − 1·(3 − 1) − 1) / 2⌋ + 1 = 14".
+    """
+    validate_choice("kind", kind, LAYER_KINDS)
+    if kind == "transposed conv":
+        out = conv_transpose_out(size, kernel, stride, padding, output_padding, dilation)
+        return out, f"({size} − 1)·{stride} − 2·{padding} + {dilation}·({kernel} − 1) + {output_padding} + 1 = {out}"
+    if output_padding:
+        raise ValueError(
+            f"output_padding is for transposed convolutions; with a {kind} it must be 0, got {output_padding}"
+        )
+    out = (pool_out if kind == "pool" else conv_out)(size, kernel, stride, padding, dilation)
+    return out, f"⌊({size} + 2·{padding} − {dilation}·({kernel} − 1) − 1) / {stride}⌋ + 1 = {out}"
+
+
+def halve(size: int, halvings: int) -> tuple[list[int], list[tuple[int, int]], str]:
+    """A size on its way down a U-Net and up again, and a sentence that says what does not fit.
+
+    Args:
+        size: height and width of the input, >= 1.
+        halvings: number of 2×2 poolings, >= 1.
+
+    Returns:
+        The sizes on the way down. On the way up, deepest first, pairs of (doubled size, size of the skip); where the
+        two differ, the next doubling starts from the skip's size, as if the map had been resized. The sentence is
+        empty where all fit.
+
+    >>> halve(28, 4)[:2]
+    ([28, 14, 7, 3, 1], [(2, 3), (6, 7), (14, 14), (28, 28)])
+    """
+    validate_number("size", size, 1, integer=True)
+    validate_number("halvings", halvings, 1, integer=True)
+    sizes = [size]
+    while len(sizes) <= halvings and sizes[-1] >= 2:
+        sizes.append(pool_out(sizes[-1], 2))
+    good = nearest_sizes(size, 2**halvings)
+    near = f"The nearest good size{'s are' if len(good) > 1 else ' is'} {' and '.join(map(str, good))}."
+    if len(sizes) <= halvings:
+        return sizes, [], f"Nothing is left to halve after {len(sizes) - 1} pooling{'s' * (len(sizes) != 2)}. {near}"
+    up = [(conv_transpose_out(below, kernel=2, stride=2), skip) for skip, below in pairwise(sizes)][::-1]
+    bad = [f"{skip} → {skip // 2} → {doubled} ≠ {skip}" for doubled, skip in reversed(up) if doubled != skip]
+    return sizes, up, f"{',  '.join(bad)}. {near}" if bad else ""
 
 
 def count_parameters(model: nn.Module) -> int:

@@ -41,7 +41,7 @@ from course_lib.schedule import from_betas, linear_betas, make_schedule, samplin
 from course_lib.shapes import trace
 from course_lib.train import EMA, TrainConfig, train
 from course_lib.unet import BottleneckUNet, ClassicUNet, UNet
-from course_lib.viz.style import COLORS, Sheet, styled
+from course_lib.viz import COLORS, Sheet, styled
 
 HERE = Path(__file__).resolve().parent
 #: No file may be larger, and all together not ten times as large.

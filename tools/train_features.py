@@ -88,5 +88,5 @@ if __name__ == "__main__":
     tensors = {k: v.contiguous().cpu() for k, v in model.state_dict().items()}
     weights = safetensors.torch.save(tensors, metadata={"card": json.dumps(card)})
     FEATURES.write_bytes(weights)
-    print(f"{len(weights):,} bytes in {FEATURES}; in course_lib/metrics.py write")
+    print(f"{len(weights):,} bytes in {FEATURES}; in course_lib/metrics/features.py write")
     print(f'FEATURES_SHA256 = "{hashlib.sha256(weights).hexdigest()}"')

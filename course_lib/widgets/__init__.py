@@ -22,11 +22,14 @@ import traitlets
 from torch import Tensor, nn
 
 from .. import viz
-from ..forward import NOISES, corrupt, q_sample
+from ..forward import LEFT_LIMITS, NOISES, corrupt, left_in_words, q_sample
+from ..objective import smoothed
 from ..sample import SampleStep, predict
 from ..schedule import SCHEDULES, Schedule, make_schedule, zero_terminal_snr
+from ..shapes import LAYER_KINDS
 from ..train import Update
 from ..validate import validate_choice, validate_number, validate_pictures
+from ..viz.gauge import GAUGE_TIP, gauge_place
 from .canvas import DrawingPanel, Marker, Panel, PictureCanvas, PicturePanel, Stack, StepPanel, TextPanel
 from .diagrams import LAYER_LIMITS, UNET_LIMITS, LayerDiagram, UnetDiagram, layer_view, unet_view
 
@@ -460,8 +463,8 @@ def noise_gauge(x0: Tensor | None = None, *, schedule: str = "linear", T: int = 
         return zero_terminal_snr(make_schedule("linear", T)) if schedule == _ZERO else make_schedule(schedule, T)
 
     def words(made: Schedule) -> str:
-        mark = "⚠ " if made.signal[-1] >= viz.GAUGE_LIMITS[0] else ""
-        return f"a_T = {float(made.signal[-1]):.4f}\n{mark}{viz.gauge_verdict(made)}"
+        mark = "⚠ " if made.signal[-1] >= LEFT_LIMITS[0] else ""
+        return f"a_T = {float(made.signal[-1]):.4f}\n{mark}{left_in_words(made)}"
 
     def view(schedule: str, T: int) -> View:
         made = chosen(schedule, T)
@@ -474,10 +477,10 @@ def noise_gauge(x0: Tensor | None = None, *, schedule: str = "linear", T: int = 
     for name in names:
         made = [chosen(name, length) for length in lengths]
         left = torch.stack([each.signal[-1] for each in made])
-        columns += [left, torch.stack([each.noise[-1] for each in made]), viz.gauge_place(left)]
+        columns += [left, torch.stack([each.noise[-1] for each in made]), gauge_place(left)]
         texts.append([words(each) for each in made])
     places = [3 * i + 2 for i in range(len(names))]
-    needle = Marker("arrow", places, viz.GAUGE_TIP, "currentColor")
+    needle = Marker("arrow", places, GAUGE_TIP, "currentColor")
     alt = "a scale of a_T from 0 to 1 with three zones: noise, careful, still holds the picture"
     rows: list[list[Panel]] = [
         [DrawingPanel("gauge", viz.figure_svg(viz.plot_gauge(None)), [needle], alt, _WIDE)],
@@ -529,7 +532,7 @@ def shape_explorer(
     """
     numbers = dict(zip(LAYER_LIMITS, (size, kernel, stride, padding, output_padding, dilation), strict=True))
     diagram = LayerDiagram(kind, **numbers)
-    controls = {"kind": _choice("layer", viz.KINDS, kind, width="640px")}
+    controls = {"kind": _choice("layer", LAYER_KINDS, kind, width="640px")}
     for name, (low, high) in LAYER_LIMITS.items():
         controls[name] = _integer(name.replace("_", " "), numbers[name], low, high, width="300px")
     joined = {"kind": ("index", "kind_index"), **{name: ("value", name) for name in LAYER_LIMITS}}
@@ -753,7 +756,7 @@ class LossPlot(ipywidgets.VBox):  # type: ignore[misc]
     the time.
 
     Args:
-        smooth: strength of the running mean, as `viz.smoothed`.
+        smooth: strength of the running mean, as `course_lib.objective.smoothed`.
         reference: label to height of a horizontal line.
         every: seconds between two drawings.
         logy: vertical axis in powers of ten.
@@ -801,7 +804,7 @@ class TrainingMonitor(ipywidgets.VBox):  # type: ignore[misc]
     Args:
         draw: returns pictures, (B, C, H, W), to be shown below the curve; None for no pictures.
         draw_every: seconds between two calls of `draw`, at least; it is also called at the end.
-        smooth: strength of the running mean, as `viz.smoothed`.
+        smooth: strength of the running mean, as `course_lib.objective.smoothed`.
         reference: label to height of a horizontal line in the loss curve.
         every: seconds between two drawings of the curve, at least.
         columns: pictures in a row.
@@ -884,7 +887,7 @@ class TrainingMonitor(ipywidgets.VBox):  # type: ignore[misc]
 
     def _tell(self, step: int, seconds: float, progress: float) -> None:
         left = seconds * (1 - progress) / max(progress, 1e-9)
-        mean = viz.smoothed(self.losses[-300:])[-1]
+        mean = smoothed(self.losses[-300:])[-1]
         self.bar.value = float(progress)
         self.text.value = f"update {step:,} &ensp; loss {mean:.4f} &ensp; {_clock(seconds)} gone, {_clock(left)} left"
 

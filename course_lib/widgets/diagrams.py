@@ -16,8 +16,8 @@ import torch
 import torch.nn.functional as F
 import traitlets
 
+from ..shapes import LAYER_KINDS, halve, layer_size
 from ..validate import validate_choice, validate_number
-from ..viz.diagrams import KINDS, halve, layer_size
 
 #: Least and largest value of each number that the drawing of a layer knows.
 LAYER_LIMITS = {
@@ -44,7 +44,7 @@ class LayerDiagram(anywidget.AnyWidget):
     Join its numbers to sliders with `ipywidgets.jslink`, as `course_lib.widgets.shape_explorer` does.
 
     Args:
-        kind: "conv", "pool" or "transposed conv"; the browser knows it as `kind_index`, its place in `KINDS`.
+        kind: "conv", "pool" or "transposed conv"; the browser knows it as `kind_index`, its place in `LAYER_KINDS`.
         size: input height and width, 1..32.
         kernel: 1..7.
         stride: 1..4.
@@ -59,7 +59,7 @@ class LayerDiagram(anywidget.AnyWidget):
     _esm = (_STATIC / "diagram.js").read_text(encoding="utf-8")  # as text: see canvas.py
     _css = (_STATIC / "diagram.css").read_text(encoding="utf-8")
     scene = traitlets.Unicode("layer", read_only=True).tag(sync=True)
-    kind_index = _whole(0, (0, len(KINDS) - 1))
+    kind_index = _whole(0, (0, len(LAYER_KINDS) - 1))
     size = _whole(7, LAYER_LIMITS["size"])
     kernel = _whole(3, LAYER_LIMITS["kernel"])
     stride = _whole(1, LAYER_LIMITS["stride"])
@@ -78,21 +78,21 @@ class LayerDiagram(anywidget.AnyWidget):
         output_padding: int = 0,
         dilation: int = 1,
     ) -> None:
-        validate_choice("kind", kind, KINDS)
+        validate_choice("kind", kind, LAYER_KINDS)
         numbers = dict(zip(LAYER_LIMITS, (size, kernel, stride, padding, output_padding, dilation), strict=True))
         for name, value in numbers.items():
             validate_number(name, value, *LAYER_LIMITS[name], integer=True)
-        super().__init__(kind_index=KINDS.index(kind), **numbers)
+        super().__init__(kind_index=LAYER_KINDS.index(kind), **numbers)
 
     @property
     def kind(self) -> str:
-        """The layer, one of `KINDS`."""
-        return KINDS[self.kind_index]
+        """The layer, one of `LAYER_KINDS`."""
+        return LAYER_KINDS[self.kind_index]
 
     @kind.setter
     def kind(self, value: str) -> None:
-        validate_choice("kind", value, KINDS)
-        self.kind_index = KINDS.index(value)
+        validate_choice("kind", value, LAYER_KINDS)
+        self.kind_index = LAYER_KINDS.index(value)
 
 
 class UnetDiagram(anywidget.AnyWidget):
@@ -134,8 +134,8 @@ def layer_view(
     """What the text panels of a `LayerDiagram` say, by the library and by PyTorch.
 
     Args:
-        kind: one of `KINDS`.
-        size, kernel, stride, padding, output_padding, dilation: as `course_lib.viz.diagrams.layer_size`.
+        kind: one of `LAYER_KINDS`.
+        size, kernel, stride, padding, output_padding, dilation: as `course_lib.shapes.layer_size`.
 
     Returns:
         "result": the formula with the numbers put in and the sizes, in two lines, or why there is no such layer;
@@ -149,7 +149,7 @@ def layer_view(
     >>> layer_view("pool", 7, 2, stride=2)["note"]
     'Red: the last row and column are never looked at.'
     """
-    validate_choice("kind", kind, KINDS)
+    validate_choice("kind", kind, LAYER_KINDS)
     try:
         out, formula = layer_size(kind, size, kernel, stride, padding, output_padding, dilation)
     except ValueError as refusal:
@@ -187,7 +187,7 @@ def layer_view(
 
 
 def unet_view(size: int, halvings: int) -> dict[str, str]:
-    """What the text panel of a `UnetDiagram` says, by `course_lib.viz.diagrams.halve`.
+    """What the text panel of a `UnetDiagram` says, by `course_lib.shapes.halve`.
 
     Args:
         size: height and width of the input, >= 1.

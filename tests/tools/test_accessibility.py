@@ -45,7 +45,8 @@ from course_lib import viz
 from course_lib.schedule import make_schedule
 from course_lib.shapes import trace
 from course_lib.unet import BottleneckUNet
-from course_lib.viz.style import COLORS, CYCLE, Sheet, describe
+from course_lib.viz import COLORS, CYCLE, Sheet
+from course_lib.viz.words import describe
 
 ROOT = Path(__file__).resolve().parents[2]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("[0-9][0-9]_*.ipynb"))

@@ -23,7 +23,8 @@ import torch
 import torch.nn.functional as F
 import traitlets
 
-from course_lib.viz.diagrams import KINDS, halve, layer_size
+from course_lib.shapes import LAYER_KINDS as KINDS
+from course_lib.shapes import halve, layer_size
 from course_lib.viz.style import CARD, COLORS
 from course_lib.widgets import diagrams as diagram_widget
 from course_lib.widgets.diagrams import (

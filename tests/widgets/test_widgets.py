@@ -29,6 +29,7 @@ from course_lib.sample import predict, trajectory
 from course_lib.schedule import make_schedule, sampling_times
 from course_lib.train import TrainState, Update
 from course_lib.unet import BottleneckUNet, UNet
+from course_lib.viz.gauge import gauge_place
 from course_lib.widgets.canvas import PictureCanvas, unpack
 from course_lib.widgets.diagrams import LAYER_LIMITS, UNET_LIMITS
 
@@ -375,11 +376,9 @@ def test_the_needle_points_at_a_T() -> None:
     (needle,) = spec["panels"][0][0]["markers"]
     row, layer, _ = state_of(explorer)
     a = make_schedule("linear", 150).signal[-1]
-    assert table[row, needle["x"][layer]] == pytest.approx(float(viz.gauge_place(a)), rel=1e-6)
+    assert table[row, needle["x"][layer]] == pytest.approx(float(gauge_place(a)), rel=1e-6)
     assert (
-        float(viz.gauge_place(torch.tensor(0.1)))
-        < table[row, needle["x"][layer]]
-        < float(viz.gauge_place(torch.tensor(0.5)))
+        float(gauge_place(torch.tensor(0.1))) < table[row, needle["x"][layer]] < float(gauge_place(torch.tensor(0.5)))
     )
 
 
