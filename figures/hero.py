@@ -25,8 +25,7 @@ from course_lib.guide import AutoGuidance
 from course_lib.runtime import make_generator
 from course_lib.sample import trajectory
 from course_lib.schedule import sampling_times, start_time
-from course_lib.viz import grid
-from course_lib.viz import COLORS
+from course_lib.viz import COLORS, grid
 
 FILE = Path(__file__).resolve().parent / "hero.gif"
 #: Bytes; a front page should open at once, also on a phone.
