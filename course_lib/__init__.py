@@ -17,6 +17,7 @@ The core is flat. A picture flows through its files in this order, and an import
     train       one training loop, a generator
     sample      one sampling loop, a generator
     guide       a network guided by a worse version of itself
+    diffusers_model  a network as a model of diffusers
     interop     to diffusers and back
 
 Around it are the rooms, most of them folders:

@@ -1,15 +1,13 @@
 """To diffusers (huggingface.co/docs/diffusers) and back: schedules become its schedulers, and networks swap places.
 
-diffusers counts timesteps from 0 to T − 1 where the course counts from 1 to T, and keeps ᾱ alone where the course
-keeps a and b, so that only variance-preserving schedules pass. It is imported when it is needed.
+diffusers counts timesteps from 0 to T − 1; the course counts from 1 to T. diffusers keeps only ᾱ where the course keeps
+a and b, so only variance-preserving schedules can be converted. diffusers is imported on first use.
 """
 
 from __future__ import annotations
 
 import importlib
 from collections.abc import Mapping
-from dataclasses import dataclass
-from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -25,15 +23,19 @@ PREDICTION_TYPES = {"eps": "epsilon", "x0": "sample", "v": "v_prediction"}
 def to_diffusers(
     schedule: Schedule, *, target: str = "eps", eta: float = 1.0, order: int = 1, clip: bool = True
 ) -> Any:
-    """A scheduler of diffusers that walks as `sample.sample` does with the same target, eta, order and clip.
+    """A scheduler of diffusers that takes the same steps as `sample.sample` with this target, eta, order and clip.
 
-    eta = 1 is its DDPMScheduler, with order 2 its DPMSolverMultistepScheduler of the kind sde-dpmsolver++; eta = 0 is
-    DPMSolverMultistepScheduler, which of first order is DDIM (DDIMScheduler itself clips x0_hat but not, unasked,
-    eps_hat). Between 0 and 1 it is DDIMScheduler, and eta must be given at each step:
-    step(..., eta=eta, use_clipped_model_output=True).
+    | eta     | order | scheduler                                                          |
+    |---------|-------|--------------------------------------------------------------------|
+    | 1       | 1     | DDPMScheduler                                                      |
+    | 0       | 1, 2  | DPMSolverMultistepScheduler (of first order, this is DDIM)         |
+    | 1       | 2     | DPMSolverMultistepScheduler, algorithm_type "sde-dpmsolver++"      |
+    | between | 1     | DDIMScheduler; give step(..., eta=eta, use_clipped_model_output=True) |
 
-    After set_timesteps(steps) it visits sampling_times(T, steps), where T is a multiple of steps; diffusers' t plus 1
-    is our t. It keeps its tables in float32 and cannot quite reach a_T = 0 (its DPM-Solver takes 2⁻¹² instead).
+    For eta = 0 it is not DDIMScheduler, because that clips x0_hat without correcting eps_hat unless it is told to.
+
+    After set_timesteps(steps) it visits sampling_times(T, steps) if T is a multiple of steps. It keeps its tables in
+    float32 and cannot quite reach a_T = 0 (its DPM-Solver takes 2⁻¹² instead).
 
     Args:
         schedule: a variance-preserving schedule.
@@ -44,7 +46,7 @@ def to_diffusers(
 
     Raises:
         ImportError: diffusers is not installed.
-        TypeError, ValueError: a schedule or a target that diffusers cannot express, eta or order out of range.
+        ValueError: diffusers cannot express the schedule, the target, or eta with this order.
 
     >>> from course_lib.schedule import make_schedule
     >>> scheduler = to_diffusers(make_schedule("cosine"), eta=0, order=2)
@@ -54,14 +56,14 @@ def to_diffusers(
     """
     if not schedule.is_variance_preserving:
         raise ValueError(
-            f"diffusers' schedulers keep ᾱ alone and take signal² + noise² = 1 for granted, which does not hold for "
+            f"diffusers' schedulers keep only ᾱ and rely on signal² + noise² = 1, which does not hold for "
             f"{schedule.name!r}; use a schedule made from betas, such as 'cosine'"
         )
     validate_choice("target", target, PREDICTION_TYPES)
     validate_number("eta", eta, 0, 1)
     validate_choice("order", order, (1, 2))
     if order == 2 and eta not in (0, 1):
-        raise ValueError(f"diffusers has a second-order sampler for eta = 0 and eta = 1 alone, got eta={eta!r}")
+        raise ValueError(f"diffusers has second-order samplers only for eta = 0 and eta = 1, got eta={eta!r}")
     options: dict[str, Any] = dict(
         num_train_timesteps=schedule.T,
         trained_betas=schedule.beta[1:].tolist(),
@@ -72,7 +74,7 @@ def to_diffusers(
     diffusers = _diffusers()
     if eta == 0 or order == 2:
         kind = "dpmsolver++" if eta == 0 else "sde-dpmsolver++"
-        # Its clipping is the thresholding of Imagen with a threshold that may not leave 1.
+        # It clips by the thresholding of Imagen; a largest threshold of 1 makes that plain clipping.
         options |= dict(solver_order=order, algorithm_type=kind, thresholding=clip, sample_max_value=1.0)
         return diffusers.DPMSolverMultistepScheduler(**options)
     make = diffusers.DDPMScheduler if eta == 1 else diffusers.DDIMScheduler
@@ -82,72 +84,40 @@ def to_diffusers(
 def from_diffusers(scheduler: Any) -> Schedule:
     """The tables a and b of a scheduler of diffusers: a_t = √ᾱ, b_t = √(1 − ᾱ), with t = 0 put before its first.
 
-    What `to_diffusers` made comes back as it was, to the rounding of float64; what was made from a name holds betas
-    in float32, and is as good as those.
+    A scheduler from `to_diffusers` gives its schedule back to the rounding of float64; one that was made from a name
+    holds its tables in float32. Options that choose where a sampler stops (use_karras_sigmas, steps_offset,
+    timestep_spacing) do not change the tables.
 
     Args:
-        scheduler: any scheduler with betas: DDPM, DDIM, DPM-Solver, PNDM, ...
+        scheduler: one that walks with ᾱ: DDPM, DDIM, DPM-Solver, PNDM, Euler, ...
 
     Raises:
-        ValueError: a scheduler without betas, such as those of flow matching.
+        ValueError: it walks with something else, as those of flow matching and of EDM do.
     """
-    betas = getattr(scheduler, "betas", None)
-    if not isinstance(betas, Tensor):
+    config, kind = getattr(scheduler, "config", {}), type(scheduler).__name__
+    betas, alpha_bar = (getattr(scheduler, name, None) for name in ("betas", "alphas_cumprod"))
+    if not isinstance(betas, Tensor) or not isinstance(alpha_bar, Tensor):
+        raise ValueError(f"scheduler must walk with the ᾱ of its betas, as DDPMScheduler does; {kind} has none")
+    if config.get("use_flow_sigmas") or config.get("prediction_type") == "flow_prediction":
         raise ValueError(
-            f"scheduler must have betas, as diffusers' DDPMScheduler has; {type(scheduler).__name__} has none"
+            f"scheduler must walk with the ᾱ of its betas; this {kind} has betas but walks the straight path of flow "
+            "matching, x_t = (1 − u) x_0 + u eps: use schedule.linear_amount"
         )
-    config = getattr(scheduler, "config", {})
+    if config.get("timestep_type") == "continuous":
+        raise ValueError(
+            f"scheduler must walk with the ᾱ of its betas at timesteps 0..T−1; this {kind} gives the network log σ / 4"
+        )
     given = config.get("trained_betas")
     if given is None:
-        return from_betas(betas, str(config.get("beta_schedule", "custom")))
-    schedule = from_betas(torch.tensor(given, dtype=torch.float64))
-    return zero_terminal_snr(schedule) if config.get("rescale_betas_zero_snr") else schedule
-
-
-@dataclass(frozen=True)
-class Answer:
-    """What a network of diffusers returns."""
-
-    sample: Tensor
-
-
-class ModelToDiffusers(nn.Module):
-    """One of our networks in a loop or a pipeline of diffusers: unet(x, timestep).sample.
-
-    Args:
-        model: called as model(x_t, t, y), such as `unet.UNet`.
-    """
-
-    def __init__(self, model: nn.Module) -> None:
-        super().__init__()
-        self.model = model
-        built = getattr(model, "config", {})
-        self.config = SimpleNamespace(sample_size=built.get("size"), in_channels=built.get("in_channels"))
-
-    @property
-    def dtype(self) -> torch.dtype:
-        """That of the weights."""
-        return next(self.model.parameters()).dtype
-
-    @property
-    def device(self) -> torch.device:
-        """That of the weights."""
-        return next(self.model.parameters()).device
-
-    def forward(
-        self, sample: Tensor, timestep: int | Tensor, class_labels: Tensor | None = None, return_dict: bool = True
-    ) -> Answer | tuple[Tensor]:
-        """The network's answer at diffusers' timestep, our t − 1.
-
-        Args:
-            sample: noisy pictures, (B, C, H, W).
-            timestep: 0..T−1, one for all or one per picture.
-            class_labels: int64 (B,), or None.
-            return_dict: False for a tuple of one.
-        """
-        t = torch.as_tensor(timestep, device=sample.device).long().reshape(-1).expand(len(sample)) + 1
-        answer = self.model(sample, t, class_labels)
-        return Answer(answer) if return_dict else (answer,)
+        schedule = from_betas(betas, str(config.get("beta_schedule", "custom")))
+    else:
+        schedule = from_betas(torch.tensor(given, dtype=torch.float64))
+        schedule = zero_terminal_snr(schedule) if config.get("rescale_betas_zero_snr") else schedule
+    alpha_bar = alpha_bar.detach().cpu().double()
+    if torch.allclose(schedule.alpha_bar[1:], alpha_bar, rtol=0, atol=1e-5):
+        return schedule
+    before = torch.cat([torch.ones(1, dtype=torch.float64), alpha_bar[:-1]])
+    return from_betas(1 - alpha_bar / before, schedule.name)  # CogVideoX shifts ᾱ after it is made from betas
 
 
 class ModelFromDiffusers(nn.Module):
@@ -177,6 +147,13 @@ class ModelFromDiffusers(nn.Module):
         labels = {} if y is None else {"class_labels": y}
         answer: Tensor = self.unet(x_t, t - 1, **labels).sample
         return answer
+
+
+def __getattr__(name: str) -> Any:
+    if name != "ModelToDiffusers":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    _diffusers()
+    return importlib.import_module(".diffusers_model", __package__).ModelToDiffusers
 
 
 def _diffusers() -> Any:
