@@ -39,7 +39,7 @@ check: setup ## format, lint, types, pairing of the notebooks, unit tests
 	$(call stage,unit tests,MPLBACKEND=agg $(BIN)/python -m pytest $(PARALLEL) -m 'not browser' --durations=15)
 
 run-notebooks: setup ## execute copies of all notebooks in build/executed, then scan them for errors
-	$(call stage,notebooks,$(BIN)/python tools/notebooks.py run)
+	$(call stage,notebooks,$(BIN)/python tools/run_notebooks.py)
 
 browser: setup ## every slider in a real browser: JupyterLab, then the pages of make html
 	$(call stage,browser,$(BIN)/python -m pytest tests/tools/test_browser.py --durations=15)

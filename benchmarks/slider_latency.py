@@ -42,6 +42,7 @@ from records import HERE, RESULTS, ROOT, Row, append_row, circumstances, fill_bl
 sys.path.append(str(ROOT / "tools"))
 import browser as tools
 import notebooks
+from lab import Lab, Notebook, jupyterlab
 
 NAME = "slider_latency"
 ROWS = RESULTS / f"{NAME}.jsonl"
@@ -329,7 +330,7 @@ def drag(page: Any, selector: str, seconds: float = SECONDS) -> Row:
     }
 
 
-def measure(way: Way, lab: tools.Lab, chromium: Any, presses: int) -> Row:
+def measure(way: Way, lab: Lab, chromium: Any, presses: int) -> Row:
     """Open the notebook of a way, run it, and handle its slider.
 
     Raises:
@@ -339,7 +340,7 @@ def measure(way: Way, lab: tools.Lab, chromium: Any, presses: int) -> Row:
     (lab.folder / name).write_text(notebooks.to_notebook(notebook_of(way)), encoding="utf-8")
     sheet = tools.new_sheet(chromium, tools.is_local)
     try:
-        notebook = tools.Notebook(lab, sheet, name)
+        notebook = Notebook(lab, sheet, name)
         notebook.run(300)
         problems = notebook.problems()
         if problems:
@@ -363,7 +364,7 @@ def run(chosen: Sequence[str], presses: int, path: Path = ROWS) -> None:
     with (
         TemporaryDirectory(prefix="course-latency-") as folder,
         tools.chromium() as chromium,
-        tools.jupyterlab(Path(folder)) as lab,
+        jupyterlab(Path(folder)) as lab,
     ):
         about = circumstances(torch.device("cpu"))
         about["versions"] = {name: metadata.version(name) for name in PACKAGES if find_spec(name)}

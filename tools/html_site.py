@@ -36,17 +36,17 @@ from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath
 from nbformat import NotebookNode
 from py_mini_racer import MiniRacer
 
-import notebooks
+import executed as finished
+from run_notebooks import EXECUTED, run
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = ROOT / "tools" / "pages"
 VENDOR = PAGES / "vendor"
-EXECUTED = ROOT / "build" / "executed"
 HTML = ROOT / "build" / "html"
 MOST_BYTES = 60_000_000
 MOST_BYTES_OF_A_PAGE = 6_000_000
 VIEW = "application/vnd.jupyter.widget-view+json"
-STATE = "application/vnd.jupyter.widget-state+json"
+STATE = finished.WIDGET_STATE
 LINKS = ("LinkModel", "DirectionalLinkModel")
 PICTURES = (".png", ".jpg", ".jpeg", ".gif", ".svg", ".webp")
 NO_ALT = "No description has been provided for this image"  # what nbconvert writes
@@ -700,7 +700,7 @@ def is_fresh(executed: Path = EXECUTED, home: Path = ROOT) -> bool:
         return False
     library = [path for path in (home / "course_lib").rglob("*") if path.is_file() and path.suffix != ".pyc"]
     changed = max(path.stat().st_mtime for path in [*originals, *library])
-    return changed <= min(path.stat().st_mtime for path in copies) and not notebooks.scan(copies)
+    return changed <= min(path.stat().st_mtime for path in copies) and not finished.scan(copies)
 
 
 def main() -> int:
@@ -710,7 +710,7 @@ def main() -> int:
     parser.add_argument("--out", type=Path, default=HTML, help="folder of the site (default: build/html)")
     options = parser.parse_args()
     try:
-        if options.executed is None and not is_fresh() and (problems := notebooks.run([])):
+        if options.executed is None and not is_fresh() and (problems := run([])):
             raise SiteError("\n".join(problems))
         pages = build(options.executed or EXECUTED, options.out)
     except SiteError as error:

@@ -1,4 +1,4 @@
-"""The two forms of every notebook, and what an executed notebook may not hold.
+"""The two forms of every notebook.
 
 notebooks/py/NN_x.py (py:percent) is what an author edits and a reviewer reads; notebooks/NN_x.ipynb is made from it
 and is what a learner opens. The second follows from the first alone, byte for byte.
@@ -6,20 +6,13 @@ and is what a learner opens. The second follows from the first alone, byte for b
     python tools/notebooks.py sync           write every .ipynb from its .py
     python tools/notebooks.py check          fail where the two forms differ
     python tools/notebooks.py adopt NAME     the other way: take over what was edited in the .ipynb
-    python tools/notebooks.py run [NAME ..]  execute copies in build/executed/ with pytest, then scan them
-    python tools/notebooks.py run --solutions [NAME ..]
-                                             the same with every exercise done, in build/executed-solutions/
-    python tools/notebooks.py scan FOLDER    fail on errors in executed notebooks, also inside widgets
 """
 
 from __future__ import annotations
 
 import argparse
 import hashlib
-import os
 import re
-import shutil
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -31,13 +24,9 @@ from nbformat import NotebookNode
 
 ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOKS = ROOT / "notebooks"
-EXECUTED = ROOT / "build" / "executed"
-SOLVED = ROOT / "build" / "executed-solutions"
 LONGEST_CELL = 25
 MEND = "make notebooks"
 TAKE_OVER = ".venv/bin/python tools/notebooks.py adopt"
-CHECK = re.compile(r'^check\("(\w+)", \w+\)', re.MULTILINE)
-WIDGET_STATE = "application/vnd.jupyter.widget-state+json"
 KERNEL = {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"}
 HEADER = """# ---
 # jupyter:
@@ -184,98 +173,6 @@ def long_cells(notebook: NotebookNode, path: Path) -> Iterator[str]:
             yield f"{name_of(path)}, cell {number}: {lines} lines, at most {LONGEST_CELL}: split it."
 
 
-def errors_in(outputs: list[Any]) -> Iterator[str]:
-    """The errors among a cell's or an Output widget's outputs."""
-    for output in outputs:
-        kind = output.get("output_type")
-        if kind == "error":
-            yield f"{output.get('ename')}: {output.get('evalue')}"
-        elif kind == "stream":
-            text = "".join(output.get("text", ""))
-            if "Traceback (most recent call last)" in text:
-                yield f"traceback on {output.get('name')}: {text.strip().splitlines()[-1]}"
-
-
-def scan(paths: list[Path]) -> list[str]:
-    """The errors that executed notebooks hold, also those inside widgets, which no test runner sees."""
-    problems: list[str] = []
-    for path in paths:
-        notebook = read(path)
-        problems += long_cells(notebook, path)
-        for number, cell in enumerate(notebook.cells, start=1):
-            if cell.cell_type != "code":
-                continue
-            if cell.source.strip() and cell.execution_count is None:
-                problems.append(f"{name_of(path)}, cell {number}: was not executed.")
-            problems += [f"{name_of(path)}, cell {number}: {error}" for error in errors_in(cell.outputs)]
-        models = notebook.metadata.get("widgets", {}).get(WIDGET_STATE, {}).get("state", {})
-        for model in models.values():
-            outputs = model.get("state", {}).get("outputs") or []
-            name = model.get("model_name", "widget")
-            problems += [f"{name_of(path)}, inside a widget ({name}): {error}" for error in errors_in(outputs)]
-    return problems
-
-
-def verdicts(paths: list[Path], wanted: str) -> list[str]:
-    """The checks of executed notebooks whose printed result is another than it should be.
-
-    Args:
-        paths: of the executed notebooks.
-        wanted: "correct" or "not done yet".
-    """
-    problems = []
-    for path in paths:
-        for number, cell in enumerate(read(path).cells, start=1):
-            if cell.cell_type != "code" or cell.execution_count is None:  # what was not executed, scan tells
-                continue
-            said = " ".join(str(output.get("data", {}).get("text/plain", "")) for output in cell.outputs)
-            for name in CHECK.findall(cell.source):
-                if f" {name}: {wanted}." not in said:
-                    problems.append(
-                        f"{name_of(path)}, cell {number}: the check of {name} says {said or 'nothing'!r}, "
-                        f"where it should say {wanted!r}."
-                    )
-    return problems
-
-
-def run(names: list[str], folder: Path = NOTEBOOKS, executed: Path | None = None, *, solved: bool = False) -> list[str]:
-    """Execute copies of the notebooks one after the other, in full, then scan the copies and what their checks said.
-
-    Sliders that ask a network keep some of its pictures in the copies, so that pages can be made of them.
-
-    Args:
-        names: how the names of the notebooks begin; none for all.
-        folder: where the notebooks are.
-        executed: where their copies go; what it holds is deleted.
-        solved: execute copies with every exercise done, for which nobody makes pages.
-    """
-    prefixes = tuple(Path(name).stem for name in names) or ("",)
-    chosen = [path for _, path in pairs(folder) if path.stem.startswith(prefixes)]
-    missing = [name_of(path) for path in chosen if not path.exists()]
-    if missing or not chosen:
-        return [f"no notebook to run: {', '.join(missing) or 'no name starts with ' + ' or '.join(prefixes)}."]
-    contents = {path.name: path.read_bytes() for path in chosen}
-    if solved:
-        import handouts  # imports this file, and with course_lib.checks all of torch
-
-        try:
-            contents = handouts.contents_of(chosen, solved=True)
-        except handouts.HandoutError as error:
-            return str(error).splitlines()
-    executed = executed or (SOLVED if solved else EXECUTED)
-    shutil.rmtree(executed, ignore_errors=True)
-    executed.mkdir(parents=True)
-    for name, content in contents.items():
-        (executed / name).write_bytes(content)
-    copies = [executed / name for name in contents]
-    command = [sys.executable, "-m", "pytest", "--nbmake", "--overwrite", "--nbmake-timeout=1200", "--durations=0"]
-    command += ["-v", "-p", "no:cacheprovider", f"--rootdir={executed}", "-c", os.devnull]
-    frames = {} if solved else {"COURSE_STORE_FRAMES": "1"}
-    status = subprocess.run([*command, *map(str, copies)], cwd=executed, env={**os.environ, **frames}).returncode
-    failed = [f"pytest ended with status {status}: see its report above."] if status else []
-    return failed + scan(copies) + verdicts(copies, "correct" if solved else "not done yet")
-
-
 def main() -> int:
     """Read the command line, do it, and say what is wrong; 0 if nothing is."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -283,22 +180,13 @@ def main() -> int:
     commands.add_parser("sync").add_argument("--force", action="store_true", help="drop edits made in the .ipynb")
     commands.add_parser("check")
     commands.add_parser("adopt").add_argument("name")
-    runs = commands.add_parser("run")
-    runs.add_argument("names", nargs="*")
-    runs.add_argument("--solutions", action="store_true", help="with the solution in every exercise")
-    commands.add_parser("scan").add_argument("folder", type=Path)
     options = parser.parse_args()
     if options.command == "sync":
         problems = sync(force=options.force)
     elif options.command == "check":
         problems = check()
-    elif options.command == "adopt":
-        problems = adopt(options.name)
-    elif options.command == "run":
-        problems = run(options.names, solved=options.solutions)
     else:
-        found = sorted(options.folder.glob("*.ipynb"))
-        problems = scan(found) if found else [f"{options.folder} holds no notebook."]
+        problems = adopt(options.name)
     for problem in problems:
         print(problem, file=sys.stderr)
     return 1 if problems else 0

@@ -7,7 +7,7 @@ Four promises, of which each has a test that shows what a breach of it looks lik
 - colors that one drawing uses together stay apart for protanopes, deuteranopes and tritanopes, and color maps only
   rise;
 - every control has a description or a name. That each works from the keyboard, and has that name for a screen reader,
-  is shown in a real browser: tests/test_browser.py moves every slider of every notebook with the arrow keys and reads
+  is shown in a real browser: tests/tools/test_browser.py moves every slider of every notebook with the arrow keys and reads
   the browser's accessibility tree;
 - headings never skip a level.
 """
@@ -37,7 +37,6 @@ from matplotlib.colors import to_hex
 from matplotlib.image import AxesImage
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
-from test_html_site import Course, Elements, executed
 from test_viz import FIGURES, pictures
 from test_widgets import DIAGRAMS, EXPLORERS
 
@@ -47,6 +46,7 @@ from course_lib.shapes import trace
 from course_lib.unet import BottleneckUNet
 from course_lib.viz import COLORS, CYCLE, Sheet
 from course_lib.viz.words import describe
+from helpers_site import Course, Elements, executed
 
 ROOT = Path(__file__).resolve().parents[2]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("[0-9][0-9]_*.ipynb"))

@@ -21,10 +21,13 @@ import torch
 from nbformat import NotebookNode
 from torch import Tensor, nn
 
+import executed
 import handouts
 import notebooks
+import run_notebooks
+import solutions
 from course_lib.checks import BY_NOTEBOOK, CORRECT, EXERCISES, NOT_DONE, Choice, Exercise, Question, check
-from handouts import HandoutError, Task
+from solutions import HandoutError, Task
 
 PATHS = {path.stem[:2]: path for _, path in notebooks.pairs()}
 ASKED = [(number, name) for number, book in BY_NOTEBOOK.items() for name in book]
@@ -41,11 +44,11 @@ def original(number: str) -> NotebookNode:
 
 @functools.cache
 def filled(number: str) -> NotebookNode:
-    return handouts.fill(original(number), number)
+    return solutions.fill(original(number), number)
 
 
 def tasks_of(number: str) -> list[Task]:
-    tasks, problems = handouts.find_tasks(original(number))
+    tasks, problems = solutions.find_tasks(original(number))
     assert problems == []
     return tasks
 
@@ -135,7 +138,7 @@ def answer_in(notebook: NotebookNode, task: Task) -> Any:
     for cell in notebook.cells[: task.stub]:
         if cell.cell_type != "code":
             continue
-        for statement in ast.parse(handouts.plain(cell.source)).body:
+        for statement in ast.parse(solutions.plain(cell.source)).body:
             if isinstance(statement, ast.Import | ast.ImportFrom | ast.FunctionDef | ast.ClassDef):
                 code = compile(ast.Module([statement], []), "<cell>", "exec")
                 try:
@@ -168,7 +171,7 @@ def test_only_stubs_are_filled(number: str) -> None:
         if place in stubs:  # signature and docstring stay, or all before the dots
             head = '"""'.join(one.source.split('"""')[:2]) if '"""' in one.source else one.source.split("...")[0]
             assert other.source.startswith(head)
-            assert not handouts.is_unwritten(ast.parse(other.source))
+            assert not solutions.is_unwritten(ast.parse(other.source))
             assert len(other.source.splitlines()) <= notebooks.LONGEST_CELL
             assert all(words not in other.source for words in ("# your code", ": Tensor", "-> Tensor"))
     assert before.metadata == after.metadata
@@ -183,12 +186,12 @@ def double(x: float, times: int = 2) -> float:
 
     # ε is kept, and so is this comment
     def inner(
-        value: Tensor, /, sign: int = -1, *rest: float, flag: bool = (True), **more: dict[str, int]
-    ) -> tuple[Tensor, int]:  # as is this
-        total: int = sign * 2
+        value: Tensor, /, sign: int = -1, *rest: float, flag: bool = True, **more: dict[str, int]
+    ) -> tuple[Tensor, int]:
+        total = sign * 2  # as is this
         return value * total, -total
 
-    y: float = inner(torch.tensor(x))[0].item() / -2  # ε: float
+    y = inner(torch.tensor(x))[0].item() / -2  # ε: float
 
     # above the last
     return times * y
@@ -199,11 +202,16 @@ class Twice(nn.Module):
 
     def __init__(self, factor: float = 2.0) -> None:
         super().__init__()
-        self.factor: float = factor
+        self.factor = factor
 
     @torch.no_grad()
     def forward(self, x: Tensor) -> Tensor:
         return self.factor * x  # no comment
+
+
+def annotated(x: float, times: int = 2) -> float:
+    y: float = times * x
+    return y
 
 
 def private(x: float) -> float:
@@ -224,6 +232,7 @@ MADE_UP: dict[str, Exercise | Question | Choice] = {
     "twice": exercise_for(Twice),
     "third": Question(lambda: 1 / 3, "why"),
     "letter": Choice(lambda: "b", "why", {"a": "no"}),
+    "annotated": exercise_for(annotated),
     "private": exercise_for(private),
     "decorated": exercise_for(decorated),
     "lambda": exercise_for(lambda x: 2 * x),
@@ -267,7 +276,7 @@ def notebook_of(*cells: str) -> NotebookNode:
 
 def sources(*cells: str) -> list[str]:
     """The cells after the imports of a notebook with solutions."""
-    return [cell.source for cell in handouts.fill(notebook_of(*cells), "77").cells[1:]]
+    return [cell.source for cell in solutions.fill(notebook_of(*cells), "77").cells[1:]]
 
 
 def test_the_body_of_a_function_goes_into_its_stub(book: Callable[..., Any]) -> None:
@@ -279,10 +288,8 @@ def test_the_body_of_a_function_goes_into_its_stub(book: Callable[..., Any]) -> 
 def my_double(x, times=2):  # and one beside
     """Number in, number out."""
     # ε is kept, and so is this comment
-    def inner(
-        value, /, sign=-1, *rest, flag=(True), **more
-    ):  # as is this
-        total = sign * 2
+    def inner(value, /, sign=-1, *rest, flag=True, **more):
+        total = sign * 2  # as is this
         return value * total, -total
 
     y = inner(torch.tensor(x))[0].item() / -2  # ε: float
@@ -341,7 +348,7 @@ def test_numbers_and_letters_go_into_their_stubs(book: Callable[..., Any]) -> No
     ],
 )
 def test_numbers_are_written_as_people_write_them(value: float, tolerance: float, text: str) -> None:
-    assert handouts.number_text(value, tolerance) == text
+    assert solutions.number_text(value, tolerance) == text
     assert math.isclose(ast.literal_eval(text), value, rel_tol=tolerance)
 
 
@@ -397,12 +404,12 @@ WRONG: dict[str, tuple[tuple[str, ...], tuple[str, ...], str]] = {
     "parameters": (
         ("double",),
         (DOUBLE.replace("x, times=2", "x, *, times=2"), 'check("double", my_double)'),
-        'my_double takes (x, times=), the answer of "double" takes (x, times)',
+        'my_double takes (x, *, times=2), the answer of "double" takes (x, times=2)',
     ),
     "parameters of a method": (
         ("twice",),
         (TWICE.replace("factor", "f"), 'check("twice", MyTwice)'),
-        'MyTwice.__init__ takes (self, f), the answer of "twice" takes (self, factor)',
+        'MyTwice.__init__ takes (self, f=2.0), the answer of "twice" takes (self, factor=2.0)',
     ),
     "another method": (
         ("twice",),
@@ -419,6 +426,11 @@ WRONG: dict[str, tuple[tuple[str, ...], tuple[str, ...], str]] = {
         (DOUBLE.replace("x, times=2", "x"), 'check("private", my_double)'),
         'the answer of "private" uses ASKED, which no cell above defines',
     ),
+    "annotation": (
+        ("annotated",),
+        (DOUBLE, 'check("annotated", my_double)'),
+        'the answer of "annotated" in course_lib.checks annotates a variable',
+    ),
     "lambda": (
         ("lambda",),
         (DOUBLE.replace("x, times=2", "x"), 'check("lambda", my_double)'),
@@ -432,7 +444,7 @@ def test_what_does_not_fit_is_said_in_one_sentence(book: Callable[..., Any], cas
     names, cells, words = WRONG[case]
     book(*names)
     with pytest.raises(HandoutError) as caught:
-        handouts.fill(notebook_of(*cells), "77")
+        solutions.fill(notebook_of(*cells), "77")
     assert str(caught.value).startswith("notebook 77: ") and words in str(caught.value)
     assert len(str(caught.value).splitlines()) == (2 if case in ("variable twice", "undefined", "crowded") else 1), (
         caught.value
@@ -444,7 +456,7 @@ def test_every_problem_is_told_at_once_and_the_notebook_stays_as_it_was(book: Ca
     notebook = notebook_of("my_third = 1", TWO[1], *TWO[2:])
     before = json.dumps(notebook)
     with pytest.raises(HandoutError) as caught:
-        handouts.fill(notebook, "77")
+        solutions.fill(notebook, "77")
     assert len(str(caught.value).splitlines()) == 2
     assert json.dumps(notebook) == before
 
@@ -621,18 +633,18 @@ def test_the_printed_results_are_compared(tmp_path: Path) -> None:
         notebook.cells[place].outputs, notebook.cells[place].execution_count = [output], place
     path = tmp_path / "77_x.ipynb"
     nbformat.write(notebook, path)
-    (problem,) = notebooks.verdicts([path], CORRECT)
+    (problem,) = executed.verdicts([path], CORRECT)
     assert "cell 5: the check of letter says '✗ letter: wrong. Not correct.', where it should say 'correct'" in problem
-    assert len(notebooks.verdicts([path], NOT_DONE)) == 2
+    assert len(executed.verdicts([path], NOT_DONE)) == 2
     notebook.cells[2].outputs = []
     nbformat.write(notebook, path)
-    assert "the check of third says 'nothing'" in notebooks.verdicts([path], CORRECT)[0]
+    assert "the check of third says 'nothing'" in executed.verdicts([path], CORRECT)[0]
 
 
 def test_a_run_with_solutions_stops_where_they_do_not_fit(tmp_path: Path) -> None:
     (tmp_path / "py").mkdir()
     (tmp_path / "py" / "77_x.py").write_text('# %%\nx = 1\n\n# %%\ncheck("nothing", x)\n', encoding="utf-8")
     assert notebooks.sync(tmp_path) == []
-    problems = notebooks.run([], tmp_path, tmp_path / "executed", solved=True)
+    problems = run_notebooks.run([], tmp_path, tmp_path / "executed", solved=True)
     assert problems == ['notebook 77: it checks "nothing", which course_lib.checks does not know.']
     assert not (tmp_path / "executed").exists()

@@ -14,6 +14,8 @@ import nbstripout
 import pytest
 
 import notebooks
+import run_notebooks
+from helpers_broken import BROKEN, HEALTHY, START
 
 ROOT = Path(__file__).resolve().parents[2]
 NAMES = [path.stem for path, _ in notebooks.pairs()]
@@ -34,22 +36,6 @@ print(x)
 # %% tags=["keep"]
 x**2
 """
-
-# Notebooks that break behind a test runner's back.
-START = (
-    "# %%\nimport ipywidgets as w\nfrom IPython.display import display\n\n\ndef fail(x):\n    return 1 / x\n\n\n# %%\n"
-)
-BROKEN = {
-    "interact": "w.interact(fail, x=w.IntSlider(0))",
-    "interactive_output": "display(w.interactive_output(fail, {'x': w.IntSlider(0)}))",
-    "output_context": "out = w.Output()\nwith out:\n    fail(0)\nout",
-    "output_capture": "out = w.Output()\nout.capture()(fail)(0)\nout",
-    "output_in_a_box": "out = w.Output()\nbox = w.VBox([w.HBox([out])])\nwith out:\n    fail(0)\nbox",
-    "observe": "out, s = w.Output(), w.IntSlider(1)\ns.observe(out.capture()(lambda change: fail(s.value)), 'value')\n"
-    "s.value = 0\nw.VBox([s, out])",
-    "printed_traceback": "import traceback\n\ntry:\n    fail(0)\nexcept ZeroDivisionError:\n    traceback.print_exc()",
-}
-HEALTHY = "w.interact(fail, x=w.IntSlider(1, min=1))\nout = w.Output()\nwith out:\n    print(fail(2))\nout"
 
 
 # --- the committed notebooks ------------------------------------------------------------------------------------------
@@ -211,7 +197,7 @@ def test_scan_sees_what_the_test_runner_does_not(tmp_path: Path, capfd: pytest.C
     for name, code in {**BROKEN, "healthy": HEALTHY}.items():
         (tmp_path / "py" / f"{name}.py").write_text(f"{START}{code}\n", encoding="utf-8")
     assert notebooks.sync(tmp_path) == []
-    problems = notebooks.run([], tmp_path, tmp_path / "executed")
+    problems = run_notebooks.run([], tmp_path, tmp_path / "executed")
     capfd.readouterr()
     assert not any(problem.startswith("pytest ended") for problem in problems), "else the runner does see them"
     for name in BROKEN:
@@ -224,12 +210,12 @@ def test_run_fails_where_a_cell_fails(tmp_path: Path, capfd: pytest.CaptureFixtu
     (tmp_path / "py").mkdir()
     (tmp_path / "py" / "01_raise.py").write_text(f"{START}fail(0)\n\n# %%\nfail(1)\n", encoding="utf-8")
     assert notebooks.sync(tmp_path) == []
-    problems = notebooks.run(["01_raise"], tmp_path, tmp_path / "executed")
+    problems = run_notebooks.run(["01_raise"], tmp_path, tmp_path / "executed")
     assert "ZeroDivisionError" in capfd.readouterr().out
     assert any(problem.startswith("pytest ended with status 1") for problem in problems)
     assert any("cell 2: ZeroDivisionError" in problem for problem in problems)
     assert any("cell 3: was not executed" in problem for problem in problems)
-    assert "no notebook to run" in notebooks.run(["02"], tmp_path, tmp_path / "executed")[0]
+    assert "no notebook to run" in run_notebooks.run(["02"], tmp_path, tmp_path / "executed")[0]
 
 
 # --- sliders ----------------------------------------------------------------------------------------------------------

@@ -37,7 +37,7 @@ NAMES_OF_IMPORTS = {
     "yaml": "pyyaml",
     "bs4": "beautifulsoup4",
     "py_mini_racer": "mini-racer",
-    "websocket": "websocket-client",
+    "zmq": "pyzmq",
 }
 
 

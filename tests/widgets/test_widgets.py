@@ -22,7 +22,7 @@ import numpy as np
 import pytest
 import torch
 
-import notebooks
+import executed
 from course_lib import viz, widgets
 from course_lib.forward import corrupt, q_sample
 from course_lib.sample import predict, trajectory
@@ -285,9 +285,9 @@ def test_the_scan_of_executed_notebooks_finds_an_error_inside_an_explorer(tmp_pa
         state = explorer.errors.get_state()
         model = {"model_name": "OutputModel", "state": {"outputs": list(state["outputs"])}}
         notebook = nbformat.v4.new_notebook()
-        notebook.metadata["widgets"] = {notebooks.WIDGET_STATE: {"state": {"id": model}}}
+        notebook.metadata["widgets"] = {executed.WIDGET_STATE: {"state": {"id": model}}}
         nbformat.write(notebook, path)
-        problems = notebooks.scan([path])
+        problems = executed.scan([path])
         assert len(problems) == found
         assert all("three is broken" in problem for problem in problems)
 

@@ -1,0 +1,182 @@
+"""The explorers on a page: moving their controls, reading what they show, and comparing it with Python."""
+
+from __future__ import annotations
+
+import base64
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from playwright.sync_api import ElementHandle, Page
+
+#: What a screen reader stops at inside an explorer.
+ROLES = {"slider", "button", "checkbox", "switch", "combobox", "radio", "spinbutton", "image", "img", "canvas"}
+
+
+@dataclass(frozen=True)
+class Explorer:
+    """An explorer on a page, with or without a kernel.
+
+    Args:
+        page: of playwright.
+        element: its outermost element.
+        about: its controls in the order of the page, as `kernel_side.shown` tells.
+        id: in the kernel.
+    """
+
+    page: Page
+    element: ElementHandle
+    about: list[dict[str, Any]]
+    id: str = ""
+
+    def state(self, pixels: bool = True) -> State:
+        """What it shows now."""
+        return State(self.element.evaluate("(element, pixels) => probe.state(element, pixels)", pixels), self.about)
+
+    def controls(self) -> list[ElementHandle]:
+        """Elements of its controls, in the order of `about`.
+
+        Raises:
+            RuntimeError: the page has another number of them.
+        """
+        found = self.element.query_selector_all(self.page.evaluate("probe.CONTROLS"))
+        if len(found) != len(self.about):
+            raise RuntimeError(f"the page shows {len(found)} controls of an explorer that has {len(self.about)}")
+        return found
+
+    def handle(self, number: int) -> ElementHandle:
+        """What a hand takes hold of in a slider."""
+        found = self.controls()[number].query_selector(".noUi-handle")
+        assert found is not None
+        return found
+
+    def show(self) -> None:
+        """Scroll to it."""
+        self.element.evaluate("element => element.scrollIntoView({ block: 'center' })")
+
+    def press(self, number: int, *keys: str) -> None:
+        """Press keys on a slider."""
+        self.handle(number).focus()
+        for key in keys:
+            self.page.keyboard.press(key)
+
+    def drag(self, number: int, to: float, moves: int = 12) -> None:
+        """Drag a slider with the mouse.
+
+        Args:
+            number: of the control.
+            to: where to, as a fraction of its range.
+            moves: on the way.
+        """
+        x, y, left, width = self.track(number)
+        self.page.mouse.move(x, y)
+        self.page.mouse.down()
+        self.page.mouse.move(left + to * width, y, steps=moves)
+        self.page.mouse.up()
+
+    def track(self, number: int) -> tuple[float, float, float, float]:
+        """Of a slider: x and y of its handle's centre, left end and width of its track, in pixels of the page."""
+        handle, base = self.handle(number), self.controls()[number].query_selector(".noUi-base")
+        handle.scroll_into_view_if_needed()
+        assert base is not None
+        box, track = handle.bounding_box(), base.bounding_box()
+        assert box is not None and track is not None, "the slider is hidden"
+        return box["x"] + box["width"] / 2, box["y"] + box["height"] / 2, track["x"], track["width"]
+
+    def names(self) -> list[tuple[str, str]]:
+        """Role and name of all that a screen reader finds in it and that can be used or looked at."""
+        mark = uuid.uuid4().hex
+        self.element.evaluate("(element, mark) => element.setAttribute('data-probe', mark)", mark)
+        line = self.page.context.new_cdp_session(self.page)
+        try:
+            found = line.send("Runtime.evaluate", {"expression": f"document.querySelector('[data-probe=\"{mark}\"]')"})
+            tree = line.send("Accessibility.queryAXTree", {"objectId": found["result"]["objectId"]})
+        finally:
+            line.detach()
+        names = []
+        for node in tree["nodes"]:
+            role = str(node.get("role", {}).get("value", "")).lower()
+            if not node.get("ignored") and role in ROLES:
+                names.append((role, str(node.get("name", {}).get("value", "")).strip()))
+        return names
+
+
+class State:
+    """What an explorer shows at one moment.
+
+    Args:
+        raw: as `probe.state` tells.
+        about: its controls.
+    """
+
+    def __init__(self, raw: Mapping[str, Any], about: Sequence[Mapping[str, Any]]) -> None:
+        self.raw: list[Any] = list(raw["values"])
+        self.visible: list[bool] = list(raw["visible"])
+        self.busy = bool(raw["busy"])
+        self.texts: dict[str, str] = dict(raw["texts"])
+        self.drawings: list[str] = list(raw["drawings"])
+        self.paints = sum(picture["paints"] for picture in raw["pictures"])
+        self.names = [picture["name"] for picture in raw["pictures"]]
+        self.pictures = {picture["name"]: _pixels(picture) for picture in raw["pictures"] if picture["data"]}
+        if len(self.raw) != len(about):
+            raise RuntimeError(f"the page shows {len(self.raw)} controls of an explorer that has {len(about)}")
+        #: The controls that have a name, as Python knows their values.
+        self.values = {
+            control["name"]: value if control["options"] is None else control["options"][int(value)]
+            for control, value in zip(about, self.raw, strict=True)
+            if control["name"] is not None
+        }
+
+
+def _pixels(picture: Mapping[str, Any]) -> np.ndarray:
+    """uint8, (H, W, 4)."""
+    data = np.frombuffer(base64.b64decode(picture["data"]), dtype=np.uint8)
+    return data.reshape(picture["height"], picture["width"], 4)
+
+
+def plain(text: str) -> str:
+    """A text without white space, which a page may change."""
+    return "".join(text.split())
+
+
+def differences(state: State, wanted: Mapping[str, Any], grey: int = 1) -> list[str]:
+    """In what an explorer differs from what Python says; nothing where all is right.
+
+    Args:
+        state: what it shows.
+        wanted: panel to array, uint8 (H, W) or (H, W, 3), or text.
+        grey: levels by which a pixel may be off.
+    """
+    found = []
+    for name, content in wanted.items():
+        if isinstance(content, str):
+            if name not in state.texts:
+                found.append(f"there is no text panel {name!r}")
+            elif plain(state.texts[name]) != plain(content):
+                found.append(f"{name} reads {state.texts[name]!r} in place of {content!r}")
+        elif name not in state.pictures:
+            found.append(f"there is no canvas {name!r}")
+        else:
+            found += _pixel_differences(name, state.pictures[name], content, grey)
+    told = {*state.pictures, *state.texts}
+    found += [f"Python says nothing of panel {name!r}" for name in sorted(told - set(wanted))]
+    if len(set(state.names)) < len(state.names):
+        found.append(f"panels share a name: {state.names}")
+    return found
+
+
+def _pixel_differences(name: str, shown: np.ndarray, wanted: np.ndarray, grey: int) -> Iterator[str]:
+    if wanted.ndim == 2:
+        wanted = np.repeat(wanted[:, :, None], 3, axis=2)
+    if shown.shape[:2] != wanted.shape[:2]:
+        yield f"{name} has {shown.shape[:2]} pixels in place of {wanted.shape[:2]}"
+        return
+    if shown[:, :, 3].min() < 255:
+        yield f"{name} has transparent pixels"
+    off = np.abs(shown[:, :, :3].astype(int) - wanted.astype(int))
+    if off.max() > grey:
+        yield f"{name} is off by up to {off.max()} levels, in {(off.max(axis=2) > grey).mean():.1%} of its pixels"
