@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 import browser
 import notebooks
+from lab import Lab, Notebook
 
 TEXT = """# %%
 import torch
@@ -31,37 +30,33 @@ def shown(page: Any) -> tuple[str, list[int]]:
     return page.inner_text('[data-panel="text"]'), page.evaluate(read)
 
 
-def test_a_saved_slider_moves_on_the_next_day_without_a_kernel(tmp_path: Path) -> None:
-    lack = browser.missing()
-    if lack is not None:
-        (pytest.fail if os.environ.get("CI") == "true" else pytest.skip)(lack)
-    (tmp_path / "py").mkdir()
-    (tmp_path / "py" / "01_saved.py").write_text(notebooks.with_header(TEXT), encoding="utf-8")
-    assert notebooks.sync(tmp_path) == [] == notebooks.check(tmp_path)
-    path = tmp_path / "01_saved.ipynb"
+def test_a_saved_slider_moves_on_the_next_day_without_a_kernel(lab: Lab, chromium: Any) -> None:
+    folder = lab.folder / "saved"
+    (folder / "py").mkdir(parents=True)
+    (folder / "py" / "01_saved.py").write_text(notebooks.with_header(TEXT), encoding="utf-8")
+    assert notebooks.sync(folder) == [] == notebooks.check(folder)
+    path = folder / "01_saved.ipynb"
+    sheet = browser.new_sheet(chromium, browser.is_local)
+    notebook = Notebook(lab, sheet, "saved/01_saved.ipynb")
+    notebook.run()
+    words, pixels = shown(sheet.page)
+    sheet.page.evaluate("jupyterapp.commands.execute('docmanager:save')")
+    notebook.close()
+    sheet.close()
 
-    with browser.chromium() as chromium, browser.jupyterlab(tmp_path) as lab:
-        sheet = browser.new_sheet(chromium, browser.is_local)
-        notebook = browser.Notebook(lab, sheet, path.name)
-        notebook.run()
-        words, pixels = shown(sheet.page)
-        sheet.page.evaluate("jupyterapp.commands.execute('docmanager:save')")
-        notebook.close()
-        sheet.close()
-
-        sheet = browser.new_sheet(chromium, browser.is_local)
-        sheet.page.goto(lab.page_address(path.name), wait_until="domcontentloaded")
-        assert shown(sheet.page) == (words, pixels)
-        lab.stop_kernels()
-        sheet.page.focus(".noUi-handle")
-        for _ in range(5):
-            sheet.page.keyboard.press("ArrowRight")
-        words, moved = shown(sheet.page)
-        assert words.startswith("0.65 · picture + 0.35 · noise") and moved != pixels
-        assert sheet.errors == [] == sheet.refused
-        sheet.close()
+    sheet = browser.new_sheet(chromium, browser.is_local)
+    sheet.page.goto(lab.page_address("saved/01_saved.ipynb"), wait_until="domcontentloaded")
+    assert shown(sheet.page) == (words, pixels)
+    lab.stop_kernels()
+    sheet.page.focus(".noUi-handle")
+    for _ in range(5):
+        sheet.page.keyboard.press("ArrowRight")
+    words, moved = shown(sheet.page)
+    assert words.startswith("0.65 · picture + 0.35 · noise") and moved != pixels
+    assert sheet.errors == [] == sheet.refused
+    sheet.close()
 
     assert 10_000 < path.stat().st_size < 100_000
-    (problem,) = notebooks.check(tmp_path)  # with outputs and state of widgets it must not be committed
+    (problem,) = notebooks.check(folder)  # with outputs and state of widgets it must not be committed
     assert "holds outputs or metadata" in problem and "make notebooks" in problem
-    assert notebooks.sync(tmp_path) == [] == notebooks.check(tmp_path)
+    assert notebooks.sync(folder) == [] == notebooks.check(folder)
