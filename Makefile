@@ -42,7 +42,7 @@ run-notebooks: setup ## execute copies of all notebooks in build/executed, then 
 	$(call stage,notebooks,$(BIN)/python tools/run_notebooks.py)
 
 browser: setup ## every slider in a real browser: JupyterLab, then the pages of make html
-	$(call stage,browser,$(BIN)/python -m pytest -m browser --durations=25)
+	$(call stage,browser,$(BIN)/python -m pytest tests/tools -m browser --durations=25)
 
 student: setup ## write the notebooks to hand out, in build/student
 	$(call stage,student,$(BIN)/python tools/handouts.py student)

@@ -7,8 +7,8 @@ Four promises, of which each has a test that shows what a breach of it looks lik
 - colors that one drawing uses together stay apart for protanopes, deuteranopes and tritanopes, and color maps only
   rise;
 - every control has a description or a name. That each works from the keyboard, and has that name for a screen reader,
-  is shown in a real browser: tests/tools/test_browser.py moves every slider of every notebook with the arrow keys and reads
-  the browser's accessibility tree;
+  is shown in a real browser: test_browser.py moves every slider of every notebook with the arrow keys and reads the
+  browser's accessibility tree;
 - headings never skip a level.
 """
 
