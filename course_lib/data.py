@@ -26,7 +26,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .folder import allocate, find_classes, find_pictures, list_names, read_pictures, readable
-from .validate import validate_choice, validate_finite, validate_number, validate_pictures
+from .validate import validate_choice, validate_finite, validate_number
 
 #: The classes of Fashion-MNIST, by label.
 CLASS_NAMES = (
@@ -342,10 +342,3 @@ def batches(n: int, batch_size: int, generator: torch.Generator | None = None) -
             left = torch.cat([left, torch.randperm(n, generator=generator)])
         yield left[:batch_size]
         left = left[batch_size:]
-
-
-def validate_training_pictures(pictures: Pictures, channels: int | None) -> None:
-    """Refuse anything but `Pictures` with this many channels; None allows any number."""
-    if not isinstance(pictures, Pictures):
-        raise TypeError(f"pictures must be course_lib.data.Pictures, got {type(pictures).__name__}")
-    validate_pictures(pictures[:1], "pictures", channels=channels)

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 import torch
 from torch import Tensor, nn
 
-from .data import Pictures, validate_training_pictures
+from .data import Pictures
 from .forward import TARGETS
 from .objective import denoising_loss, min_snr_weights
 from .optim import make_optimizers
@@ -32,7 +32,7 @@ from .training.engine import Engine, pick_driver
 from .training.state import TrainState, set_moments
 from .training.watch import GradientWatch
 from .training.workers import Workers
-from .validate import validate_choice, validate_number
+from .validate import validate_choice, validate_number, validate_pictures
 
 if TYPE_CHECKING:  # importing it takes a second, and most trainings do without
     from accelerate import Accelerator
@@ -287,12 +287,14 @@ def _classes(model: nn.Module) -> int | None:
 
 def _validate_labels(model: nn.Module, pictures: Pictures) -> None:
     config: dict[str, Any] = getattr(model, "config", {})
-    validate_training_pictures(pictures, config.get("in_channels", config.get("channels")))
+    if not isinstance(pictures, Pictures):
+        raise TypeError(f"pictures must be course_lib.data.Pictures, got {type(pictures).__name__}")
+    validate_pictures(pictures[:1], "pictures", channels=config.get("in_channels", config.get("channels")))
     classes = _classes(model)
     if classes is None:
         return
     if pictures.labels is None:
-        raise ValueError("the model was built with classes, but these pictures have no labels")
+        raise ValueError(f"the model was built with classes, but {pictures.unlabeled}")
     low, high = int(pictures.labels.min()), int(pictures.labels.max())
     if low < 0 or high >= classes:
         raise ValueError(f"the model was built with classes 0..{classes - 1}, these pictures have {low}..{high}")

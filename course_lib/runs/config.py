@@ -155,10 +155,7 @@ class RunConfig:
         classes = None
         if self.classes:
             if pictures.labels is None:
-                raise ValueError(
-                    "classes need labels: put each picture into a subfolder for its class, and have at least two; "
-                    f"found {pictures}"
-                )
+                raise ValueError(f"classes need labels: {pictures.unlabeled}")
             classes = int(pictures.labels.max()) + 1
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(

@@ -865,7 +865,7 @@ def test_bad_data_leaves_no_folder(folder: Path, tmp_path: Path) -> None:
         (dict(data=str(tmp_path / "empty")), ValueError, "empty holds no PNG, JPEG, WebP, BMP or GIF pictures"),
         (dict(data=str(tmp_path / "broken")), ValueError, r"cannot be read; mend or remove them: .*b.png \("),
         (dict(data=str(tmp_path / "none")), FileNotFoundError, "there is no folder .*none"),
-        (dict(classes=True), ValueError, "classes need labels: put each picture into a subfolder .*; found 5 pictures"),
+        (dict(classes=True), ValueError, "classes need labels: each class needs its own folder .*; it has no folders"),
         (dict(size=9), ValueError, "nearest good sizes are"),
         (dict(channels=[8, 9]), ValueError, "multiple of 8"),
     ):
