@@ -1,7 +1,7 @@
-"""From picture to noise: mixing, one step, any step at once, the way back given the answer, and targets.
+"""From picture to noise: mix, take one step, jump to any timestep; and what a network learns to predict.
 
-Every function takes pictures as (B, C, H, W) floats; clean pictures lie in [-1, 1]. Timesteps are an int for
-the whole batch or int64 of shape (B,), in 0..T, on the device of the pictures.
+Every function takes pictures as (B, C, H, W) floats; clean pictures lie in [-1, 1]. A timestep is one int for the
+whole batch, or int64 of shape (B,) on the device of the pictures; it lies in 0..T. `schedule` holds the tables a and b.
 """
 
 from __future__ import annotations
@@ -9,13 +9,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .schedule import Schedule
+from .schedule import TARGETS as TARGETS
+from .schedule import Schedule, validate_schedule
 from .validate import validate_choice, validate_finite, validate_number, validate_pictures, validate_same
 
-#: What a network can be trained to predict.
-TARGETS = ("eps", "x0", "v", "velocity")
-
-#: The kinds of noise that `corrupt` draws.
+#: The kinds of noise that `noise_like` knows.
 NOISES = ("gaussian", "uniform")
 
 #: Below the first a_T a network finds nothing of the picture in x_T; above the second a person sees it.
@@ -34,27 +32,15 @@ def corrupt(
     Args:
         x: pictures, (B, C, H, W), floats in [-1, 1].
         amount: 0 (the picture) to 1 (noise alone); one number, or a tensor of shape (B,).
-        noise: "gaussian" (the default; mean 0, variance 1), "uniform" (on [-1, 1], the range of the
-            pictures, variance 1/3), or the noise itself, shaped like x.
-        generator: source of the randomness, on the device of x; unused where the noise is given.
+        noise: a kind of noise, see `noise_like` (None is "gaussian"), or the noise itself, shaped like x.
+        generator: source of the noise, on the device of x; untouched if you give the noise.
 
     Returns:
-        The corrupted pictures and the noise that was used, both shaped like x.
-
-    Raises:
-        TypeError, ValueError: pictures that are not floats in [-1, 1], an amount out of [0, 1] or of the wrong
-            length or device, an unknown kind of noise, noise of another shape or with NaN.
+        The corrupted pictures and the noise in them, both shaped like x.
     """
     validate_pictures(x, "x", in_range=True)
     if isinstance(amount, Tensor):
-        if amount.numel() != 1 and amount.shape != x.shape[:1]:
-            raise ValueError(
-                f"amount must be one number or one per picture, ({len(x)},), got shape {tuple(amount.shape)}"
-            )
-        if amount.device != x.device:
-            raise ValueError(f"amount must be on the device of x, {x.device}, got {amount.device}")
-        if not ((amount >= 0) & (amount <= 1)).all():
-            raise ValueError(f"amount must lie in [0, 1], got {amount.min():.3g} to {amount.max():.3g}")
+        _validate_amounts(amount, x)
         amount = amount.to(x.dtype).view(-1, 1, 1, 1)
     else:
         validate_number("amount", amount, 0, 1)
@@ -66,15 +52,31 @@ def corrupt(
     return (1 - amount) * x + amount * noise, noise
 
 
+def _validate_amounts(amount: Tensor, x: Tensor) -> None:
+    if amount.numel() != 1 and amount.shape != x.shape[:1]:
+        raise ValueError(f"amount must be one number or one per picture, ({len(x)},), got shape {tuple(amount.shape)}")
+    if amount.device != x.device:
+        raise ValueError(f"amount must be on the device of x, {x.device}, got {amount.device}")
+    if not ((amount >= 0) & (amount <= 1)).all():
+        raise ValueError(f"amount must lie in [0, 1], got {amount.min():.3g} to {amount.max():.3g}")
+
+
 def noise_like(x: Tensor, kind: str = "gaussian", *, generator: torch.Generator | None = None) -> Tensor:
-    """Fresh noise with the shape, dtype and device of x; the kinds are those of `corrupt`."""
+    """Fresh noise with the shape, dtype and device of x.
+
+    Args:
+        x: anything of floats.
+        kind: "gaussian" has mean 0 and variance 1; "uniform" fills [-1, 1], the range of the pictures, and has
+            variance 1/3.
+        generator: source of the noise, on the device of x.
+    """
     validate_choice("noise", kind, NOISES)
     if kind == "uniform":
         return torch.rand(x.shape, dtype=x.dtype, device=x.device, generator=generator) * 2 - 1
     return torch.randn(x.shape, dtype=x.dtype, device=x.device, generator=generator)
 
 
-def _given_or_drawn(x: Tensor, eps: Tensor | None, generator: torch.Generator | None) -> Tensor:
+def _given_or_fresh(x: Tensor, eps: Tensor | None, generator: torch.Generator | None) -> Tensor:
     if eps is None:
         return noise_like(x, generator=generator)
     validate_same(x, eps, "x", "eps")
@@ -91,7 +93,7 @@ def q_step(
     *,
     generator: torch.Generator | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """One noising step, a draw from q(x_t | x_s): x_t = (a_t/a_s) x_s + √(b_t² − (a_t/a_s)² b_s²) · eps.
+    """Take one noising step, x_t ~ q(x_t | x_s): x_t = (a_t/a_s) x_s + √(b_t² − (a_t/a_s)² b_s²) · eps.
 
     For s = t − 1 this is DDPM, eq. 2: √(1−β_t) x_(t−1) + √β_t eps.
 
@@ -100,20 +102,18 @@ def q_step(
         x_s: pictures at timestep s, (B, C, H, W).
         s: where the pictures are, 0..T−1.
         t: where they go, s < t <= T.
-        eps: the noise of this step, shaped like x_s; drawn where None.
-        generator: source of the randomness; unused where eps is given.
+        eps: the noise of this step, shaped like x_s; None takes fresh noise from N(0, I).
+        generator: source of fresh noise.
 
     Returns:
-        x_t and the noise that was used, both shaped like x_s.
-
-    Raises:
-        TypeError, ValueError: bad pictures, timesteps out of order or range, noise of another shape or with NaN.
+        x_t and the noise of the step, both shaped like x_s.
     """
+    validate_schedule(schedule)
     validate_pictures(x_s, "x_s")
     for name, index in (("s", s), ("t", t)):
         schedule.validate_t(index, name, batch=len(x_s), device=x_s.device)
     scale, std = (_spread(number, x_s) for number in schedule.step_kernel(s, t))
-    eps = _given_or_drawn(x_s, eps, generator)
+    eps = _given_or_fresh(x_s, eps, generator)
     return scale * x_s + std * eps, eps
 
 
@@ -125,47 +125,42 @@ def q_sample(
     *,
     generator: torch.Generator | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Jump to any timestep, a draw from q(x_t | x_0): x_t = a_t x_0 + b_t eps (DDPM, eq. 4).
+    """Jump to any timestep, x_t ~ q(x_t | x_0): x_t = a_t x_0 + b_t eps (DDPM, eq. 4).
 
     Args:
         schedule: the tables a and b.
         x0: clean pictures, (B, C, H, W), floats in [-1, 1].
         t: timesteps in 0..T.
-        eps: noise shaped like x0; drawn from N(0, I) where None.
-        generator: source of the randomness; unused where eps is given.
+        eps: the noise, shaped like x0; None takes fresh noise from N(0, I).
+        generator: source of fresh noise.
 
     Returns:
-        x_t and the noise that was used, both shaped like x0.
-
-    Raises:
-        TypeError, ValueError: pictures that are not floats in [-1, 1], bad timesteps, noise of another shape or
-            with NaN.
+        x_t and the noise in it, both shaped like x0.
     """
+    validate_schedule(schedule)
     validate_pictures(x0, "x0", in_range=True)
     schedule.validate_t(t, batch=len(x0), device=x0.device)
     a, b = schedule.at(t, x0)
-    eps = _given_or_drawn(x0, eps, generator)
+    eps = _given_or_fresh(x0, eps, generator)
     return a * x0 + b * eps, eps
 
 
 def q_posterior(schedule: Schedule, x_t: Tensor, x0: Tensor, s: int | Tensor, t: int | Tensor) -> tuple[Tensor, Tensor]:
-    """The step back when the clean picture is known, q(x_s | x_t, x_0) (DDPM, eqs. 6 and 7).
+    """The step back if you know the clean picture, q(x_s | x_t, x_0) (DDPM, eqs. 6 and 7).
 
     var = b_s² (1 − a_t² b_s² / (a_s² b_t²)), mean = a_s x_0 + √(b_s² − var) · eps, eps = (x_t − a_t x_0)/b_t.
 
     Args:
         schedule: the tables a and b.
         x_t: noisy pictures, (B, C, H, W).
-        x0: clean pictures or a guess at them, shaped like x_t; a guess may leave [-1, 1].
+        x0: clean pictures, or a guess (which may leave [-1, 1]), shaped like x_t.
         s: where to go, 0..T−1.
         t: where x_t is, s < t <= T.
 
     Returns:
         The mean, shaped like x_t, and the variance, (1, 1, 1, 1) or (B, 1, 1, 1).
-
-    Raises:
-        TypeError, ValueError: bad pictures, shapes that differ, timesteps out of order or range.
     """
+    validate_schedule(schedule)
     validate_pictures(x_t, "x_t")
     validate_same(x_t, x0, "x_t", "x0")
     validate_finite(x0, "x0")
@@ -180,25 +175,23 @@ def q_posterior(schedule: Schedule, x_t: Tensor, x0: Tensor, s: int | Tensor, t:
 
 
 def make_target(kind: str, schedule: Schedule, x0: Tensor, eps: Tensor, t: int | Tensor) -> Tensor:
-    """What a network of this kind should answer.
+    """What a network of this kind should predict.
 
-    eps: the noise (DDPM). x0: the picture. v = a·eps − b·x0 (Salimans & Ho 2022, arXiv:2202.00512).
-    velocity = eps − x0 (flow matching).
+    "eps" is the noise (DDPM), "x0" the picture, "v" = a·eps − b·x0 (Salimans & Ho 2022, arXiv:2202.00512),
+    "velocity" = eps − x0 (flow matching).
 
     Args:
         kind: one of `TARGETS`.
         schedule: the tables a and b.
         x0: clean pictures, (B, C, H, W).
-        eps: the noise that was mixed in, shaped like x0.
+        eps: the noise in x_t, shaped like x0.
         t: timesteps in 0..T.
 
     Returns:
         The target, shaped like x0.
-
-    Raises:
-        TypeError, ValueError: an unknown kind, shapes that differ, bad timesteps.
     """
     validate_choice("kind", kind, TARGETS)
+    validate_schedule(schedule)
     validate_pictures(x0, "x0")
     validate_same(x0, eps, "x0", "eps")
     validate_finite(eps, "eps")
@@ -207,7 +200,7 @@ def make_target(kind: str, schedule: Schedule, x0: Tensor, eps: Tensor, t: int |
 
 
 def target_of(kind: str, a: Tensor, b: Tensor, x0: Tensor, eps: Tensor) -> Tensor:
-    """The formulas of `make_target` alone: a and b are at hand, and nothing is validated."""
+    """The formulas of `make_target` for given a and b, without its checks."""
     if kind == "eps":
         return eps
     if kind == "x0":
@@ -216,26 +209,26 @@ def target_of(kind: str, a: Tensor, b: Tensor, x0: Tensor, eps: Tensor) -> Tenso
 
 
 def to_x0_eps(kind: str, schedule: Schedule, prediction: Tensor, x_t: Tensor, t: int | Tensor) -> tuple[Tensor, Tensor]:
-    """From a network's answer to the pair that samplers use: the picture and the noise that it implies.
+    """Turn a network's prediction into the pair that samplers use: the picture and the noise in x_t.
 
-    Each line solves x_t = a x0 + b eps together with the definition of the target; on a variance-preserving
-    schedule the v line is the usual x0 = a x_t − b v.
+    For each kind, `solve_x0_eps` solves x_t = a x0 + b eps together with the definition of the target. On a
+    variance-preserving schedule, "v" gives the usual x0 = a x_t − b v.
 
     Args:
         kind: what the network predicts, one of `TARGETS`.
         schedule: the tables a and b.
-        prediction: its answer, shaped like x_t.
-        x_t: what it was asked about, (B, C, H, W).
+        prediction: what it predicts, shaped like x_t.
+        x_t: the noisy pictures that it saw, (B, C, H, W).
         t: timesteps in 0..T.
 
     Returns:
         x0_hat and eps_hat, both shaped like x_t; x0_hat may leave [-1, 1].
 
     Raises:
-        TypeError, ValueError: an unknown kind, shapes that differ, bad timesteps; "eps" where a_t = 0 and
-            "x0" where b_t = 0, since there the other half cannot be known.
+        ValueError: also "eps" where a_t = 0 and "x0" where b_t = 0, since the other half is unknown there.
     """
     validate_choice("kind", kind, TARGETS)
+    validate_schedule(schedule)
     validate_pictures(x_t, "x_t")
     validate_same(x_t, prediction, "x_t", "prediction")
     validate_finite(prediction, "prediction")
@@ -246,11 +239,7 @@ def to_x0_eps(kind: str, schedule: Schedule, prediction: Tensor, x_t: Tensor, t:
 
 
 def validate_invertible(kind: str, schedule: Schedule, t: int | Tensor) -> None:
-    """Refuse a timestep at which this prediction leaves the picture or the noise unknown.
-
-    Raises:
-        ValueError: "eps" where a_t = 0, or "x0" at t = 0.
-    """
+    """Refuse a timestep where this prediction leaves half of the pair unknown: "eps" if a_t = 0, "x0" if t = 0."""
     t = torch.as_tensor(t, device="cpu")
     if kind == "eps" and (schedule.signal[t] == 0).any():
         raise ValueError(
@@ -264,7 +253,7 @@ def validate_invertible(kind: str, schedule: Schedule, t: int | Tensor) -> None:
 def solve_x0_eps(
     kind: str, a: Tensor | float, b: Tensor | float, prediction: Tensor, x_t: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """The formulas of `to_x0_eps` alone: a and b are at hand, and nothing is validated."""
+    """The formulas of `to_x0_eps` for given a and b, without its checks."""
     if kind == "eps":
         return (x_t - b * prediction) / a, prediction
     if kind == "x0":
@@ -276,7 +265,7 @@ def solve_x0_eps(
 
 
 def _spread(numbers: Tensor, like: Tensor) -> Tensor:
-    """Float64 numbers of shape () or (B,), as (1, 1, 1, 1) or (B, 1, 1, 1) in the dtype and on the device of like."""
+    """Float64 numbers, () or (B,), as (1, 1, 1, 1) or (B, 1, 1, 1) with the dtype and device of like."""
     return numbers.to(like.dtype).to(like.device).view((-1,) + (1,) * (like.ndim - 1))
 
 

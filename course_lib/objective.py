@@ -1,4 +1,4 @@
-"""The loss."""
+"""The loss that a network is trained with, and how much each timestep counts in it."""
 
 from __future__ import annotations
 
@@ -10,11 +10,12 @@ from torch import Tensor, nn
 
 from .forward import TARGETS, target_of
 from .runtime import in_mode
-from .schedule import Schedule
+from .schedule import Schedule, validate_schedule
 from .validate import (
     validate_choice,
     validate_finite,
     validate_index,
+    validate_model,
     validate_number,
     validate_pictures,
     validate_same,
@@ -31,10 +32,10 @@ def denoising_loss(
     target: str = "eps",
     y: Tensor | None = None,
 ) -> Tensor:
-    """How far the network's answer is from the truth: mean over pixels of |model(x_t, t) − target|².
+    """How far the prediction is from the target: the mean over pixels of |model(x_t, t) − target|².
 
-    With target "eps" and averaged over the batch this is L_simple (DDPM, eq. 14). A network that answers 0 has a
-    loss of 1, the variance of the noise. Values are looked at on the CPU alone, so that a GPU need not wait.
+    For target "eps" the mean over a batch is L_simple (DDPM, eq. 14); a network that always predicts 0 has a loss of
+    1, the variance of the noise. Values are searched for NaN on the CPU alone, so that a GPU never waits.
 
     Args:
         model: called as model(x_t, t, y).
@@ -47,11 +48,9 @@ def denoising_loss(
 
     Returns:
         One number per picture, float32 (B,).
-
-    Raises:
-        TypeError, ValueError: an unknown target, pictures that are not floats in [-1, 1], noise of another shape,
-            bad timesteps, or what the model refuses.
     """
+    validate_model(model, function=True)
+    validate_schedule(schedule)
     validate_choice("target", target, TARGETS)
     look = isinstance(x0, Tensor) and x0.device.type == "cpu"
     validate_pictures(x0, "x0", in_range=True, values=look)
@@ -62,31 +61,28 @@ def denoising_loss(
         schedule.validate_t(t, low=1)
     a, b = schedule.at(t, x0)
     answer = model(a * x0 + b * eps, t, y)
-    if answer.shape != x0.shape:  # numbers would be compared all the same, with a copy of each channel
+    if answer.shape != x0.shape:  # otherwise PyTorch would stretch one of them to fit, with a warning at most
         raise ValueError(f"prediction must have the shape of x0, {tuple(x0.shape)}, got {tuple(answer.shape)}")
     error = F.mse_loss(answer.float(), target_of(target, a, b, x0, eps).float(), reduction="none")
     return error.flatten(1).mean(1)
 
 
 def min_snr_weights(schedule: Schedule, target: str = "eps", gamma: float = 5.0) -> Tensor:
-    """Weights with which the loss of every target is one: min(SNR, gamma) times the squared error of x0_hat.
+    """Weights that turn the loss of any target into the same one: min(SNR, gamma) · |x0_hat − x0|².
 
-    Hang et al. 2023, arXiv:2303.09556, section 3.4, who weigh losses of eps, x0 and v so. For the noise the weight is
-    min(SNR, gamma)/SNR: 1 where the signal-to-noise ratio is at most gamma, less above, where an error of the picture
-    can hardly be seen.
+    This is min-SNR-gamma (Hang et al. 2023, arXiv:2303.09556, section 3.4, for eps, x0 and v). For "eps" the weight is
+    min(SNR, gamma)/SNR: 1 up to a signal-to-noise ratio of gamma, and less above, where nobody could see the error.
 
     Args:
         schedule: the tables a and b.
         target: what the network predicts, one of `forward.TARGETS`.
-        gamma: > 0; the authors found 5 good and other values hardly worse.
+        gamma: > 0; the authors recommend 5 and find that other values do hardly worse.
 
     Returns:
-        One weight for each timestep, float64 (T+1,). 0 at t = 0, which is not trained on, and where no signal is left
-        unless the target is eps: no x0_hat can be right there.
-
-    Raises:
-        TypeError, ValueError: an unknown target, gamma out of range.
+        One weight for each timestep, float64 (T+1,): 0 at t = 0, which nobody trains on, and 0 where no signal is left,
+        since no x0_hat can be right there (1 if the target is "eps").
     """
+    validate_schedule(schedule)
     validate_choice("target", target, TARGETS)
     validate_number("gamma", gamma, 1e-12, 1e12)
     a, b = schedule.signal[1:], schedule.noise[1:]
@@ -107,19 +103,18 @@ def loss_by_timestep(
     y: Tensor | None = None,
     generator: torch.Generator | None = None,
 ) -> Tensor:
-    """The mean loss over a batch at each of several timesteps, with the same noise at all of them.
+    """The mean loss of a batch at each of several timesteps, with the same noise at all of them.
 
     Args:
-        model, schedule, x0, target, y: as `denoising_loss`; the model is put into eval mode and back.
+        model, schedule, x0, target, y: as `denoising_loss`; the model runs in eval mode and gets its own mode back.
         times: int64 (K,), in 1..T.
         generator: source of the noise, on the device of x0.
 
     Returns:
         float32, (K,), on the CPU.
-
-    Raises:
-        TypeError, ValueError: as `denoising_loss`, or timesteps out of range.
     """
+    validate_model(model)
+    validate_schedule(schedule)
     validate_pictures(x0, "x0", in_range=True)
     if not isinstance(times, Tensor):
         raise TypeError(f"times must be a tensor of integers, (K,), got {type(times).__name__}")

@@ -1,4 +1,4 @@
-"""The machine: device, precision, seeds, and one line that says what there is."""
+"""The machine: device, precision, seeds, and one line that describes it."""
 
 from __future__ import annotations
 
@@ -26,9 +26,6 @@ def pick_device(name: str | None = None) -> torch.device:
 
     Args:
         name: None, "cuda", "mps" or "cpu"; "cuda:1" picks a card.
-
-    Raises:
-        ValueError: an unknown name, or a device that this machine does not have.
     """
     have = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     if name is None:
@@ -46,14 +43,14 @@ def pick_device(name: str | None = None) -> torch.device:
 
 
 def pick_autocast(model: nn.Module, *inputs: Tensor) -> torch.dtype | None:
-    """bfloat16 where it makes the training of this model on this device clearly faster, else None.
+    """bfloat16 if this model clearly trains faster with it on this device, else None.
 
-    On a CPU it is tried: many take bfloat16 and are slower with it. Even those with AMX: a `UNet` with twice the
-    default's channels gains half, and the default nothing, since between its small products all is cast back and
-    forth. NVIDIA GPUs that have it take it untried, and nothing else does.
+    On a CPU this measures both, since many CPUs know bfloat16 and are slower with it. Even one with AMX speeds up by
+    half a `UNet` with twice the default channels and does nothing for the default one, whose small products leave too
+    much casting back and forth. An NVIDIA GPU that has bfloat16 uses it; other devices do not.
 
     Args:
-        model: a copy of it is tried, so it stays as it was.
+        model: the network; the measurement trains a copy.
         inputs: what the model is called with, a batch as in training, (B, ...) each, on the device to train on.
 
     Returns:
@@ -61,12 +58,12 @@ def pick_autocast(model: nn.Module, *inputs: Tensor) -> torch.dtype | None:
     """
     device = inputs[0].device
     if device.type == "cuda":
-        with torch.cuda.device(device):  # it is the current one that is asked
+        with torch.cuda.device(device):  # PyTorch asks the current device
             return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else None
     if device.type != "cpu":
         return None
     threads = torch.get_num_threads()
-    share = [each[: math.ceil(len(each) / threads)] for each in inputs]  # in training, the threads share the batch
+    share = [each[: math.ceil(len(each) / threads)] for each in inputs]  # as in training, where threads share a batch
     trial = copy.deepcopy(model).to(device).to(memory_format=torch.channels_last)
 
     def seconds(in_bfloat16: bool) -> float:
@@ -79,7 +76,7 @@ def pick_autocast(model: nn.Module, *inputs: Tensor) -> torch.dtype | None:
 
     torch.set_num_threads(1)
     try:
-        with torch.random.fork_rng(devices=[]):  # whoever has set a seed keeps it
+        with torch.random.fork_rng(devices=[]):  # leave the caller's seed alone
             plain, fast = map(min, zip(*((seconds(False), seconds(True)) for _ in range(5)), strict=True))
     finally:
         torch.set_num_threads(threads)
@@ -87,17 +84,13 @@ def pick_autocast(model: nn.Module, *inputs: Tensor) -> torch.dtype | None:
 
 
 def can_compile(device: torch.device) -> bool:
-    """Whether `torch.compile` works for this device, found by compiling a small function; takes some seconds.
-
-    Args:
-        device: where the model is.
-    """
+    """Whether `torch.compile` works for this device; it compiles a small function to find out, in some seconds."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
             compiled = torch.compile(lambda x: (x * 2 + 1).sin().sum())
             return bool(compiled(torch.ones(8, device=device)).isfinite())
-        except Exception:  # whatever a missing or broken compiler raises: there are many kinds
+        except Exception:  # a missing or broken compiler raises all kinds of errors
             return False
 
 
@@ -106,10 +99,7 @@ def make_generator(seed: int, device: torch.device | str = "cpu") -> torch.Gener
 
     Args:
         seed: an int, 0 <= seed < 2^64.
-        device: where the tensors will be drawn.
-
-    Raises:
-        TypeError, ValueError: a bad seed.
+        device: where the random tensors will be.
     """
     validate_number("seed", seed, 0, 2**64 - 1, integer=True)
     return torch.Generator(device).manual_seed(seed)
@@ -117,10 +107,10 @@ def make_generator(seed: int, device: torch.device | str = "cpu") -> torch.Gener
 
 @contextmanager
 def in_mode(model: nn.Module, training: bool) -> Iterator[None]:
-    """A model in train or eval mode; afterwards every layer has the mode that was its own.
+    """Put a model into train or eval mode; afterwards every layer has its own mode again.
 
     Args:
-        model: where it is in that mode itself its layers stay as they are, frozen ones too.
+        model: if it is in that mode already, its layers stay as they are, frozen ones too.
         training: True for train mode.
     """
     modes = {layer: layer.training for layer in model.modules()} if model.training != training else {}
@@ -134,19 +124,19 @@ def in_mode(model: nn.Module, training: bool) -> Iterator[None]:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether there was no memory left, of a GPU or of the computer, which PyTorch says in words alone."""
+    """Whether a GPU or the computer ran out of memory; PyTorch often says so only in the message."""
     said = "(can't allocate|not enough) memory|out of memory|STATUS_ALLOC_FAILED"
     words = isinstance(error, RuntimeError) and re.search(said, str(error))
     return bool(words) or isinstance(error, MemoryError | torch.OutOfMemoryError)
 
 
-def describe_machine(device: torch.device | None = None) -> str:
+def describe_machine(device: torch.device | str | None = None) -> str:
     """One line: Python, PyTorch, cores, and the device.
 
     Args:
         device: the one in use; None for what `pick_device` picks.
     """
-    device = device or pick_device()
+    device = pick_device() if device is None else torch.device(device)
     what = (
         torch.cuda.get_device_name(device) if device.type == "cuda" else {"mps": "Apple GPU", "cpu": "CPU"}[device.type]
     )

@@ -21,11 +21,13 @@ from torch import Tensor, nn
 
 from .forward import TARGETS, solve_x0_eps, validate_invertible
 from .runtime import in_mode
-from .schedule import Schedule
+from .schedule import Schedule, validate_schedule
 from .validate import (
     validate_choice,
     validate_finite,
+    validate_flag,
     validate_labels,
+    validate_model,
     validate_number,
     validate_pictures,
     validate_same,
@@ -58,8 +60,10 @@ def reverse_step(
     Returns:
         x_s, shaped like x0_hat.
     """
+    validate_schedule(schedule)
     validate_pictures(x0_hat, "x0_hat")
     validate_same(x0_hat, eps_hat, "x0_hat", "eps_hat")
+    validate_finite(eps_hat, "eps_hat")
     for name, index in (("t", t), ("s", s)):
         validate_number(name, index, 0, schedule.T, integer=True)
     validate_number("eta", eta, 0, 1)
@@ -107,7 +111,10 @@ def extrapolate(schedule: Schedule, x0_hat: Tensor, x0_before: Tensor, t: int, s
     Returns:
         D, shaped like x0_hat; it can leave [-1, 1] even where both answers lie inside.
     """
+    validate_schedule(schedule)
+    validate_pictures(x0_hat, "x0_hat")
     validate_same(x0_hat, x0_before, "x0_hat", "x0_before")
+    validate_finite(x0_before, "x0_before")
     for name, index in (("s", s), ("t", t), ("t_before", t_before)):
         validate_number(name, index, 0, schedule.T, integer=True)
     if not s < t < t_before:
@@ -183,7 +190,11 @@ def trajectory(
             timestep is refused too. What the model itself refuses comes at that step; its answers are searched for
             NaN on the CPU alone, so that a GPU never waits.
     """
-    visited = _validate_walk(schedule, x_T, times, eta, order, target, y)
+    _validate_question(model, schedule, x_T, "x_T", target, clip, y)
+    validate_number("eta", eta, 0, 1)
+    validate_choice("order", order, (1, 2))
+    visited = _validate_times(schedule, times)
+    validate_invertible(target, schedule, visited[0])
 
     def walk() -> Iterator[SampleStep]:
         at = [*zip(schedule.signal.tolist(), schedule.noise.tolist(), strict=True)]  # (a, b) at every timestep
@@ -203,28 +214,25 @@ def trajectory(
     return walk()
 
 
-def _validate_walk(
-    schedule: Schedule,
-    x_T: Tensor,
-    times: Sequence[int] | None,
-    eta: float,
-    order: int,
-    target: str,
-    y: Tensor | None,
-) -> list[int]:
-    """Refuse what `trajectory` cannot walk with, and return the timesteps to visit."""
-    validate_pictures(x_T, "x_T")
+def _validate_question(
+    model: nn.Module, schedule: Schedule, x: Tensor, name: str, target: str, clip: bool, y: Tensor | None
+) -> None:
+    validate_model(model)
+    validate_schedule(schedule)
+    validate_pictures(x, name)
     validate_choice("target", target, TARGETS)
-    validate_number("eta", eta, 0, 1)
-    validate_choice("order", order, (1, 2))
+    validate_flag("clip", clip)
+    if y is not None:
+        validate_labels(y, "y", batch=len(x), device=x.device)
+
+
+def _validate_times(schedule: Schedule, times: Sequence[int] | None) -> list[int]:
+    """Give back the timesteps to visit, or refuse them."""
     visited = list(range(schedule.T, -1, -1)) if times is None else [*times]
     for t in visited:
         validate_number("times", t, 0, schedule.T, integer=True)
     if len(visited) < 2 or visited[-1] != 0 or any(t <= s for t, s in pairwise(visited)):
         raise ValueError(f"times must fall strictly and end with 0, got {visited[:3]} ... {visited[-3:]}")
-    validate_invertible(target, schedule, visited[0])
-    if y is not None:
-        validate_labels(y, "y", batch=len(x_T), device=x_T.device)
     return visited
 
 
@@ -249,8 +257,7 @@ def predict(
     Returns:
         x0_hat and eps_hat, both shaped like x_t.
     """
-    validate_pictures(x_t, "x_t")
-    validate_choice("target", target, TARGETS)
+    _validate_question(model, schedule, x_t, "x_t", target, clip, y)
     validate_number("t", t, 1, schedule.T, integer=True)
     validate_invertible(target, schedule, t)
     return _see(model, *_numbers(schedule, t), x_t, t, target, clip, y)

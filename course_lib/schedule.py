@@ -4,12 +4,12 @@ Everything in the course is one sentence:
 
     x_t = a_t * x_0 + b_t * eps,        eps ~ N(0, I)
 
-A schedule is the two tables a ("signal") and b ("noise"), and nothing else: the signal-to-noise ratio,
-the one-step kernel, the posterior, every target and every sampler follow from them.
+A schedule is the two tables a ("signal") and b ("noise") and nothing else: the signal-to-noise ratio, the step
+from one timestep to the next, the posterior, every target and every sampler follow from them.
 
-Tables have T + 1 entries, t = 0..T, with a_0 = 1 and b_0 = 0: t = 0 is the picture itself and x_1..x_T are
-the papers' indices. (diffusers counts 0..T-1: its t plus 1 is our t.) They are built in float64 and handed
-out in the dtype and on the device of the tensor that they multiply.
+Tables have T + 1 entries, t = 0..T, with a_0 = 1 and b_0 = 0, so t = 0 is the picture itself and x_1..x_T are
+numbered as in the papers. (diffusers counts from 0 to T - 1: add 1 to its t to get ours.) We build the tables in
+float64 and hand them out in the dtype and on the device of the tensor that they multiply.
 
 Papers: DDPM is Ho et al. 2020 (arXiv:2006.11239); "improved DDPM" is Nichol & Dhariwal 2021
 (arXiv:2102.09672); zero terminal SNR is Lin et al. 2023 (arXiv:2305.08891).
@@ -31,14 +31,9 @@ class Schedule:
     """The two tables of x_t = a_t x_0 + b_t eps.
 
     Args:
-        signal: a, shape (T+1,), float64; starts at 1, positive before T.
-        noise: b, shape (T+1,), float64; starts at 0, positive ever after.
+        signal: a, shape (T+1,), float64; 1 at first, positive before T.
+        noise: b, shape (T+1,), float64; 0 at first, positive from then on. The signal-to-noise ratio never grows.
         name: a label for plots and messages.
-
-    Raises:
-        TypeError: a table is not a float64 tensor.
-        ValueError: a table has the wrong shape or sign, starts wrongly, holds NaN, has no picture left before T, or
-            the signal-to-noise ratio grows somewhere.
     """
 
     signal: Tensor
@@ -87,7 +82,7 @@ class Schedule:
 
     @property
     def log_snr_half(self) -> Tensor:
-        """λ = log(a/b), shape (T+1,), float64: the clock of the higher-order solvers (DPM-Solver, eq. 3.1)."""
+        """λ = log(a/b), shape (T+1,), float64: the time in which higher-order solvers think (DPM-Solver, eq. 3.1)."""
         return self.signal.log() - self.noise.log()
 
     @property
@@ -97,21 +92,13 @@ class Schedule:
 
     @property
     def alpha_bar(self) -> Tensor:
-        """ᾱ_t = a_t², shape (T+1,), float64 (DDPM, eq. 4).
-
-        Raises:
-            ValueError: the schedule is not variance preserving, so ᾱ has no meaning.
-        """
+        """ᾱ_t = a_t², shape (T+1,), float64 (DDPM, eq. 4); only for a variance-preserving schedule."""
         self._need_variance_preserving("alpha_bar")
         return self.signal.square()
 
     @property
     def beta(self) -> Tensor:
-        """β_t = 1 − ᾱ_t/ᾱ_(t−1), shape (T+1,), float64, with β_0 = 0 (DDPM, eq. 2).
-
-        Raises:
-            ValueError: the schedule is not variance preserving, so β has no meaning.
-        """
+        """β_t = 1 − ᾱ_t/ᾱ_(t−1), shape (T+1,), float64, β_0 = 0 (DDPM, eq. 2); only if variance preserving."""
         self._need_variance_preserving("beta")
         beta = torch.zeros_like(self.signal)
         beta[1:] = 1 - (self.signal[1:] / self.signal[:-1]).square()
@@ -130,12 +117,7 @@ class Schedule:
         batch: int | None = None,
         device: torch.device | None = None,
     ) -> None:
-        """Refuse timesteps that are not integers in low..T, one for all or one per picture.
-
-        Raises:
-            TypeError: not an int or a tensor of integers.
-            ValueError: out of range, wrong length, wrong device.
-        """
+        """Refuse timesteps that are not integers in low..T, one for all or one per picture."""
         validate_index(t, name, batch=batch, device=device)
         first, last = (t, t) if isinstance(t, int) else (int(t.min()), int(t.max()))
         if first < low or last > self.T:
@@ -146,19 +128,18 @@ class Schedule:
     def at(self, t: int | Tensor, like: Tensor) -> tuple[Tensor, Tensor]:
         """Look up a_t and b_t, ready to multiply a batch of pictures.
 
-        The index is not checked, so that a training loop on a GPU never waits: call `validate_t` on what
-        comes from outside.
+        This does not look at the values of t, so that a training loop never waits for a GPU; `validate_t` does.
 
         Args:
             t: an int, or int64 of shape (B,) on the device of `like`, values in 0..T.
-            like: the pictures that the numbers will multiply, (B, C, H, W); gives dtype and device.
+            like: the pictures to multiply, (B, C, H, W); the numbers get their dtype and device.
 
         Returns:
             a_t and b_t, each of shape (1, 1, 1, 1) or (B, 1, 1, 1).
         """
         key = (like.device, like.dtype)
         if key not in self._cache:
-            with torch.inference_mode(False):  # what is kept must do for a training as well
+            with torch.inference_mode(False):  # the tables are kept, and a training may use them later
                 self._cache[key] = tuple(table.to(like.dtype).to(like.device) for table in (self.signal, self.noise))
         a, b = self._cache[key]
         shape = (-1,) + (1,) * (like.ndim - 1)
@@ -176,10 +157,6 @@ class Schedule:
 
         Returns:
             scale and std, float64 on the CPU, shape () or (B,).
-
-        Raises:
-            TypeError: not integers.
-            ValueError: out of range, or not s < t.
         """
         a_s, b_s, a_t, b_t = self._pair(s, t)
         scale = a_t / a_s
@@ -196,10 +173,6 @@ class Schedule:
 
         Returns:
             float64 on the CPU, shape () or (B,).
-
-        Raises:
-            TypeError: not integers.
-            ValueError: out of range, or not s < t.
         """
         a_s, b_s, a_t, b_t = self._pair(s, t)
         return b_s.square() * (1 - (a_t * b_s / (a_s * b_t)).square())
@@ -213,41 +186,40 @@ class Schedule:
         return self.signal[s], self.noise[s], self.signal[t], self.noise[t]
 
 
+def validate_schedule(schedule: Schedule, name: str = "schedule") -> None:
+    """Refuse what is not a `Schedule`: a schedule's name, a checkpoint, None."""
+    if not isinstance(schedule, Schedule):
+        hint = f"; use make_schedule({schedule!r})" if schedule in SCHEDULES else ""
+        raise TypeError(f"{name} must be a course_lib.schedule.Schedule, got {type(schedule).__name__}{hint}")
+
+
 def linear_betas(T: int = 1000, start: float = 1e-4, end: float = 0.02) -> Tensor:
     """β rising in a straight line (DDPM, section 4).
 
     Args:
-        T: number of steps. The ends do not change with T, so a small T leaves the picture in x_T.
+        T: number of steps. The ends do not change with T, so with a small T much of the picture is left in x_T.
         start: β_1, in (0, 1).
         end: β_T, in (0, 1).
 
     Returns:
         β_1..β_T, shape (T,), float64.
-
-    Raises:
-        TypeError, ValueError: T or an end out of range.
     """
-    _validate_betas(T, start, end)
+    _validate_betas(T, start=start, end=end)
     return torch.linspace(start, end, T, dtype=torch.float64)
 
 
 def quadratic_betas(T: int = 1000, start: float = 1e-4, end: float = 0.02) -> Tensor:
-    """β whose square root rises in a straight line ("quad" in the code of DDPM, github.com/hojonathanho/diffusion).
-
-    Args, Returns, Raises: as `linear_betas`.
-    """
-    _validate_betas(T, start, end)
+    """β whose square root rises in a straight line ("quad" in DDPM's code); otherwise as `linear_betas`."""
+    _validate_betas(T, start=start, end=end)
     return torch.linspace(math.sqrt(start), math.sqrt(end), T, dtype=torch.float64).square()
 
 
 def sigmoid_betas(T: int = 1000, start: float = 1e-4, end: float = 0.02) -> Tensor:
     """β rising along a logistic curve from −6 to 6 (GeoDiff, arXiv:2203.02923, code).
 
-    The ends are reached up to 0.25 % of end − start, the tails of the curve.
-
-    Args, Returns, Raises: as `linear_betas`.
+    A logistic curve never quite arrives, so both ends are missed by 0.25 % of end − start; otherwise as `linear_betas`.
     """
-    _validate_betas(T, start, end)
+    _validate_betas(T, start=start, end=end)
     return start + (end - start) * torch.linspace(-6, 6, T, dtype=torch.float64).sigmoid()
 
 
@@ -258,28 +230,22 @@ def cosine_betas(T: int = 1000, offset: float = 0.008, largest: float = 0.999) -
 
     Args:
         T: number of steps.
-        offset: keeps β_1 from being too small to see, >= 0.
-        largest: bound of β near t = T, in (0, 1).
+        offset: >= 0; without it, β_1 would be too small to change a pixel.
+        largest: upper bound for β near t = T, in (0, 1).
 
     Returns:
         β_1..β_T, shape (T,), float64.
-
-    Raises:
-        TypeError, ValueError: an argument out of range.
     """
-    validate_number("T", T, 1, integer=True)
+    _validate_betas(T, largest=largest)
     validate_number("offset", offset, 0)
-    validate_number("largest", largest, 0, 1)
-    if largest in (0, 1):
-        raise ValueError(f"largest must lie strictly between 0 and 1, got {largest!r}")
     u = torch.arange(T + 1, dtype=torch.float64) / T
     f = torch.cos((u + offset) / (1 + offset) * math.pi / 2).square()
     return (1 - f[1:] / f[:-1]).clamp(max=largest)
 
 
-def _validate_betas(T: int, start: float, end: float) -> None:
+def _validate_betas(T: int, **betas: float) -> None:
     validate_number("T", T, 1, integer=True)
-    for name, value in (("start", start), ("end", end)):
+    for name, value in betas.items():
         validate_number(name, value, 0, 1)
         if value in (0, 1):
             raise ValueError(f"{name} must lie strictly between 0 and 1, got {value!r}")
@@ -291,10 +257,6 @@ def from_betas(betas: Tensor, name: str = "custom") -> Schedule:
     Args:
         betas: β_1..β_T, shape (T,), each in (0, 1]; converted to float64.
         name: label of the schedule.
-
-    Raises:
-        TypeError: not a floating-point tensor.
-        ValueError: not one-dimensional, a β out of (0, 1], or so much noise that nothing is left before T.
     """
     if not isinstance(betas, Tensor) or not betas.is_floating_point():
         raise TypeError("betas must be a floating-point tensor of shape (T,)")
@@ -307,11 +269,8 @@ def from_betas(betas: Tensor, name: str = "custom") -> Schedule:
 def linear_amount(T: int = 1000) -> Schedule:
     """Mix by a linear amount: a = 1 − u, b = u, u = t/T.
 
-    The corruption of notebook 01; also the straight path of flow matching (Lipman et al. 2023,
+    This is the corruption of notebook 01, and the straight path of flow matching (Lipman et al. 2023,
     arXiv:2210.02747, with time reversed). Its variance sags in the middle: a² + b² = 1/2 at u = 1/2.
-
-    Raises:
-        TypeError, ValueError: T is not an int >= 1.
     """
     validate_number("T", T, 1, integer=True)
     u = torch.arange(T + 1, dtype=torch.float64) / T
@@ -331,9 +290,6 @@ def make_schedule(name: str, T: int = 1000) -> Schedule:
         name: one of `SCHEDULES`: "linear", "quadratic", "sigmoid", "cosine", "linear amount".
         T: number of noising steps, >= 1.
 
-    Raises:
-        TypeError, ValueError: an unknown name (the message lists the known ones), or T out of range.
-
     >>> round(float(make_schedule("linear", 150).signal[-1]), 2)
     0.47
     """
@@ -344,14 +300,12 @@ def make_schedule(name: str, T: int = 1000) -> Schedule:
 def zero_terminal_snr(schedule: Schedule) -> Schedule:
     """Shift and stretch a so that a_T = 0 and x_T is noise alone (Lin et al. 2023, algorithm 1).
 
-    a_1 stays as it was. The target eps cannot be inverted at t = T then: train for x0, v or velocity.
+    a_1 keeps its value. At t = T a prediction of eps says nothing about the picture: train for x0, v or velocity.
 
     Args:
         schedule: a variance-preserving schedule with T >= 2.
-
-    Raises:
-        ValueError: the schedule is not variance preserving, or T = 1.
     """
+    validate_schedule(schedule)
     schedule._need_variance_preserving("zero_terminal_snr")
     if schedule.T < 2:
         raise ValueError("zero_terminal_snr needs T >= 2: it keeps the first step and moves the last")
@@ -367,18 +321,19 @@ SPACINGS = ("trailing", "leading", "linspace")
 def sampling_times(T: int, steps: int, spacing: str = "trailing", start: int | None = None) -> list[int]:
     """The timesteps that a sampler visits, from noise down to 0.
 
+    Each is 1 more than the timestep that diffusers visits (`DDIMScheduler`). Only its "trailing" list sometimes has
+    one timestep too many, for 61 steps of 1,000 as an example: a rounding error leaves room for a step at our t = 0,
+    where nothing is left to remove. That step is not in our list.
+
     Args:
         T: number of noising steps of the schedule.
         steps: number of reverse steps, 1..start.
-        spacing: "trailing" starts at T (Lin et al. 2023, table 2), "leading" ends one step above 0 and may
-            start far below T (DDIM's code), "linspace" includes both 1 and T if it has more than one step.
-        start: begin here instead of T and space the steps as if this were T; see `start_time`.
+        spacing: "trailing" starts at T (Lin et al. 2023, table 2); "leading" takes its last step from t = 1 and may
+            start far below T (DDIM's code); "linspace" visits both 1 and T if it has more than one step.
+        start: begin here instead of at T, as if this were T; see `start_time`.
 
     Returns:
         steps + 1 strictly falling ints; the last one is 0.
-
-    Raises:
-        TypeError, ValueError: an argument out of range, or an unknown spacing.
 
     >>> sampling_times(1000, 4)
     [1000, 750, 500, 250, 0]
@@ -394,35 +349,41 @@ def sampling_times(T: int, steps: int, spacing: str = "trailing", start: int | N
     validate_number("steps", steps, 1, T, integer=True)
     validate_choice("spacing", spacing, SPACINGS)
     if spacing == "trailing":
-        times = [round(T - i * T / steps) for i in range(steps)]
+        stride = T - (T - T / steps)  # as np.arange computes it, so that halves are rounded as in diffusers
+        times = [round(T - i * stride) for i in range(steps)]
     elif spacing == "leading":
         times = [1 + (T // steps) * i for i in reversed(range(steps))]
     else:
-        times = [round(1 + (T - 1) * i / max(steps - 1, 1)) for i in reversed(range(steps))]
+        stride = (T - 1) / max(steps - 1, 1)
+        times = [1 + round(i * stride) for i in reversed(range(steps))]
     return [*times, 0]
 
 
-def start_time(schedule: Schedule, target: str = "eps", largest: float = 80.0) -> int:
-    """Where sampling without clipping should begin: T, but for a network that predicts eps the last t with b/a <= 80.
+#: What a network can be trained to predict; see `forward.make_target`.
+TARGETS = ("eps", "x0", "v", "velocity")
 
-    Such a network's x0_hat is (x_t − b eps_hat)/a, so b/a multiplies its errors: on the cosine schedule by 20,000 at
-    T = 1000, by 71 at t = 991. 80 is the largest noise of EDM (Karras et al. 2022, arXiv:2206.00364, table 1). Other
-    targets give x0_hat without dividing by a, and clipping x0_hat to [-1, 1] bounds the damage: both can begin at T.
+
+def start_time(schedule: Schedule, target: str = "eps", largest: float = 80.0) -> int:
+    """The timestep where sampling without clipping should begin: for eps the last with b/a <= 80, for the rest T.
+
+    A network that predicts eps gives x0_hat = (x_t − b eps_hat)/a, so b/a multiplies its errors: on the cosine
+    schedule by 20,000 at T = 1000, by 71 at t = 991. 80 is the largest noise of EDM (Karras et al. 2022,
+    arXiv:2206.00364, table 1). The other targets do not divide by a, and clipping x0_hat to [-1, 1] bounds the
+    damage: in both cases you can begin at T.
 
     Args:
         schedule: the tables a and b.
-        target: what the network predicts.
-        largest: bound of b/a, > 0.
+        target: what the network predicts, one of `TARGETS`.
+        largest: upper bound for b/a, > 0.
 
     Returns:
-        A timestep in 1..T, for `sampling_times(..., start=...)`; 1 where the bound is passed at once.
-
-    Raises:
-        TypeError, ValueError: `largest` is not a positive number.
+        A timestep in 1..T, for `sampling_times(..., start=...)`; 1 where even b_1/a_1 is above the bound.
 
     >>> start_time(make_schedule("cosine")), start_time(make_schedule("cosine"), "v")
     (991, 1000)
     """
+    validate_schedule(schedule)
+    validate_choice("target", target, TARGETS)
     validate_number("largest", largest, 1e-12)
     if target != "eps":
         return schedule.T

@@ -1,7 +1,7 @@
 """Shape arithmetic: what size comes out of a layer, and a tracer that lists every layer of a model.
 
-The three formulas are those of the PyTorch documentation of Conv2d, MaxPool2d and ConvTranspose2d; they hold
-for height and width alike.
+The three formulas come from PyTorch's documentation of Conv2d, MaxPool2d and ConvTranspose2d; they hold for the height
+and for the width.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from .runtime import in_mode
-from .validate import validate_choice, validate_number
+from .validate import validate_choice, validate_counts, validate_model, validate_number
 
 #: The layers that `layer_size` knows.
 LAYER_KINDS = ("conv", "pool", "transposed conv")
@@ -31,13 +31,11 @@ def conv_out(size: int, kernel: int, stride: int = 1, padding: int = 0, dilation
         padding: pixels added on each side, >= 0.
         dilation: distance between two taps of the kernel, >= 1.
 
-    Raises:
-        TypeError, ValueError: an argument out of range, or a kernel that does not fit.
-
     >>> conv_out(28, kernel=3, padding=1), conv_out(572, kernel=3), conv_out(28, kernel=3, stride=2, padding=1)
     (28, 570, 14)
     """
-    _validate_layer(size, kernel, stride, padding, dilation)
+    validate_counts(size=size, kernel=kernel, stride=stride, dilation=dilation)
+    validate_number("padding", padding, 0, integer=True)
     reach = dilation * (kernel - 1) + 1
     if size + 2 * padding < reach:
         raise ValueError(
@@ -48,18 +46,17 @@ def conv_out(size: int, kernel: int, stride: int = 1, padding: int = 0, dilation
 
 
 def pool_out(size: int, kernel: int, stride: int | None = None, padding: int = 0, dilation: int = 1) -> int:
-    """Output size of a pooling layer: that of a convolution whose stride is the kernel unless given.
+    """Output size of a pooling layer, that of a convolution.
 
     Args:
-        size, kernel, stride, padding, dilation: as `conv_out`; padding at most half the kernel.
-
-    Raises:
-        TypeError, ValueError: as `conv_out`, or too much padding.
+        size, kernel, dilation: as `conv_out`.
+        stride: None for the size of the kernel.
+        padding: pixels added on each side, at most half the kernel.
 
     >>> [pool_out(size, 2) for size in (28, 14, 7, 3)]
     [14, 7, 3, 1]
     """
-    validate_number("kernel", kernel, 1, integer=True)
+    validate_counts(kernel=kernel)
     validate_number("padding", padding, 0, kernel // 2, integer=True)
     return conv_out(size, kernel, kernel if stride is None else stride, padding, dilation)
 
@@ -73,18 +70,16 @@ def conv_transpose_out(
 
     Args:
         size, kernel, stride, padding, dilation: as `conv_out`, of the convolution that this one undoes.
-        output_padding: extra pixels on one side, less than stride or dilation: a strided convolution sends
-            several sizes to one, and this says which of them to come back to.
-
-    Raises:
-        TypeError, ValueError: an argument out of range, or nothing left of the output.
+        output_padding: extra pixels on one side, fewer than stride or dilation. A strided convolution maps several
+            sizes to one; this chooses the one to come back to.
 
     >>> conv_transpose_out(14, kernel=2, stride=2)
     28
     >>> conv_transpose_out(4, kernel=3, stride=2, padding=1, output_padding=1)
     8
     """
-    _validate_layer(size, kernel, stride, padding, dilation)
+    validate_counts(size=size, kernel=kernel, stride=stride, dilation=dilation)
+    validate_number("padding", padding, 0, integer=True)
     validate_number("output_padding", output_padding, 0, max(stride, dilation) - 1, integer=True)
     out = (size - 1) * stride - 2 * padding + dilation * (kernel - 1) + output_padding + 1
     if out < 1:
@@ -92,24 +87,50 @@ def conv_transpose_out(
     return out
 
 
-def _validate_layer(size: int, kernel: int, stride: int, padding: int, dilation: int) -> None:
-    named = {"size": size, "kernel": kernel, "stride": stride, "dilation": dilation}
-    for name, value in named.items():
-        validate_number(name, value, 1, integer=True)
-    validate_number("padding", padding, 0, integer=True)
+def classic_unet_out(size: int, levels: int = 4) -> int:
+    """Output size of the U-Net of 2015: two unpadded 3×3 convolutions at each level, 2×2 poolings and up-convolutions.
+
+    Args:
+        size: input height or width. If a pooling meets an odd size, or nothing is left at the end, it is refused with
+            the nearest good sizes.
+        levels: number of poolings.
+
+    >>> classic_unet_out(572)
+    388
+    """
+    validate_counts(size=size, levels=levels)
+    out = _through_classic_unet(size, levels)
+    if out is None:
+        # The smallest good size is 12 · 2**levels − 4; after it comes one every 2**levels pixels.
+        around = range(max(1, size - 2**levels), size + 2 ** (levels + 4))
+        good = [each for each in around if _through_classic_unet(each, levels) is not None]
+        near = sorted(sorted(good, key=lambda each: abs(each - size))[:2])
+        raise ValueError(
+            f"size {size} does not fit: each of the {levels} poolings needs an even size, and something must be "
+            f"left at the end; the nearest good sizes are {' and '.join(map(str, near))}"
+        )
+    return out
+
+
+def _through_classic_unet(size: int, levels: int) -> int | None:
+    for _ in range(levels):
+        size -= 4
+        if size <= 0 or size % 2:
+            return None
+        size //= 2
+    size -= 4
+    for _ in range(levels):
+        size = 2 * size - 4
+    return size if size > 0 else None
 
 
 def nearest_sizes(size: int, multiple: int) -> tuple[int, ...]:
-    """The multiples of `multiple` next below and above size; size alone where it is one.
-
-    Raises:
-        TypeError, ValueError: an argument that is not an int >= 1.
+    """The next multiples of `multiple` below and above size; size alone if it is a multiple itself.
 
     >>> nearest_sizes(28, 16), nearest_sizes(32, 16), nearest_sizes(3, 4)
     ((16, 32), (32,), (4,))
     """
-    validate_number("size", size, 1, integer=True)
-    validate_number("multiple", multiple, 1, integer=True)
+    validate_counts(size=size, multiple=multiple)
     below = size // multiple * multiple
     if below == size:
         return (size,)
@@ -142,7 +163,7 @@ def layer_size(
 
 
 def halve(size: int, halvings: int) -> tuple[list[int], list[tuple[int, int]], str]:
-    """A size on its way down a U-Net and up again, and a sentence that says what does not fit.
+    """A size on its way down a U-Net and up again, and a sentence about what does not fit.
 
     Args:
         size: height and width of the input, >= 1.
@@ -151,13 +172,12 @@ def halve(size: int, halvings: int) -> tuple[list[int], list[tuple[int, int]], s
     Returns:
         The sizes on the way down. On the way up, deepest first, pairs of (doubled size, size of the skip); where the
         two differ, the next doubling starts from the skip's size, as if the map had been resized. The sentence is
-        empty where all fit.
+        empty if everything fits.
 
     >>> halve(28, 4)[:2]
     ([28, 14, 7, 3, 1], [(2, 3), (6, 7), (14, 14), (28, 28)])
     """
-    validate_number("size", size, 1, integer=True)
-    validate_number("halvings", halvings, 1, integer=True)
+    validate_counts(size=size, halvings=halvings)
     sizes = [size]
     while len(sizes) <= halvings and sizes[-1] >= 2:
         sizes.append(pool_out(sizes[-1], 2))
@@ -170,8 +190,18 @@ def halve(size: int, halvings: int) -> tuple[list[int], list[tuple[int, int]], s
     return sizes, up, f"{',  '.join(bad)}. {near}" if bad else ""
 
 
+def validate_multiple(name: str, size: int, multiple: int) -> None:
+    """Refuse a size that a network cannot halve all the way down, and name the nearest good ones."""
+    if size % multiple:
+        raise ValueError(
+            f"{name} {size} cannot be halved all the way down: it must be a multiple of {multiple}; "
+            f"the nearest good sizes are {' and '.join(map(str, nearest_sizes(size, multiple)))}"
+        )
+
+
 def count_parameters(model: nn.Module) -> int:
-    """Number of trainable numbers in a model; a parameter used twice counts once."""
+    """How many numbers a model can train; a parameter used twice counts once."""
+    validate_model(model)
     return sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
 
 
@@ -184,7 +214,7 @@ class LayerShape:
         kind: class name of the layer.
         in_shape: shape of its first tensor argument, batch included.
         out_shape: shape of what it returned, batch included.
-        parameters: trainable numbers of its own.
+        parameters: how many numbers it can train itself.
     """
 
     name: str
@@ -198,22 +228,20 @@ class LayerShape:
 def trace(model: nn.Module, *inputs: Any, depth: int | None = None) -> list[LayerShape]:
     """Run a model once and list its layers in the order in which they ran.
 
-    The model runs in eval mode, without gradients, and is left as it was.
+    The model runs in eval mode and without gradients; afterwards it is as before.
 
     Args:
         model: any module.
         inputs: what to call it with, such as x_t (B, C, H, W) and t (B,).
-        depth: None lists the layers that have no layer inside; 1 lists the model's own parts, 2 their parts
-            too, as deep as they go.
+        depth: None lists the layers that have no layer inside; 1 lists the model's own parts, 2 the parts of these,
+            and so on.
 
     Returns:
-        One row a call; a layer called twice has two rows, the parameters counted in the first.
-
-    Raises:
-        TypeError, ValueError: depth is not an int >= 1; and whatever the model raises on bad inputs.
+        One row per call; a layer that runs twice has two rows, and its parameters count in the first.
     """
+    validate_model(model)
     if depth is not None:
-        validate_number("depth", depth, 1, integer=True)
+        validate_counts(depth=depth)
     rows: list[LayerShape] = []
     seen: set[nn.Module] = set()
     hooks = []
@@ -234,7 +262,7 @@ def trace(model: nn.Module, *inputs: Any, depth: int | None = None) -> list[Laye
             continue
         level = name.count(".") + 1
         is_leaf = not any(module.children())
-        # A ModuleList is never run: where the listing would end at one, its members stand for it.
+        # A ModuleList never runs itself: at the depth where the list ends, show its members.
         in_list = level - 1 == depth and isinstance(parts[name.rpartition(".")[0]], nn.ModuleList)
         if (is_leaf and (depth is None or level <= depth)) or level == depth or in_list:
             hooks.append(module.register_forward_hook(record(name, module)))
@@ -248,7 +276,7 @@ def trace(model: nn.Module, *inputs: Any, depth: int | None = None) -> list[Laye
 
 
 def format_trace(rows: Sequence[LayerShape]) -> str:
-    """A trace as a table in plain text, with the sum of the parameters below it."""
+    """A trace as a table in plain text, with the total of the parameters at the end."""
     head = ("layer", "kind", "in", "out", "parameters")
     cells = [
         (r.name, r.kind, "×".join(map(str, r.in_shape)), "×".join(map(str, r.out_shape)), f"{r.parameters:,}")

@@ -1,28 +1,78 @@
 """What the public functions ask of their arguments, said once.
 
-Every message names the argument, says what was expected and what came, and what to do about it.
+Every message names the argument, says what was expected and what came, and what to do next.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import sys
+from collections.abc import Iterable, Sequence
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-#: Pictures may leave [-1, 1] by this much: resizing rounds.
+#: How far pictures may stray outside [-1, 1], since resizing rounds.
 RANGE_SLACK = 1e-3
 
 
 def validate_choice(name: str, value: object, known: Iterable[object]) -> None:
-    """Refuse a name that is not in the list, and print the list.
+    """Refuse a value that is not in the list, and print the list; True is not 1."""
+    known = list(known)
+    alike = (
+        each for each in known if isinstance(value, type(each)) and isinstance(value, bool) == (type(each) is bool)
+    )
+    if not any(value == each for each in alike):
+        raise ValueError(f"{name}={value!r} is unknown; choose one of {', '.join(map(repr, known))}")
+
+
+def validate_flag(name: str, value: object) -> None:
+    """Refuse anything but True and False: the word "False" would count as true."""
+    if not isinstance(value, bool):
+        raise TypeError(f"{name} must be True or False, got {value!r}")
+
+
+def validate_number(
+    name: str, value: float, low: float = float("-inf"), high: float = float("inf"), *, integer: bool = False
+) -> None:
+    """Refuse what is not a finite number from `low` to `high`.
 
     Raises:
-        ValueError: `value` is none of `known`.
+        TypeError: not a number, or not an int where `integer` asks for one.
+        ValueError: out of range, infinite or NaN.
     """
-    known = list(known)
-    if value not in known:
-        raise ValueError(f"{name}={value!r} is unknown; choose one of {', '.join(map(repr, known))}")
+    if isinstance(value, bool) or not isinstance(value, int if integer else int | float):
+        raise TypeError(f"{name} must be {'an int' if integer else 'a number'}, got {type(value).__name__}")
+    if not low <= value <= high:
+        raise ValueError(f"{name} must lie in [{low:g}, {high:g}], got {value!r}")
+    if not integer and abs(value) > sys.float_info.max:
+        raise ValueError(f"{name} must be finite, got {value!r}")
+
+
+def validate_counts(**counts: int) -> None:
+    """Refuse what is not an int >= 1; each argument comes under its own name."""
+    for name, value in counts.items():
+        validate_number(name, value, 1, integer=True)
+
+
+def validate_levels(
+    name: str, values: Sequence[int], low: int = 1, high: float = float("inf"), *, empty: bool = False
+) -> None:
+    """Refuse what is not a list of ints from `low` to `high` about the levels of a network; `empty` allows none."""
+    if not isinstance(values, Sequence) or isinstance(values, str):
+        raise TypeError(f"{name} must be a sequence of ints, one per level, got {type(values).__name__}")
+    if not values and not empty:
+        raise ValueError(f"{name} must name at least one level, got none")
+    for value in values:
+        validate_number(name, value, low, high, integer=True)
+
+
+def validate_model(model: nn.Module, name: str = "model", *, function: bool = False) -> None:
+    """Refuse what is not a network: a path, a checkpoint, None; a plain `function` may do."""
+    if not isinstance(model, nn.Module) and not (function and callable(model)):
+        raise TypeError(
+            f"{name} must be a torch.nn.Module, got {type(model).__name__}; "
+            "course_lib.checkpoint.load_checkpoint(path).model reads one from a file"
+        )
 
 
 def validate_pictures(
@@ -32,10 +82,10 @@ def validate_pictures(
 
     Args:
         x: the tensor to look at.
-        name: what to call it in the message.
+        name: what the message calls it.
         in_range: also ask that every value lies in [-1, 1].
         channels: also ask for this many channels.
-        values: False looks at dtype and shape alone, since looking at values makes the host wait for a GPU.
+        values: False looks at dtype and shape alone: to see values, the program would have to wait for a GPU.
 
     Raises:
         TypeError: not a tensor, or not floating point (uint8 pictures).
@@ -67,25 +117,17 @@ def validate_pictures(
 
 
 def validate_finite(x: Tensor, name: str) -> None:
-    """Refuse NaN and infinity.
-
-    Raises:
-        ValueError: some value of `x` is not finite.
-    """
+    """Refuse NaN and infinity."""
     if not torch.isfinite(x).all():
         bad = int((~torch.isfinite(x)).sum())
         raise ValueError(f"{name} holds {bad} value(s) that are NaN or infinite; look at the step that made it")
 
 
 def validate_same(x: Tensor, other: Tensor, name: str, other_name: str) -> None:
-    """Refuse two tensors that differ in shape, dtype or device.
-
-    Raises:
-        TypeError: `other` is not a tensor, or of another dtype.
-        ValueError: another shape or another device.
-    """
-    if not isinstance(other, Tensor):
-        raise TypeError(f"{other_name} must be a torch.Tensor, got {type(other).__name__}")
+    """Refuse two tensors that differ in shape, dtype or device."""
+    for each, label in ((x, name), (other, other_name)):
+        if not isinstance(each, Tensor):
+            raise TypeError(f"{label} must be a torch.Tensor, got {type(each).__name__}")
     if x.shape != other.shape:
         raise ValueError(f"{other_name} must have the shape of {name}, {tuple(x.shape)}, got {tuple(other.shape)}")
     if x.dtype != other.dtype:
@@ -97,11 +139,7 @@ def validate_same(x: Tensor, other: Tensor, name: str, other_name: str) -> None:
 def validate_index(t: int | Tensor, name: str, *, batch: int | None = None, device: torch.device | None = None) -> None:
     """Refuse a timestep that is neither an int nor one integer per picture on the pictures' device.
 
-    The range is not looked at: that would make the host wait for a GPU. See `Schedule.validate_t`.
-
-    Raises:
-        TypeError: not an int, not a tensor of integers.
-        ValueError: wrong number of dimensions, wrong length, another device.
+    `Schedule.validate_t` looks at the range too. This does not, so that the program need not wait for a GPU.
     """
     if isinstance(t, bool) or not isinstance(t, int | Tensor):
         raise TypeError(f"{name} must be an int or a tensor of integers, got {type(t).__name__}")
@@ -109,10 +147,10 @@ def validate_index(t: int | Tensor, name: str, *, batch: int | None = None, devi
         return
     if t.dtype not in (torch.int64, torch.int32):
         raise TypeError(f"{name} must hold int64 or int32 timesteps, got {t.dtype}; use {name}.long()")
-    if t.ndim != 1 or len(t) == 0:
+    if t.ndim != 1 or t.shape[0] == 0:
         raise ValueError(f"{name} must be an int or have shape (B,) with B >= 1, got shape {tuple(t.shape)}")
-    if batch is not None and len(t) != batch:
-        raise ValueError(f"{name} must have one entry per picture, {batch}, got {len(t)}")
+    if batch is not None and t.shape[0] != batch:
+        raise ValueError(f"{name} must have one entry per picture, {batch}, got {t.shape[0]}")
     if device is not None and t.device != device:
         raise ValueError(
             f"{name} must be on the device of the pictures, {device}, got {t.device}; use {name}.to(x.device)"
@@ -120,27 +158,7 @@ def validate_index(t: int | Tensor, name: str, *, batch: int | None = None, devi
 
 
 def validate_labels(y: Tensor, name: str, *, batch: int, device: torch.device) -> None:
-    """Refuse what is not one class per picture on the pictures' device; as in `validate_index`, not looking at values.
-
-    Raises:
-        TypeError: not a tensor of integers.
-        ValueError: wrong number of dimensions, wrong length, another device.
-    """
+    """Refuse what is not one class per picture on the pictures' device; their range is not looked at."""
     if not isinstance(y, Tensor):
         raise TypeError(f"{name} must be a tensor of integers, one per picture, got {type(y).__name__}")
     validate_index(y, name, batch=batch, device=device)
-
-
-def validate_number(
-    name: str, value: float, low: float = float("-inf"), high: float = float("inf"), *, integer: bool = False
-) -> None:
-    """Refuse what is not a number from `low` to `high`.
-
-    Raises:
-        TypeError: not a number, or not an int where one is needed.
-        ValueError: out of range, or NaN.
-    """
-    if isinstance(value, bool) or not isinstance(value, int if integer else int | float):
-        raise TypeError(f"{name} must be {'an int' if integer else 'a number'}, got {type(value).__name__}")
-    if not low <= value <= high:
-        raise ValueError(f"{name} must lie in [{low:g}, {high:g}], got {value!r}")

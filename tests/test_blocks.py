@@ -91,8 +91,8 @@ def test_sinusoidal_embedding_tells_every_timestep_from_every_other() -> None:
         (torch.tensor([1]), 7, ValueError, "dim must be even, half cosines and half sines, got 7"),
         (torch.tensor([1]), 0, ValueError, "dim must lie in"),
         (torch.tensor([1]), 8.0, TypeError, "dim must be an int"),
-        (torch.tensor(1), 8, ValueError, r"t must have shape \(B,\), got \(\)"),
-        (torch.tensor([[1]]), 8, ValueError, r"t must have shape \(B,\), got \(1, 1\)"),
+        (torch.tensor(1), 8, ValueError, r"t must have shape \(B,\) with B >= 1, got \(\)"),
+        (torch.tensor([[1]]), 8, ValueError, r"t must have shape \(B,\) with B >= 1, got \(1, 1\)"),
         (1, 8, TypeError, r"t must be a tensor of shape \(B,\), got int; use torch.tensor\(\[t\]\)"),
     ],
 )

@@ -423,7 +423,7 @@ def test_the_modes_of_all_layers_are_given_back_at_every_step_and_after_an_error
     for _ in trajectory(unet, schedule, x_T, generator=gen()):
         assert [layer.training for layer in unet.modules()] == before
     assert seen == [False] * 5
-    with pytest.raises(ValueError, match="x_t must have shape"):
+    with pytest.raises(ValueError, match="x_t must have 1 channel"):
         sample(unet, schedule, randn(1, 3, 8, 8))
     assert [layer.training for layer in unet.modules()] == before
 

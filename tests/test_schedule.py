@@ -218,7 +218,7 @@ def test_sampling_times_fall_strictly_to_zero_for_every_number_of_steps(spacing:
 def test_where_each_spacing_starts_and_ends() -> None:
     assert sampling_times(1000, 50)[:2] == [1000, 980] and sampling_times(1000, 50)[-2] == 20
     assert sampling_times(1000, 50, "leading")[:2] == [981, 961] and sampling_times(1000, 50, "leading")[-2] == 1
-    assert sampling_times(1000, 3, "linspace") == [1000, 500, 1, 0]
+    assert sampling_times(1000, 3, "linspace") == [1000, 501, 1, 0]
     assert sampling_times(1000, 1) == [1000, 0]
 
 

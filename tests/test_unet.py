@@ -14,8 +14,9 @@ import pytest
 import torch
 from torch import nn
 
+from course_lib.blocks import Stage, center_crop
 from course_lib.shapes import count_parameters, trace
-from course_lib.unet import MODELS, BottleneckUNet, ClassicUNet, DoubleConvUNet, Stage, UNet, center_crop
+from course_lib.unet import MODELS, BottleneckUNet, ClassicUNet, DoubleConvUNet, UNet
 from helpers import randomize
 
 SMALL = dict(features=(8, 16), bottleneck=32)
@@ -383,10 +384,10 @@ def test_gradients_reach_every_parameter_of_the_lower_rungs(name: str) -> None:
 @pytest.mark.parametrize(
     ("bad", "error", "message"),
     [
-        ([0.0], TypeError, "x_t must be a floating-point tensor, got list"),
+        ([0.0], TypeError, "x_t must be a torch.Tensor, got list"),
         (torch.zeros(2, 2, 8, 8, dtype=torch.uint8), TypeError, "got torch.uint8; .*course_lib.data.to_float"),
-        (torch.zeros(2, 8, 8), ValueError, r"x_t must have shape \(B, 2, H, W\), got \(2, 8, 8\)"),
-        (torch.zeros(2, 3, 8, 8), ValueError, r"x_t must have shape \(B, 2, H, W\), got \(2, 3, 8, 8\)"),
+        (torch.zeros(2, 8, 8), ValueError, r"x_t must have 4 dimensions \(B, C, H, W\), got 3"),
+        (torch.zeros(2, 3, 8, 8), ValueError, r"x_t must have 2 channel\(s\), got 3"),
     ],
 )
 def test_bad_pictures(name: str, bad: Any, error: type[Exception], message: str) -> None:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ..blocks import sinusoidal_embedding
-from ..forward import to_x0_eps
+from ..forward import solve_x0_eps, to_x0_eps
 from ..objective import denoising_loss
 from ..schedule import make_schedule
 from ..train import EMA, training_loop
@@ -120,7 +120,7 @@ X0_HAT = Exercise(
         ),
     },
     answer=my_x0_hat,
-    library=[to_x0_eps],
+    library=[to_x0_eps, solve_x0_eps],
     equation=r"\hat x_0 = \frac{x_t - \sqrt{1 - \bar\alpha_t}\,\hat\varepsilon}{\sqrt{\bar\alpha_t}}",
 )
 
