@@ -1,21 +1,20 @@
-"""How long a slider takes to answer: the usual ways, and the course's.
+"""How long does a slider take to answer? The usual ways beside the course's.
 
     python benchmarks/slider_latency.py            five minutes; every way in turn, in JupyterLab and Chromium
     python benchmarks/slider_latency.py --report   the table of the last run, into benchmarks/README.md
 
-Every way shows 64 pictures of 28×28, 8 in a row, whose noise follows a slider. Each is a notebook of its own, opened
-in a real JupyterLab on this machine in headless Chromium, and handled by real key presses and mouse moves.
+Every way shows 64 pictures of 28×28, 8 in a row, whose noise follows a slider. Each is a notebook of its own in a real
+JupyterLab, in headless Chromium, handled by real key presses and mouse moves.
 
-**From key to pixels.** The arrow key's event is caught as it enters the page, before any other program sees it. From
-then on the picture is looked at in every frame, at its beginning and when it is done, until its pixels are other ones:
-the milliseconds between are one answer. The next key is pressed when the picture has been at rest, and at a random
-moment of a frame. A picture is looked at through 64×64 of its pixels, which takes less than a millisecond.
+**From key to pixels.** The page notes the arrow key before any other program sees it. From then on it compares the
+picture in every frame, at the frame's beginning and end, until the pixels change: these milliseconds are one answer.
+The next key comes when the picture is at rest, at a random moment of a frame. A look takes less than a millisecond,
+since it reads only 64×64 pixels.
 
-**Painted in a drag.** The mouse takes the slider from end to end in 120 moves, each as soon as the page has taken in
-the one before and at most one in a frame. During two seconds every frame whose picture differs from that of the frame
-before is counted. Frames without a picture are counted, too: those flicker.
+**Painted in a drag.** The mouse moves the slider from end to end in 120 steps, at most one in a frame. For two seconds
+every frame counts whose picture differs from the one before. Frames without a picture count, too: those flicker.
 
-Other programs slow all ways down. The rows say what the machine's load was.
+Other programs slow all ways down; the rows note the machine's load.
 """
 
 from __future__ import annotations
@@ -27,7 +26,6 @@ import statistics
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib import metadata
 from importlib.util import find_spec
@@ -37,7 +35,8 @@ from typing import Any
 
 import torch
 
-from records import HERE, RESULTS, ROOT, Row, append_row, circumstances, fill_block, read_rows, table
+from records import RESULTS, ROOT, Row, append_row, circumstances, publish, read_rows, table
+from slider_ways import WAYS, Way, notebook_of
 
 sys.path.append(str(ROOT / "tools"))
 import browser as tools
@@ -48,232 +47,8 @@ NAME = "slider_latency"
 ROWS = RESULTS / f"{NAME}.jsonl"
 PRESSES, WARM_UP = 40, 4
 SECONDS = 2.0  # of the drag
-#: Whose versions a row tells.
+#: Whose versions a row notes.
 PACKAGES = ("jupyterlab", "ipywidgets", "anywidget", "ipykernel", "ipympl", "matplotlib")
-#: What the course promises of its own sliders: milliseconds of the slowest answer but one in twenty, and how many
-#: pictures they paint where interact paints one with imshow: 60 for its 13.
-P95, PAINTED = 25.0, 60 / 13
-#: Milliseconds that a slider with a network may take beyond its forward pass.
-BEYOND = 60.0
-
-#: 64 pictures and noise for all ways, and a slider like those of the course.
-START = """
-from io import BytesIO
-
-import ipywidgets
-import matplotlib.pyplot as plt
-import numpy as np
-from IPython.display import display
-from PIL import Image
-
-from course_lib.data import load_fashion_mnist
-
-x = load_fashion_mnist("test", source="packaged")[:64, 0].numpy()
-eps = np.random.default_rng(0).standard_normal(x.shape).astype("float32")
-slider = ipywidgets.FloatSlider(0.3, min=0, max=1, step=0.01, description="amount", layout={"width": "360px"})
-
-
-def mix(amount):
-    return (1 - amount) * x + amount * eps
-
-
-def grid(amount):
-    pixels = np.full((8, 29, 8, 29), 205, dtype=np.uint8)
-    levels = (mix(amount).clip(-1, 1) * 127.5 + 127.5).round()
-    pixels[:, :28, :, :28] = levels.reshape(8, 8, 28, 28).transpose(0, 2, 1, 3)
-    return pixels.reshape(232, 232)
-"""
-
-SUBPLOTS = """
-def show(amount):
-    figure, axes = plt.subplots(8, 8, figsize=(6, 6))
-    for ax, picture in zip(axes.flat, mix(amount)):
-        ax.imshow(picture, cmap="gray", vmin=-1, vmax=1)
-        ax.axis("off")
-    plt.show()
-
-
-ipywidgets.interact(show, amount=slider);
-"""
-
-IMSHOW = """
-def show(amount):
-    plt.figure(figsize=(6, 6))
-    plt.imshow(grid(amount), cmap="gray", vmin=0, vmax=255)
-    plt.axis("off")
-    plt.show()
-
-
-ipywidgets.interact(show, amount=slider);
-"""
-
-CLEAR = """
-output = ipywidgets.Output()
-
-
-def show(change):
-    with output:
-        output.clear_output()
-        figure, ax = plt.subplots(figsize=(6, 6))
-        ax.imshow(grid(slider.value), cmap="gray", vmin=0, vmax=255)
-        ax.axis("off")
-        display(figure)
-        plt.close(figure)
-
-
-show(None)
-slider.observe(show, "value")
-ipywidgets.VBox([slider, output])
-"""
-
-IPYMPL = """
-# %matplotlib widget
-with plt.ioff():
-    figure, ax = plt.subplots(figsize=(6, 6))
-ax.axis("off")
-picture = ax.imshow(grid(slider.value), cmap="gray", vmin=0, vmax=255)
-
-
-def show(change):
-    picture.set_data(grid(slider.value))
-    figure.canvas.draw_idle()
-
-
-slider.observe(show, "value")
-ipywidgets.VBox([slider, figure.canvas])
-"""
-
-PNG = """
-def png(amount):
-    buffer = BytesIO()
-    Image.fromarray(grid(amount)).save(buffer, "png", compress_level=1)
-    return buffer.getvalue()
-
-
-image = ipywidgets.Image(value=png(slider.value), format="png", width=464, height=464)
-
-
-def show(change):
-    image.value = png(slider.value)
-
-
-slider.observe(show, "value")
-ipywidgets.VBox([slider, image])
-"""
-
-BYTES = '''
-import anywidget
-import traitlets
-
-
-class Canvas(anywidget.AnyWidget):
-    _esm = """
-    export default { render({ model, el }) {
-      const canvas = document.createElement("canvas");
-      canvas.className = "raw";
-      canvas.width = canvas.height = 232;
-      canvas.style.cssText = "width: 464px; height: 464px; image-rendering: pixelated";
-      const context = canvas.getContext("2d", { alpha: false });
-      const image = context.createImageData(232, 232);
-      const pixels = new Uint32Array(image.data.buffer);
-      function paint() {
-        const view = model.get("pixels");
-        const bytes = new Uint8Array(view.buffer, view.byteOffset, view.byteLength);
-        for (let i = 0; i < pixels.length; i++) pixels[i] = 0xff000000 | (bytes[i] * 0x010101);
-        context.putImageData(image, 0, 0);
-      }
-      paint();
-      model.on("change:pixels", paint);
-      el.append(canvas);
-    } };"""
-    pixels = traitlets.Bytes().tag(sync=True)
-
-
-canvas = Canvas(pixels=grid(slider.value).tobytes())
-
-
-def show(change):
-    canvas.pixels = grid(slider.value).tobytes()
-
-
-slider.observe(show, "value")
-ipywidgets.VBox([slider, canvas])
-'''
-
-CORRUPTION = """
-import torch
-
-from course_lib import widgets
-
-widgets.corruption_explorer(torch.from_numpy(x)[:, None], columns=8)
-"""
-
-TIMESTEP = """
-import torch
-
-from course_lib import widgets
-from course_lib.schedule import SCHEDULES, make_schedule, zero_terminal_snr
-
-kinds = [make_schedule(name) for name in SCHEDULES]
-kinds += [zero_terminal_snr(schedule) for schedule in kinds[:3]]
-widgets.timestep_explorer(torch.from_numpy(x)[:8, None], kinds)
-"""
-
-NETWORK = """
-import torch
-
-from course_lib import widgets
-from course_lib.checkpoint import load_shipped
-
-shipped = load_shipped("cpu")
-widgets.x0_hat_explorer(shipped.model, shipped.schedule, torch.from_numpy(x)[:8, None], shipped.target)
-"""
-
-
-@dataclass(frozen=True)
-class Way:
-    """One way to make a picture follow a slider.
-
-    Args:
-        label: for the table.
-        code: of the notebook, after `START`.
-        selector: finds its canvas or image in the page.
-        needs: a package beyond the course's own, or "".
-        ours: whether it is the course's.
-        network: whether each picture is a forward pass.
-    """
-
-    label: str
-    code: str
-    selector: str
-    needs: str = ""
-    ours: bool = False
-    network: bool = False
-
-
-CANVAS = ".course-explorer canvas[data-panel]"
-WAYS = {
-    "subplots": Way("interact + 64 subplots", SUBPLOTS, ".jp-RenderedImage img"),
-    "imshow": Way("interact + one imshow", IMSHOW, ".jp-RenderedImage img"),
-    "clear_output": Way("clear_output and redraw", CLEAR, ".jp-RenderedImage img"),
-    "ipympl": Way("ipympl, set_data", IPYMPL, ".jupyter-matplotlib-canvas-div canvas:first-of-type", needs="ipympl"),
-    "png": Way("ipywidgets.Image fed PNG bytes", PNG, "img.widget-image"),
-    "bytes": Way("a canvas (anywidget) fed raw bytes by the kernel", BYTES, "canvas.raw"),
-    "corruption": Way("**`corruption_explorer`**, 64 pictures", CORRUPTION, CANVAS, ours=True),
-    "timestep": Way("**`timestep_explorer`**, 8 pictures in 8 schedules", TIMESTEP, CANVAS, ours=True),
-    "network": Way(
-        "**`x0_hat_explorer`**, 8 pictures through the network",
-        NETWORK,
-        '.course-explorer canvas[data-panel="x0_hat"]',
-        ours=True,
-        network=True,
-    ),
-}
-
-
-def notebook_of(way: Way) -> str:
-    """The text of its notebook."""
-    return f"# %%\n{START.strip()}\n\n# %%\n{way.code.strip()}\n"
 
 
 def summary(milliseconds: Sequence[float]) -> Row:
@@ -290,13 +65,13 @@ def press_again_and_again(page: Any, selector: str, presses: int, chance: random
     """Milliseconds from key to pixels, of each press but those to warm up.
 
     Raises:
-        RuntimeError: a picture that never comes to rest, or does not answer.
+        RuntimeError: the picture never comes to rest, or does not answer.
     """
     handle = page.wait_for_selector(".noUi-handle")
     handle.focus()
     took = []
     for number in range(WARM_UP + presses):
-        warm = number >= WARM_UP  # redrawing after clear_output shows an empty picture at first
+        warm = number >= WARM_UP  # clear_output shows an empty picture at first
         if not tools.at_rest(page, selector, 0.15) and warm:
             raise RuntimeError(f"{selector} does not come to rest")
         page.wait_for_timeout(chance.uniform(0, 34))
@@ -309,7 +84,7 @@ def press_again_and_again(page: Any, selector: str, presses: int, chance: random
 
 
 def drag(page: Any, selector: str, seconds: float = SECONDS) -> Row:
-    """Take the slider from its lowest to its highest value in so many seconds; what was painted meanwhile."""
+    """Drag the slider from its lowest to its highest value; what the page painted meanwhile."""
     handle, base = page.query_selector(".noUi-handle"), page.query_selector(".noUi-base")
     handle.focus()
     page.keyboard.press("Home")
@@ -323,15 +98,11 @@ def drag(page: Any, selector: str, seconds: float = SECONDS) -> Row:
     page.mouse.move(track["x"] + track["width"], y, steps=round(60 * seconds))  # one in each frame of a quick page
     counted = page.evaluate("probe.counted()")
     page.mouse.up()
-    return {
-        "painted": counted["painted"],
-        "empty_frames": counted["blank"],
-        "frames": counted["frames"],
-    }
+    return {"painted": counted["painted"], "empty_frames": counted["blank"], "frames": counted["frames"]}
 
 
 def measure(way: Way, lab: Lab, chromium: Any, presses: int) -> Row:
-    """Open the notebook of a way, run it, and handle its slider.
+    """Open the notebook of a way, run it, and move its slider.
 
     Raises:
         RuntimeError: the notebook or its slider does not work.
@@ -359,7 +130,7 @@ def measure(way: Way, lab: Lab, chromium: Any, presses: int) -> Row:
 
 
 def run(chosen: Sequence[str], presses: int, path: Path = ROWS) -> None:
-    """Measure every way in turn; each row is on disk before the next begins."""
+    """Measure the ways in turn; each row is on disk before the next one begins."""
     began = datetime.now(UTC).isoformat(timespec="seconds")
     with (
         TemporaryDirectory(prefix="course-latency-") as folder,
@@ -395,7 +166,7 @@ def newest(rows: Sequence[Row]) -> list[Row]:
 
 
 def text_of(rows: Sequence[Row]) -> str:
-    """The table of some rows, and what they were made on."""
+    """The table of some rows, and where they were made."""
     head = ["way", "median ms", "p95 ms", f"painted in {SECONDS:g} s"]
     last = rows[-1]
     versions = last["versions"]
@@ -410,24 +181,22 @@ def text_of(rows: Sequence[Row]) -> str:
     return f"{table(head, map(line_of, rows), words=1)}\n\n{words}"
 
 
-def report(path: Path = ROWS, pages: Sequence[Path] = (HERE / "README.md",)) -> int:
-    """Write the table where its block stands; 0 if there is a table, and a block for it in every page."""
+def report(path: Path) -> dict[str, str]:
+    """The table of the last run, by the name of its block in benchmarks/README.md.
+
+    Raises:
+        ValueError: there are no rows yet.
+    """
     rows = read_rows(path)
     if not rows:
-        print(f"{path} holds no rows: run benchmarks/{NAME}.py first.", file=sys.stderr)
-        return 1
-    text = text_of(newest(rows))
-    print(text)
-    without = [page for page in pages if not fill_block(page, NAME, text)]
-    for page in without:
-        print(f"{page} has no lines <!-- {NAME}: begin --> and <!-- {NAME}: end -->.", file=sys.stderr)
-    return 1 if without else 0
+        raise ValueError(f"{path} must hold rows; run the benchmark first")
+    return {NAME: text_of(newest(rows))}
 
 
 def main() -> int:
     """Read the command line and do it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--report", action="store_true", help="write the table of the last run")
+    parser.add_argument("--report", action="store_true", help="measure nothing; write the table of the last run")
     parser.add_argument("--ways", nargs="+", choices=WAYS, default=list(WAYS), help="which to measure (default: all)")
     parser.add_argument("--presses", type=int, default=PRESSES, help=f"of the arrow key (default: {PRESSES})")
     parser.add_argument("--rows", type=Path, default=ROWS, help="where the rows go")
@@ -435,7 +204,8 @@ def main() -> int:
     if options.presses < 2:
         parser.error(f"--presses must be at least 2, got {options.presses}")
     if options.report:
-        return report(options.rows)
+        publish(report(options.rows), options.rows.parent)
+        return 0
     lack = tools.missing()
     if lack:
         print(f"This benchmark {lack}.", file=sys.stderr)

@@ -4,8 +4,8 @@
     python benchmarks/speed.py --batches 256 --models unet --ways float32 compiled
     python benchmarks/speed.py --report         the table from the rows so far
 
-All models and settings of a batch size take turns, and are trained by `course_lib.train.train`: data on the device,
-optimizers and average included. Rows are written when a batch size is finished.
+All models and settings of a batch size take turns in `course_lib.train.train`, data, optimizers and average included.
+Rows are written when a batch size is finished.
 """
 
 from __future__ import annotations
@@ -22,45 +22,28 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from contestants import CONTESTANTS, compile_alone
+from contestants import CONTESTANTS
 from course_lib.data import Pictures
 from course_lib.objective import denoising_loss
 from course_lib.runtime import can_compile, in_mode, pick_autocast, pick_device
 from course_lib.schedule import Schedule, make_schedule
 from course_lib.shapes import count_parameters
 from course_lib.train import EMA, TrainConfig, Update, train
-from records import (
-    HERE,
-    RESULTS,
-    Row,
-    append_row,
-    circumstances,
-    describe,
-    fill_block,
-    has,
-    load_data,
-    read_rows,
-    table,
-)
+from judging import load_data
+from records import Row, append_row, circumstances, command_line, describe, has, made_on, publish, read_rows, table
+from trainings import compile_alone
 
 NAME = "speed"
 #: Batch sizes that are measured by default.
 BATCHES = {"cpu": (32,), "mps": (32, 128), "cuda": (128, 1024)}
-#: Updates that do not count: in the first a GPU loads its kernels, and a compiler may be at work.
+#: Updates that do not count: in the first, a GPU loads its kernels and a compiler may be at work.
 WARM_UP = 5
 
 
 @dataclass(frozen=True)
 class Way:
-    """Settings of a training; each way adds one to the way before.
+    """Settings of a training; each way adds one to the way before."""
 
-    Args:
-        name: for the command line.
-        label: for the table.
-        channels_last, autocast, compiled: the settings.
-    """
-
-    name: str
     label: str
     channels_last: bool = True
     autocast: bool = True
@@ -68,29 +51,26 @@ class Way:
 
 
 WAYS = {
-    one.name: one
-    for one in (
-        Way("float32", "float32", channels_last=False, autocast=False),
-        Way("channels-last", "+ channels last", autocast=False),
-        Way("bfloat16", "+ bfloat16"),
-        Way("compiled", "+ compiled", compiled=True),
-    )
+    "float32": Way("float32", channels_last=False, autocast=False),
+    "channels-last": Way("+ channels last", autocast=False),
+    "bfloat16": Way("+ bfloat16"),
+    "compiled": Way("+ compiled", compiled=True),
 }
 
 
-def ways_of(device: torch.device, names: Sequence[str], autocast: torch.dtype | None) -> list[Way]:
-    """The ways that this device can go: bfloat16 where it is faster, compiling where there is a compiler."""
+def ways_of(device: torch.device, names: Sequence[str], autocast: torch.dtype | None) -> list[str]:
+    """The ways that suit this device: bfloat16 if it is faster, compiling if there is a compiler."""
     compiler = "compiled" in names and can_compile(device)
-    return [WAYS[name] for name in names if (name != "bfloat16" or autocast) and (name != "compiled" or compiler)]
+    return [name for name in names if (name != "bfloat16" or autocast) and (name != "compiled" or compiler)]
 
 
 def flops_per_picture(model: nn.Module, schedule: Schedule, x0: Tensor) -> int:
     """Operations of convolutions and matrix products, forward and backward, for one picture (1, C, H, W).
 
-    A multiplication with its addition counts as two. Attention is counted as its two products.
+    A multiplication with its addition counts as two, attention as its two products.
     """
     t = torch.ones(1, dtype=torch.int64, device=x0.device)
-    # BatchNorm cannot be trained on one picture of one pixel; it counts as nothing either way
+    # in eval mode, since BatchNorm cannot train on one picture of one pixel; it counts as nothing either way
     with in_mode(model, training=False), FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
         denoising_loss(model, schedule, x0, t, torch.zeros_like(x0)).sum().backward()
     model.zero_grad(set_to_none=True)
@@ -121,24 +101,20 @@ class Timed:
 
     Args:
         model_name: one of `CONTESTANTS`.
-        way: its settings.
+        way_name: one of `WAYS`.
         batch: pictures of an update.
         pictures: what to learn from, on the device.
-        autocast: what `pick_autocast` found for one of the models, for the ways that use it.
+        autocast: dtype for the ways that use it, or None.
 
     Attributes:
         first_seconds: time of the first update, compiling included.
-        peak: most memory that it ever held on a GPU, without the pictures, in bytes; None elsewhere.
         rates: pictures per second, of each turn.
     """
 
-    def __init__(self, model_name: str, way: Way, batch: int, pictures: Pictures, autocast: torch.dtype | None) -> None:
-        self.model_name, self.way, self.batch, self.device = model_name, way, batch, pictures.images.device
+    def __init__(self, model_name: str, way_name: str, batch: int, pictures: Pictures, autocast: torch.dtype | None):
+        self.model_name, self.way_name, self.batch, self.device = model_name, way_name, batch, pictures.images.device
         self.rates: list[float] = []
-        on_gpu = self.device.type == "cuda"
-        before = torch.cuda.memory_allocated(self.device) if on_gpu else 0
-        if on_gpu:
-            torch.cuda.reset_peak_memory_stats(self.device)
+        way = WAYS[way_name]
         torch.manual_seed(0)
         model, schedule = CONTESTANTS[model_name].build().to(self.device), make_schedule("cosine")
         self.parameters = count_parameters(model)
@@ -156,7 +132,6 @@ class Timed:
         for _ in range(WARM_UP - 1):
             next(self.updates)
         _wait(self.device)
-        self.peak = torch.cuda.max_memory_allocated(self.device) - before if on_gpu else None
 
     def turn(self, seconds: float) -> None:
         """Train for about so long, at least for one update, and note the rate."""
@@ -168,11 +143,11 @@ class Timed:
         self.rates.append(made * self.batch / (time.perf_counter() - began))
 
     def row(self, reference: float) -> Row:
-        """What was found, beside the rate of a large matrix product."""
+        """What was found, as a share of the rate of a large matrix product."""
         rate = statistics.median(self.rates)
         return {
             "model": self.model_name,
-            "way": self.way.name,
+            "way": self.way_name,
             "batch": self.batch,
             "parameters": self.parameters,
             "flops_per_picture": self.flops,
@@ -181,26 +156,25 @@ class Timed:
             "utilization": round(self.flops * rate / reference, 4),
             "reference_flops_per_second": round(reference),
             "first_seconds": round(self.first_seconds, 1),
-            "peak_bytes": self.peak,
         }
 
 
 def run(options: argparse.Namespace, device: torch.device, path: Path) -> None:
-    """Measure what has no row of this machine yet; the ways of a batch size together, in turns."""
-    torch.compiler.config.force_disable_caches = True  # else the first update would be cheap where others compiled
+    """Measure what has no row of this machine yet; the ways of a batch size take turns."""
+    torch.compiler.config.force_disable_caches = True  # otherwise a second start would compile for nothing
     pictures = load_data(options.data)[0].to(device)
     asked = pictures[:32], torch.ones(32, dtype=torch.int64, device=device)
     picked = (pick_autocast(CONTESTANTS[model].build(), *asked) for model in options.models)
-    autocast = next((each for each in picked if each), None)  # tried for all models where it suits one
+    autocast = next((each for each in picked if each), None)  # tried for all models if it suits one
     ways, reference = ways_of(device, options.ways, autocast), product_rate(device, autocast or torch.float32)
     for batch in options.batches or BATCHES[device.type]:
         there = read_rows(path)
-        due = []
+        trainings = []
         for model in options.models:
-            same = {"model": model, "parameters": count_parameters(CONTESTANTS[model].build()), "batch": batch}
-            same["machine"] = describe(device)
-            due += [(model, way) for way in ways if not any(has(row, {**same, "way": way.name}) for row in there)]
-        trainings = [Timed(model, way, batch, pictures, autocast) for model, way in due]
+            about = {"model": model, "parameters": count_parameters(CONTESTANTS[model].build()), "batch": batch}
+            about["machine"] = describe(device)
+            due = [way for way in ways if not any(has(row, {**about, "way": way}) for row in there)]
+            trainings += [Timed(model, way, batch, pictures, autocast) for way in due]
         for _ in range(options.rounds):
             for each in trainings:
                 each.turn(options.seconds)
@@ -222,21 +196,21 @@ def pays_back(compiled: Row, plain: Row) -> str:
     return f"{lost * fast / (fast - slow) / 60:.1f} min"
 
 
-def report(path: Path, readmes: Sequence[Path]) -> str:
-    """Write the table of the newest row's machine, and fill the blocks `speed DEVICE` of the READMEs.
+def report(path: Path) -> dict[str, str]:
+    """The table of the last row's machine, by the name of its block in benchmarks/README.md.
 
     Raises:
         ValueError: there are no rows yet.
     """
     found = read_rows(path)
+    if not found:
+        raise ValueError(f"{path} must hold rows; run the benchmark first")
     rows = {(row["batch"], row["model"], row["way"]): row for row in found if row["machine"] == found[-1]["machine"]}
-    if not rows:
-        raise ValueError(f"{path} holds no rows yet")
-    on_gpu = any(row["peak_bytes"] is not None for row in rows.values())
     lines = []
     order = sorted(rows, key=lambda key: (key[0], [*CONTESTANTS].index(key[1]), [*WAYS].index(key[2])))
-    for batch, model, way in order:
-        row, before = rows[batch, model, way], [each for each in order if each[:2] == (batch, model) and each[2] != way]
+    for number, (batch, model, way) in enumerate(order):
+        row, before = rows[batch, model, way], rows[order[number - 1]]
+        pays = WAYS[way].compiled and has(row, {key: before[key] for key in ("batch", "model")}) and before is not row
         cells = [
             CONTESTANTS[model].label,
             WAYS[way].label,
@@ -244,54 +218,34 @@ def report(path: Path, readmes: Sequence[Path]) -> str:
             f"{row['pictures_per_second']:,.0f}",
             f"{row['flops_per_picture'] / 1e6:,.0f}",
             f"{row['utilization']:.1%}",
-            *([f"{row['peak_bytes'] / 2**20:,.0f}"] if on_gpu else []),
             f"{row['first_seconds']:.1f}",
-            pays_back(row, rows[before[-1]]) if WAYS[way].compiled and before else "",
+            pays_back(row, before) if pays else "",
         ]
         lines.append(cells)
-    memory = ["peak MiB"] if on_gpu else []
-    head = [
-        "batch",
-        "pictures/s",
-        "MFLOP a picture",
-        "utilization",
-        *memory,
-        "first update (s)",
-        "compiling pays after",
-    ]
+    head = ["model", "settings", "batch", "pictures/s", "MFLOP a picture", "utilization", "first update (s)"]
     last = rows[order[-1]]
     text = (
-        table(["model", "settings", *head], lines)
-        + f"\n\n{last['machine']}, {last['threads']} threads; torch {last['versions']['torch']}, diffusers "
-        + f"{last['versions']['diffusers']}; {last['date'][:10]}. Utilization: operations of the convolutions and "
-        + "matrix products of both passes, as a share of what one large matrix product reaches on this machine, "
-        + f"{last['reference_flops_per_second'] / 1e12:.3g} TFLOP/s."
+        f"{table([*head, 'compiling pays after'], lines)}\n\n{made_on([last], ('torch', 'diffusers'))} Utilization: "
+        "operations of the convolutions and matrix products of both passes, as a share of what one large matrix "
+        f"product reaches on this machine, {last['reference_flops_per_second'] / 1e12:.3g} TFLOP/s."
     )
-    for readme in readmes:
-        fill_block(readme, path.stem.replace(f"{NAME}_", f"{NAME} "), text)
-    return text
+    return {path.stem.replace("_", " "): text}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure and write what has no row yet, then the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_line(__doc__)
     parser.add_argument("--models", nargs="+", default=["unet", "diffusers"], choices=[*CONTESTANTS])
     parser.add_argument("--ways", nargs="+", default=[*WAYS], choices=[*WAYS])
     parser.add_argument("--batches", nargs="+", type=int, help="pictures of an update")
     parser.add_argument("--seconds", type=float, default=10.0, help="of a turn")
     parser.add_argument("--rounds", type=int, default=5, help="turns of each")
-    parser.add_argument("--data", default="full", choices=("full", "packaged"))
-    parser.add_argument("--device", help="cuda, mps or cpu; the best there is by default")
-    parser.add_argument("--results", type=Path, default=RESULTS, help="folder of rows and tables")
-    parser.add_argument("--report", action="store_true", help="measure nothing; write the table from the rows")
     options = parser.parse_args(arguments)
-
     device = pick_device(options.device)
     path = options.results / f"{NAME}_{device.type}.jsonl"
     if not options.report:
         run(options, device, path)
-    readmes = (HERE / "README.md",) if options.results == RESULTS else ()
-    print(report(path, readmes))
+    publish(report(path), options.results)
     return 0
 
 

@@ -1,0 +1,66 @@
+"""One plot for several benchmarks: distances with their intervals, both axes logarithmic."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from course_lib.viz import COLORS, Figure, new_figure, styled
+from records import Row
+
+
+@dataclass(frozen=True)
+class Line:
+    """One line of the plot.
+
+    Args:
+        label: for the legend.
+        color: a name in `COLORS`.
+        solid: with filled circles; otherwise dashed, with hollow squares.
+        distances: by x, each with "value", "low" and "high".
+        width: of the line.
+    """
+
+    label: str
+    color: str
+    solid: bool
+    distances: Mapping[float, Row]
+    width: float = 1.4
+
+
+@styled
+def plot_distances(lines: Sequence[Line], floor: float, xlabel: str, title: str) -> Figure:
+    """Draw all lines and, dotted, the distance of as many real pictures."""
+    figure, (axes,) = new_figure(8, 5.4)
+    for number, line in enumerate(lines):
+        shift = 1 + 0.012 * (number - len(lines) // 2)  # intervals at the same x do not cover each other
+        color = COLORS[line.color]
+        axes.errorbar(
+            [x * shift for x in line.distances],
+            [d["value"] for d in line.distances.values()],
+            yerr=[
+                [d["value"] - d["low"] for d in line.distances.values()],
+                [d["high"] - d["value"] for d in line.distances.values()],
+            ],
+            color=color,
+            linestyle="-" if line.solid else "--",
+            marker="o" if line.solid else "s",
+            markerfacecolor=color if line.solid else "white",
+            capsize=3,
+            linewidth=line.width,
+            label=line.label,
+        )
+    axes.axhline(floor, color=COLORS["gray"], linestyle=":", label=f"as many real pictures ({floor:.2f})")
+    axes.set_xscale("log")
+    axes.set_yscale("log")
+    numbers = sorted({x for line in lines for x in line.distances})
+    axes.set_xticks(numbers, [f"{x:g}" for x in numbers])
+    axes.minorticks_off()
+    low, high = axes.get_ylim()
+    ticks = [each for each in (0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100, 200) if low <= each <= high]
+    axes.set_yticks(ticks, [f"{each:g}" for each in ticks])
+    axes.set_xlabel(xlabel)
+    axes.set_ylabel("Fréchet distance, our features")
+    axes.set_title(title)
+    figure.legend(loc="outside lower center", ncols=2, frameon=False, fontsize=9)
+    return figure

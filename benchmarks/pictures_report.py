@@ -1,0 +1,326 @@
+"""Tables and pictures of benchmarks/pictures_per_minute.py, from its rows."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from statistics import mode
+from typing import Any
+
+import torch
+
+from contestants import CONTESTANTS
+from course_lib.data import to_float
+from course_lib.viz import DPI, Figure, Png, figure_png, grid, styled
+from distance_plot import Line, plot_distances
+from judging import FEATURES_ID, GUIDANCE
+from records import Row, has, interval, intervals, made_on, read_rows, table
+
+RECIPES = ("own", "ours")
+#: The samplers that draw the pictures of a row. The weights of an eighth of the time guide the last one.
+WAYS = {
+    "unclipped": "SDE-DPM-Solver++(2M)",
+    "clipped": "DDPM, clipped",
+    "guided": "SDE-DPM-Solver++(2M), autoguided",
+}
+#: Only rows that agree in these, in their machine and in the feature network compare.
+ALIKE = ("samples", "evaluations", "data", "seed", "threads")
+#: Packages whose versions a table mentions.
+PACKAGES = ("torch", "diffusers", "denoising-diffusion-pytorch")
+
+#: Model, recipe, minutes.
+Key = tuple[str, str, float]
+Rows = dict[Key, Row]
+
+
+def by_machine(rows: Iterable[Row]) -> list[Rows]:
+    """The last row of each model, recipe and budget: a dictionary for each machine, that of the last row first.
+
+    A machine's rows with less usual numbers of samples are left out, and guided samples where not all rows have them.
+    """
+    judged = [row for row in rows if row["features"] == FEATURES_ID]
+    found = []
+    for machine in dict.fromkeys(row["machine"] for row in reversed(judged)):
+        here = [row for row in judged if row["machine"] == machine]
+        usual = mode(tuple(row[key] for key in ALIKE) for row in here)
+        chosen = {key_of(row): row for row in here if tuple(row[key] for key in ALIKE) == usual}
+        if not all(guided(row) for row in chosen.values()):
+            chosen = {key: not_guided(row) for key, row in chosen.items()}
+        order = [*CONTESTANTS]
+        keys = sorted(chosen, key=lambda key: (order.index(key[0]), RECIPES.index(key[1]), key[2]))
+        found.append({key: chosen[key] for key in keys})
+    return found
+
+
+def key_of(row: Row) -> Key:
+    """What a row is about."""
+    return row["model"], row["recipe"], row["minutes"]
+
+
+def guided(row: Row) -> Row | None:
+    """The distance of the guided samples; None if there are none, or `AutoGuidance` guides otherwise by now."""
+    return (
+        row["reports"]["guided"]["frechet"] if "guided" in row["reports"] and has(row, {"guidance": GUIDANCE}) else None
+    )
+
+
+def not_guided(row: Row) -> Row:
+    """The row without its guided samples."""
+    return {**row, "reports": {way: report for way, report in row["reports"].items() if way != "guided"}}
+
+
+def best_way(row: Row) -> str:
+    """The sampler whose pictures are nearest to real ones."""
+    return min(row["reports"], key=lambda way: row["reports"][way]["frechet"]["value"])
+
+
+def nearest(row: Row) -> Row:
+    """The distance of the best sampler's pictures."""
+    distance: Row = row["reports"][best_way(row)]["frechet"]
+    return distance
+
+
+def shared(rows: Rows) -> Rows:
+    """The rows of budgets that another network has too; our shorter trainings are for `picture_by_picture` alone."""
+    budgets = {minutes for model, _, minutes in rows if model != "unet"}
+    return {key: row for key, row in rows.items() if key[2] in budgets} if budgets else rows
+
+
+def by_recipe(rows: Rows) -> dict[tuple[str, str], dict[float, Row]]:
+    """Rows by minutes, for each model and recipe."""
+    found: dict[tuple[str, str], dict[float, Row]] = {}
+    for (model, recipe, minutes), row in rows.items():
+        found.setdefault((model, recipe), {})[minutes] = row
+    return found
+
+
+def recipe_label(row: Row) -> str:
+    """The recipe of a row in words, as "Adam 1e-3, batch 128, cosine, no EMA"."""
+    if row["recipe"] == "ours":
+        return "this course's"
+    how = row["details"]
+    rate = f"{how['lr']:.0e}".replace("e-0", "e-")
+    schedule = {"squaredcos_cap_v2": "cosine"}.get(how["schedule"], how["schedule"])
+    target = "" if how["target"] == "eps" else f", {how['target']}"
+    average = f"EMA {how['ema']}" if how["ema"] else "no EMA"
+    return f"{how['optimizer']} {rate}, batch {how['batch size']}, {schedule}{target}, {average}"
+
+
+def names(row: Row) -> list[str]:
+    """Model and recipe, the first two cells of a line."""
+    return [CONTESTANTS[row["model"]].label, recipe_label(row)]
+
+
+def in_picture(model: str, recipe: str, between: str) -> str:
+    """Model and recipe for a picture."""
+    return f"{CONTESTANTS[model].label}{between}{'our recipe' if recipe == 'ours' else 'its own recipe'}"
+
+
+# ------------------------------------------------------------------------------------------------ tables
+
+
+def distance_table(rows: Rows) -> str:
+    """Distance of each model and recipe by minutes."""
+    budgets, recipes = sorted({minutes for _, _, minutes in rows}), [*by_recipe(rows).values()]
+    columns = [[nearest(found[each]) if each in found else None for found in recipes] for each in budgets]
+    lines = []
+    for found, cells in zip(recipes, zip(*intervals(columns), strict=True), strict=True):
+        last = found[max(found)]
+        lines.append([*names(last), f"{last['pictures_per_second']:.0f}", *cells])
+    floor = {minutes: nearest(row)["floor"] for (_, _, minutes), row in rows.items()}
+    lines.append(["*real pictures, held out*", "", "", *(f"*{floor[each]:.2f}*" for each in budgets)])
+    return table(["model", "recipe", "pictures/s", *(f"after {each:g} min" for each in budgets)], lines)
+
+
+def ratios(rows: Rows) -> tuple[str, str]:
+    """The others' distance at each budget over ours at the smallest: heading and table."""
+    budgets = sorted({minutes for _, _, minutes in rows})
+    title = f"Their distance over that of our `UNet` after {budgets[0]:g} minutes"
+    ours = rows.get(("unet", "ours", budgets[0]))
+    if ours is None:
+        return title, ""
+    lines = []
+    for (model, _), found in by_recipe(rows).items():
+        if model != "unet":
+            judged = (found.get(each) for each in budgets)
+            cells = [f"{nearest(row)['value'] / nearest(ours)['value']:.1f}×" if row else "" for row in judged]
+            lines.append([*names(found[max(found)]), *cells])
+    return title, table(["model", "recipe", *(f"after {each:g} min" for each in budgets)], lines)
+
+
+def picture_by_picture(rows: Rows) -> tuple[str, str]:
+    """The others' distance beside ours after no more pictures: heading and table, empty if nothing compares."""
+    ours = [row for row in rows.values() if row["model"] == "unet"]
+    lines = []
+    for row in rows.values():
+        earlier = [one for one in ours if one["pictures"] <= row["pictures"]]
+        if row["model"] != "unet" and earlier:
+            last = max(earlier, key=lambda one: one["pictures"])
+            lines.append(
+                [
+                    *names(row),
+                    *(cell for each in (row, last) for cell in (f"{each['pictures']:,}", interval(nearest(each)))),
+                ]
+            )
+    title = "By pictures in place of minutes, beside our `UNet` after no more of them"
+    head = ["model", "recipe", "pictures", "distance", "ours: pictures", "distance"]
+    return title, table(head, lines) if lines else ""
+
+
+def repeated(rows: Rows, judged: Sequence[Row]) -> tuple[str, str]:
+    """Trainings that were made more than once, oldest first: heading and table, empty if there are none."""
+    lines = []
+    for row in rows.values():
+        same = {key: row[key] for key in ("model", "recipe", "minutes", "details", "machine", "features", *ALIKE)}
+        again = {each["updates"]: each for each in judged if has(each, same)}.values()
+        if len(again) > 1:
+            by_guidance = [guided(each) for each in again]
+            cells = (
+                [f"{each['pictures']:,}" for each in again],
+                [interval(nearest(not_guided(each))) for each in again],
+                [interval(each) for each in by_guidance if each],
+            )
+            lines.append([*names(row), f"{row['minutes']:g}", *("; ".join(each) for each in cells)])
+    head = ["model", "recipe", "minutes", "pictures", "not guided", "guided"]
+    return "Trained more than once, of which the last counts", table(head, lines) if lines else ""
+
+
+def more_samples(rows: Rows, judged: Sequence[Row]) -> tuple[str, str]:
+    """What was judged by more samples on the same machine: heading and table, empty if nothing was."""
+    like = next(iter(rows.values()))
+    same = {key: like[key] for key in ("machine", "features", "evaluations", "data")}
+    chosen = [row for row in judged if row["samples"] > like["samples"] and has(row, same)]
+    lines = []
+    for row in {(*key_of(row), row["updates"]): row for row in chosen}.values():
+        about = [f"{row['minutes']:g}", f"{row['pictures']:,}", f"{row['samples']:,}"]
+        distance, by_guidance = nearest(not_guided(row)), guided(row)
+        cells = [interval(distance), interval(by_guidance) if by_guidance else "", f"{distance['floor']:.2f}"]
+        lines.append([*names(row), *about, *cells])
+    head = ["model", "recipe", "minutes", "pictures", "samples", "not guided", "guided", "real pictures, held out"]
+    return "Judged by more samples, after trainings that need not be those above", table(head, lines) if lines else ""
+
+
+def every_measure(rows: Rows) -> tuple[str, str]:
+    """Every measure of every row: heading and table."""
+    shares, lines = ("precision", "recall", "sure"), []
+    for row in rows.values():
+        label, recipe = names(row)
+        for way, report in row["reports"].items():
+            k = {name: 1000 * report["kernel"][name] for name in ("value", "low", "high")}
+            about = [label, recipe, WAYS[way], f"{row['minutes']:g}", f"{row['pictures']:,}", f"{row['updates']:,}"]
+            cells = [interval(report["frechet"]), f"{k['value']:.1f} ({k['low']:.1f}–{k['high']:.1f})"]
+            lines.append([*about, *cells, *(f"{report[name]['value']:.0%}" for name in shares)])
+    real = [*rows.values()][-1]["reports"]["unclipped"]
+    least = [f"{real['frechet']['floor']:.2f}", f"{1000 * real['kernel']['floor']:.1f}"]
+    lines.append(["*real, held out*", *[""] * 5, *least, *(f"{real[name]['real']:.0%}" for name in shares)])
+    head = ["model", "recipe", "sampler", "minutes", "pictures seen", "updates"]
+    head += ["distance (95 %)", "kernel × 1000 (95 %)", *shares]
+    return "Every measure", table(head, lines, words=3)
+
+
+# ---------------------------------------------------------------------------------------------- pictures
+
+
+def strip_path(strips: Path, row: Row, way: str) -> Path:
+    """The file of the first samples of a row: one for the guided, one for the best of the others."""
+    machine = re.sub("[^a-z0-9]+", "-", row["machine"].lower())
+    return strips / machine / f"{row['model']}_{row['recipe']}_{row['minutes']:g}{'_guided' * (way == 'guided')}.png"
+
+
+def plot(rows: Rows) -> Figure:
+    """Distance against minutes."""
+    colors = dict(zip(CONTESTANTS, ("blue", "orange", "green", "purple"), strict=True))
+    lines = [
+        Line(
+            in_picture(model, recipe, ", "),
+            colors[model],
+            recipe == "ours",
+            {minutes: nearest(row) for minutes, row in found.items()},
+            2.4 if model == "unet" else 1.4,
+        )
+        for (model, recipe), found in by_recipe(rows).items()
+    ]
+    floor = nearest([*rows.values()][-1])["floor"]
+    title = "Distance from real pictures against training time: lower is better"
+    return plot_distances(lines, floor, "minutes of training", title)
+
+
+@styled
+def sample_cells(rows: Rows, strips: Path) -> Figure:
+    """The first eight samples of every row: models and recipes below each other, minutes side by side."""
+    lines, budgets = by_recipe(rows), sorted({minutes for _, _, minutes in rows})
+    wide, high, margin, gap, top = 2 * (4 * 29 + 1), 2 * (2 * 29 + 1), 232, 14, 26
+    width, height = margin + len(budgets) * (wide + gap), top + len(lines) * (high + 2 * gap)
+    figure = Figure(width / DPI, height / DPI)
+
+    def write(x: float, y: float, words: str, **style: Any) -> None:
+        figure.text(x / width, 1 - y / height, words, va="center", **style)
+
+    for across, minutes in enumerate(budgets):
+        left = margin + across * (wide + gap)
+        write(left, 12, f"{minutes:g} minutes", fontsize=10, weight="bold")
+        for down, ((model, recipe), found) in enumerate(lines.items()):
+            y = top + down * (high + 2 * gap)
+            if across == 0:
+                write(8, y + gap + high / 2, in_picture(model, recipe, "\n"), fontsize=10)
+            if minutes not in found:
+                continue
+            png = Png(strip_path(strips, found[minutes], best_way(found[minutes])).read_bytes())
+            cells = to_float(torch.stack(png.pixels().split(28, 1))[:8, None])
+            axes = figure.add_axes((left / width, 1 - (y + gap + high) / height, wide / width, high / height))
+            axes.imshow(grid(cells, columns=4), cmap="gray", vmin=0, vmax=255, interpolation="nearest")
+            axes.set_axis_off()
+            write(left, y + gap - 7, f"distance {nearest(found[minutes])['value']:.1f}", fontsize=8.5)
+    return figure
+
+
+# ------------------------------------------------------------------------------------------------ report
+
+
+def blocks(path: Path) -> dict[str, str]:
+    """The two blocks of benchmarks/README.md, by name: the main table, and all others.
+
+    Args:
+        path: the file of rows.
+
+    Raises:
+        ValueError: there are no rows yet.
+    """
+    judged = read_rows(path)
+    rows, *elsewhere = by_machine(judged) or [{}]
+    if not rows:
+        raise ValueError(f"{path} must hold rows judged with today's feature network; run the benchmark first")
+    main, last = shared(rows), [*rows.values()][-1]
+    by = f"the best of {len(last['reports'])} samplers" + ", of which the guided one takes two evaluations a step" * (
+        "guided" in last["reports"]
+    )
+    short = (
+        f"{distance_table(main)}\n\nFréchet distance (95 % interval), lower is better; the least of each column in "
+        f"bold. {last['samples']:,} samples a row, in {last['evaluations']} steps, by {by}; data: Fashion-MNIST, "
+        f"{last['data']}. {made_on(rows.values(), PACKAGES)}"
+    )
+    full = _listed(
+        ratios(main), picture_by_picture(rows), repeated(rows, judged), more_samples(rows, judged), every_measure(rows)
+    )
+    for others in elsewhere:
+        about = [*others.values()][-1]
+        title = f"On another machine, {about['machine']} ({max(row['date'] for row in others.values())[:10]})"
+        title += ", not guided" * ("guided" not in about["reports"])
+        further = picture_by_picture(others), repeated(others, judged), more_samples(others, judged)
+        full += "\n\n" + _listed((title, distance_table(shared(others))), *further)
+    name = path.stem.replace("minute_", "minute ")
+    return {name: short, f"{name} in full": full}
+
+
+def _listed(*tables: tuple[str, str]) -> str:
+    return "\n\n".join(f"{title}:\n\n{each}" for title, each in tables if each)
+
+
+def report(path: Path) -> dict[str, str]:
+    """Draw both pictures beside the rows; returns `blocks`."""
+    made = blocks(path)
+    main = shared(by_machine(read_rows(path))[0])
+    path.with_suffix(".png").write_bytes(figure_png(plot(main)))
+    path.with_name(f"{path.stem}_samples.png").write_bytes(figure_png(sample_cells(main, path.with_suffix(""))))
+    return made

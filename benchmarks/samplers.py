@@ -1,0 +1,164 @@
+"""The course's samplers and diffusers' schedulers, all called the same way."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from course_lib.guide import AutoGuidance
+from course_lib.interop import PREDICTION_TYPES
+from course_lib.runtime import make_generator
+from course_lib.sample import sample
+from course_lib.schedule import Schedule, sampling_times, start_time
+
+
+@dataclass(frozen=True, eq=False)
+class Network:
+    """What samplers draw from.
+
+    Args:
+        model: in eval mode, called as model(x_t, t, y).
+        schedule, target: those that it was trained with.
+        weak: a network that was trained less, to guide it.
+    """
+
+    model: nn.Module
+    schedule: Schedule
+    target: str
+    weak: nn.Module
+
+
+class InTurn(nn.Module):
+    """A network that knows classes, asked for each of them in turn; it is called like one without classes."""
+
+    def __init__(self, model: nn.Module, classes: int) -> None:
+        super().__init__()
+        self.model, self.classes = model, classes
+
+    def forward(self, x_t: Tensor, t: Tensor, y: None = None) -> Tensor:
+        """The answer for picture i of the batch and class i modulo their number."""
+        return self.model(x_t, t, torch.arange(len(x_t), device=x_t.device) % self.classes)
+
+
+#: From a network, noise, a number of evaluations and a seed to samples.
+Draw = Callable[[Network, Tensor, int, int], Tensor]
+
+
+@dataclass(frozen=True)
+class Sampler:
+    """One way from noise to pictures.
+
+    Args:
+        name: for the command line.
+        method: for tables, the same for the same mathematics.
+        library: "course_lib" or "diffusers".
+        draw: runs it.
+        evaluations: how many it is tried with by default.
+        guided: asks the weak network, too; its evaluations count.
+    """
+
+    name: str
+    method: str
+    library: str
+    draw: Draw
+    evaluations: tuple[int, ...]
+    guided: bool = False
+
+
+def ours(eta: float, order: int, guided: bool = False) -> Draw:
+    """The course's loop; see `judging.draw_samples` for where it begins and whether it clips.
+
+    Guided, each step asks both networks, so there are half as many steps.
+    """
+
+    def draw(network: Network, x_T: Tensor, evaluations: int, seed: int) -> Tensor:
+        schedule, target = network.schedule, network.target
+        start = schedule.T if order == 1 else start_time(schedule, target)
+        steps = evaluations // 2 if guided else evaluations
+        return sample(
+            AutoGuidance(network.model, network.weak, schedule).eval() if guided else network.model,
+            schedule,
+            x_T,
+            times=sampling_times(schedule.T, steps, start=start),
+            eta=eta,
+            order=order,
+            target=target,
+            clip=order == 1,
+            generator=make_generator(seed, x_T.device),
+        )
+
+    return draw
+
+
+def theirs(scheduler: str, order: int, **settings: Any) -> Draw:
+    """A scheduler of diffusers, whose timestep t is our t + 1.
+
+    Args:
+        scheduler: name of its class.
+        order: begins where ours of this order begins.
+        settings: other arguments than its defaults.
+    """
+
+    def draw(network: Network, x_T: Tensor, evaluations: int, seed: int) -> Tensor:
+        driver = build_scheduler(scheduler, network, order, **settings)
+        driver.set_timesteps(evaluations, device=x_T.device)
+        options: dict[str, Any] = {}
+        if "generator" in inspect.signature(driver.step).parameters:
+            options["generator"] = make_generator(seed, x_T.device)
+        x = x_T * driver.init_noise_sigma
+        with torch.inference_mode():  # as ours does: a little faster than no_grad
+            for t in driver.timesteps:
+                seen = driver.scale_model_input(x, t)
+                ours_t = (t + 1).to(x.device, torch.int64).expand(len(x))
+                x = driver.step(network.model(seen, ours_t, None), t, x, **options).prev_sample
+        return x
+
+    return draw
+
+
+@cache
+def build_scheduler(name: str, network: Network, order: int, **settings: Any) -> Any:
+    """A scheduler of diffusers with our schedule, cut off where sampling begins; built once, as in its pipelines."""
+    import diffusers
+
+    schedule, target = network.schedule, network.target
+    T = schedule.T if order == 1 else start_time(schedule, target)
+    return getattr(diffusers, name)(
+        num_train_timesteps=T,
+        trained_betas=schedule.beta[1 : T + 1].tolist(),
+        prediction_type=PREDICTION_TYPES[target],
+        timestep_spacing="trailing",
+        **settings,
+    )
+
+
+MANY, FEW = (10, 25, 50, 100), (5, 10, 25, 50)
+SDE = theirs("DPMSolverMultistepScheduler", 2, algorithm_type="sde-dpmsolver++")
+SAMPLERS = {
+    one.name: one
+    for one in (
+        Sampler("ddpm", "DDPM", "course_lib", ours(1.0, 1), MANY),
+        Sampler("ddim", "DDIM", "course_lib", ours(0.0, 1), FEW),
+        Sampler("2m", "DPM-Solver++(2M)", "course_lib", ours(0.0, 2), FEW),
+        Sampler("2m-sde", "DPM-Solver++(2M), stochastic", "course_lib", ours(1.0, 2), FEW),
+        Sampler(
+            "2m-sde-guided",
+            "DPM-Solver++(2M), stochastic, autoguided",
+            "course_lib",
+            ours(1.0, 2, guided=True),
+            MANY,
+            guided=True,
+        ),
+        Sampler("diffusers-ddpm", "DDPM", "diffusers", theirs("DDPMScheduler", 1), MANY),
+        Sampler("diffusers-ddim", "DDIM", "diffusers", theirs("DDIMScheduler", 1), FEW),
+        Sampler("diffusers-2m", "DPM-Solver++(2M)", "diffusers", theirs("DPMSolverMultistepScheduler", 2), FEW),
+        Sampler("diffusers-2m-sde", "DPM-Solver++(2M), stochastic", "diffusers", SDE, FEW),
+        Sampler("diffusers-unipc", "UniPC", "diffusers", theirs("UniPCMultistepScheduler", 2), FEW),
+    )
+}

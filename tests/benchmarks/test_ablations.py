@@ -1,0 +1,130 @@
+"""Every variant changes what its name says, and no training is lost or made twice."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+
+import pytest
+import safetensors
+import torch
+from torch import Tensor, nn
+
+import ablations
+import trainings
+from ablations import VARIANTS, Proportional, Spread, Variant, heldout_loss
+from course_lib.objective import min_snr_weights
+from course_lib.schedule import Schedule, make_schedule
+from course_lib.training.workers import Workers
+from helpers_benchmarks import CPU, HELDOUT, PICTURES, Clock, Judged, without_trials
+from records import interval, read_rows
+from trainings import OurTraining
+
+
+def test_every_variant_trains_and_differs_from_the_recipe(monkeypatch: pytest.MonkeyPatch) -> None:
+    without_trials(monkeypatch)
+    made: dict[str, OurTraining] = {}
+    for name, variant in VARIANTS.items():
+        changes = {} if name == "batch-64" else {"batch_size": 8}
+        made[name] = Variant("", {**variant.train, **changes}, variant.unet, variant.patches).start(
+            PICTURES, 3.0, 0, CPU
+        )
+        with variant.in_force():
+            assert Workers.suit(made[name].model) == (name != "threads" and torch.get_num_threads() > 1)
+            made[name].run(1e-9)
+    recipe = made.pop("recipe").tensors()
+    assert all(tensor.isfinite().all() for tensor in recipe.values())
+    del made["threads"]  # which adds the same numbers in another order
+    for name, training in made.items():
+        ours = training.tensors()
+        assert ours.keys() != recipe.keys() or any(
+            each.shape != recipe[key].shape or not torch.equal(each, recipe[key]) for key, each in ours.items()
+        ), name
+
+
+def test_ablations_go_on_and_make_no_row_twice(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    without_trials(monkeypatch)
+    small = {"channels": (8, 16)}
+    variants = {
+        "recipe": Variant("recipe", unet=small),
+        "adamw": Variant("AdamW", {"batch_size": 8}, small, ablations.ADAMW),
+        "linear": Variant("linear, last", {"schedule": "linear", "ema": 0.0, "batch_size": 16}, small),
+    }
+    monkeypatch.setattr(ablations, "VARIANTS", variants)
+    monkeypatch.setattr(ablations, "load_data", lambda source: (PICTURES, HELDOUT))
+    monkeypatch.setattr(ablations, "heldout_loss", partial(heldout_loss, draws=50))
+    monkeypatch.setattr(ablations, "judge", lambda samples, *_: Judged(float(samples.abs().mean())))
+    monkeypatch.setattr(trainings, "time", Clock(0.1))  # however long an update takes
+    command = ["--minutes", "0.01", "--slice", "0.3", "--samples", "20", "--evaluations", "2", "--device", "cpu"]
+    command += ["--results", str(tmp_path), "--build", str(tmp_path / "build"), "--variants", *variants]
+    states, path = tmp_path / "build" / "ablations_cpu", tmp_path / "ablations_cpu.jsonl"
+
+    def stopped(*_: object, **__: object) -> Tensor:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):  # before the first is judged
+        patch.setattr(ablations, "draw_samples", stopped)
+        ablations.main(command)
+    saved = {}
+    for state in states.iterdir():
+        with safetensors.safe_open(state, "pt") as file:
+            saved[state.stem] = file.metadata()
+    assert ablations.main(command) == 0 and not [*states.iterdir()]
+    rows = read_rows(path)
+    done = {row["variant"]: row["updates"] for row in rows}
+    assert saved.keys() == done.keys() == variants.keys()
+    over = [name for name, about in saved.items() if float(about["seconds"]) >= 0.6]
+    assert len(over) == 1  # each had a turn, the first one two
+    for name, about in saved.items():  # those whose time was over did not go on, the others did not begin anew
+        assert done[name] == int(about["step"]) if name in over else done[name] > int(about["step"])
+    for row in rows:
+        assert row["pictures"] == row["updates"] * row["details"]["batch size"] > 0
+        assert row["details"]["optimizers"] == (["AdamW"] if row["variant"] == "adamw" else ["Muon", "AdamW"])
+        assert row["details"]["schedule"] == ("linear" if row["variant"] == "linear" else "cosine")
+    assert ablations.main(command) == 0 and read_rows(path) == rows
+    shown = capsys.readouterr().out
+    assert "| AdamW | " in shown and "*real pictures, held out*" in shown
+    assert all(interval(row["report"]["frechet"]) in shown for row in rows)
+    other = {**rows[0], "recipe": {**rows[0]["recipe"], "ema": 0.5}}
+    assert ablations.newest([other, *rows[1:]]).keys() == {row["variant"] for row in rows[1:]}
+
+
+def test_batches_of_the_ablations_favour_the_timesteps_that_they_say() -> None:
+    schedule = make_schedule("cosine", 100)
+    _, t, eps = Spread(PICTURES, schedule, 1000)(1)
+    counts = torch.bincount(t, minlength=101)[1:]
+    assert (counts - 10).abs().max() <= 1  # one of each part, wherever in it
+    assert eps.shape == (1000, 1, 28, 28)
+    weights = min_snr_weights(schedule, "eps", 5.0)[1:].double()
+    expected = 1000 * weights / weights.sum()
+    _, t, _ = Proportional(PICTURES, schedule, 1000)(1)
+    counts = torch.bincount(t, minlength=101)[1:]
+    # chi-squared with 99 degrees of freedom: above 160 once in ten thousand times
+    assert len(counts) == 100 and float(((counts - expected) ** 2 / expected).sum()) < 160
+
+
+class Gray(nn.Module):
+    """Always guesses a gray picture, and says so as noise, as v or as the picture itself."""
+
+    def __init__(self, schedule: Schedule, target: str) -> None:
+        super().__init__()
+        self.schedule, self.target, self.device = schedule, target, nn.Parameter(torch.zeros(()))
+
+    def forward(self, x_t: Tensor, t: Tensor, y: None = None) -> Tensor:
+        a, b = self.schedule.at(t, x_t)
+        gray = torch.zeros_like(x_t)
+        return {"x0": gray, "eps": x_t / b, "v": a * x_t / b}[self.target]  # v = a eps − b x0, eps = (x_t − a x0)/b
+
+
+def test_the_heldout_loss_is_the_same_for_the_same_guess_whatever_is_predicted() -> None:
+    cosine, linear = make_schedule("cosine"), make_schedule("linear")
+    losses = [heldout_loss(Gray(cosine, target), cosine, target, PICTURES, 4000) for target in ("x0", "eps", "v")]
+    assert losses == pytest.approx([losses[0]] * 3, rel=1e-4)
+    by_hand = float(cosine.snr[1:].clamp(max=5).mean() * PICTURES[:].square().mean())
+    assert losses[0] == pytest.approx(by_hand, rel=0.05)
+    # other timesteps, the same signal-to-noise ratios
+    assert heldout_loss(Gray(linear, "eps"), linear, "eps", PICTURES, 4000) == pytest.approx(losses[0], rel=0.01)

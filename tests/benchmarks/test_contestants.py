@@ -1,0 +1,215 @@
+"""Everybody trains as published, and a training that was stopped goes on as if nothing had happened."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import contestants
+import trainings
+from contestants import CONTESTANTS, Shifted, start_training
+from course_lib.objective import denoising_loss
+from course_lib.shapes import count_parameters
+from course_lib.train import TrainConfig, train
+from course_lib.training.batches import RandomBatches
+from course_lib.unet import DoubleConvUNet
+from helpers_benchmarks import CPU, PICTURES, TINY, Tiny, own_tiny, without_trials
+from pictures_report import recipe_label
+from trainings import OurTraining, OwnTraining
+
+PEERS = {"diffusers": "diffusers", "lucidrains": "denoising_diffusion_pytorch", "double-conv": "torch", "unet": "torch"}
+EVERY = [(name, recipe) for name in PEERS for recipe in ("ours", "own") if (name, recipe) != ("unet", "own")]
+
+
+@pytest.mark.parametrize(("name", "recipe"), EVERY)
+def test_one_update_of_everybody(name: str, recipe: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip(PEERS[name])
+    without_trials(monkeypatch)
+    monkeypatch.setattr(contestants, "OurTraining", partial(OurTraining, batch_size=2))  # big ones take long
+    contestant = CONTESTANTS[name]
+    if (name, recipe) == ("double-conv", "ours"):
+        narrow = partial(DoubleConvUNet, 1, 1, (8, 8, 8, 8), 8, time_plane=1000, resize_to_skip=True)
+        contestant = replace(contestant, build=narrow)
+    training = start_training(contestant, recipe, 3.0, PICTURES, 0, CPU)
+    if isinstance(training, OwnTraining):
+        training.batches = RandomBatches(PICTURES, training.schedule, 2)
+    before = [parameter.detach().clone() for parameter in training.model.parameters()]
+    training.run(1e-9)
+    assert training.step == 1 and training.seconds > 0
+    assert any(not torch.equal(a, b) for a, b in zip(before, training.model.parameters(), strict=True))
+    judged = training.to_sample_from()
+    assert not judged.training
+    with torch.no_grad():
+        assert judged(PICTURES[:2], torch.tensor([1, 1000]), None).shape == (2, 1, 28, 28)
+
+
+@pytest.mark.parametrize("name", ["tiny", "diffusers", "lucidrains"])
+def test_timesteps_of_the_other_libraries_are_ours_less_one(name: str) -> None:
+    torch.manual_seed(0)
+    if name == "tiny":
+        net = Tiny()
+        Shifted(net)(torch.zeros(2, 1, 28, 28), torch.tensor([1, 1000]))
+        assert net.seen == [0, 999]
+        return
+    pytest.importorskip(PEERS[name])
+    wrapped: Any = CONTESTANTS[name].build().eval()
+    x = torch.randn(2, 1, 28, 28)
+    with torch.no_grad():
+        alone = wrapped.net(x, torch.tensor([0, 499]))
+        alone = alone if isinstance(alone, Tensor) else alone.sample
+        assert torch.equal(wrapped(x, torch.tensor([1, 500])), alone)
+        assert not torch.allclose(wrapped(x, torch.tensor([2, 501])), alone, atol=1e-4)  # it does look at t
+
+
+@pytest.mark.parametrize("name", ["diffusers", "lucidrains", "double-conv"])
+def test_an_own_loss_is_ours_with_its_schedule_and_target(name: str) -> None:
+    pytest.importorskip(PEERS[name])
+    training = start_training(CONTESTANTS[name], "own", 3.0, PICTURES, 0, CPU)
+    assert isinstance(training, OwnTraining)
+    x0, t = PICTURES[:3], torch.tensor([1, 400, 1000])
+    eps = torch.randn(x0.shape, generator=torch.Generator().manual_seed(1))
+    net = training.model.net if isinstance(training.model, Shifted) else training.model
+    seen: list[tuple[Tensor, Tensor]] = []
+    hook = net.register_forward_pre_hook(lambda _, arguments: seen.append(arguments[:2]))
+    with torch.no_grad():
+        found = training.loss(x0, t, eps)
+        hook.remove()
+        each = denoising_loss(training.model, training.schedule, x0, t, eps, target=training.target)
+    a, b = training.schedule.at(t, x0)
+    torch.testing.assert_close(seen[0][0], a * x0 + b * eps, rtol=0, atol=2e-4)
+    assert torch.equal(seen[0][1], t if name == "double-conv" else t - 1)
+    weight = training.schedule.alpha_bar[t].float() if name == "lucidrains" else torch.ones(3)
+    torch.testing.assert_close(found, (weight * each).mean(), rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "lr", "label"),
+    [
+        ("diffusers", "Adam", 1e-3, "Adam 1e-3, batch 128, cosine, no EMA"),
+        ("lucidrains", "Adam", 1e-4, "Adam 1e-4, batch 16, sigmoid, v, EMA 0.995"),
+        ("double-conv", "AdamW", 3e-4, "AdamW 3e-4, batch 16, linear, no EMA"),
+    ],
+)
+def test_own_recipes_are_the_published_ones(name: str, kind: str, lr: float, label: str) -> None:
+    pytest.importorskip(PEERS[name])
+    training = start_training(CONTESTANTS[name], "own", 3.0, PICTURES, 0, CPU)
+    assert isinstance(training, OwnTraining)
+    assert recipe_label({"recipe": "own", "details": training.details}) == label  # and what is trained is so:
+    (group,) = training.optimizer.param_groups
+    theirs = name == "lucidrains"
+    assert (type(training.optimizer).__name__, group["lr"]) == (kind, lr)
+    assert group["betas"] == ((0.9, 0.99) if theirs else (0.9, 0.999))
+    assert group["weight_decay"] == (0.01 if kind == "AdamW" else 0)
+    assert training.batches.size == training.batch_size and training.grad_clip == (1.0 if theirs else None)
+    assert (training.average and (training.average.beta, training.average.update_every)) == (
+        (0.995, 10) if theirs else None
+    )
+    assert sum(p.numel() for p in group["params"]) == count_parameters(training.model)
+
+
+def test_the_defaults_of_lucidrains_are_what_we_say() -> None:
+    package = pytest.importorskip("denoising_diffusion_pytorch")
+
+    def defaults(of: type, *names: str) -> tuple[Any, ...]:
+        return tuple(inspect.signature(of).parameters[name].default for name in names)
+
+    trainer = "train_batch_size", "train_lr", "adam_betas", "ema_decay", "ema_update_every", "max_grad_norm", "amp"
+    assert defaults(package.Trainer, *trainer) == (16, 1e-4, (0.9, 0.99), 0.995, 10, 1.0, False)
+    diffusion = "objective", "beta_schedule", "timesteps"
+    assert defaults(package.GaussianDiffusion, *diffusion) == ("pred_v", "sigmoid", 1000)
+
+
+def test_a_gradient_is_clipped_where_the_recipe_says_so() -> None:
+    pytest.importorskip("ema_pytorch")
+    lengths = {}
+    for longest in (1e-3, None):
+        torch.manual_seed(0)
+        training = own_tiny(Shifted(Tiny()), PICTURES, 0)
+        training.grad_clip = longest
+        training.optimizer = torch.optim.SGD(training.model.parameters(), lr=1.0)
+        before = nn.utils.parameters_to_vector(training.model.parameters()).detach().clone()
+        training.run(1e-9)
+        after = nn.utils.parameters_to_vector(training.model.parameters()).detach()
+        lengths[longest] = float((after - before).norm())
+    assert lengths[1e-3] == pytest.approx(1e-3, rel=1e-2) and lengths[None] > 0.1
+
+
+def same(a: dict[str, Tensor], b: dict[str, Tensor]) -> bool:
+    return a.keys() == b.keys() and all(torch.equal(a[key], b[key]) for key in a)
+
+
+def test_an_own_training_goes_on_as_if_never_stopped(tmp_path: Path) -> None:
+    pytest.importorskip("ema_pytorch")
+    whole, part, rest = (start_training(TINY["diffusers"], "own", 3.0, PICTURES, 0, CPU) for _ in range(3))
+    for _ in range(5):
+        whole.run(1e-9)
+    for _ in range(2):
+        part.run(1e-9)
+    part.save(tmp_path / "a.safetensors")
+    assert rest.load(tmp_path / "a.safetensors")
+    assert (rest.step, rest.seconds) == (2, part.seconds)
+    for _ in range(3):
+        rest.run(1e-9)
+    assert rest.step == whole.step == 5
+    assert same(rest.tensors(), whole.tensors())
+
+
+def test_our_training_has_the_defaults_and_is_restored_in_full(tmp_path: Path) -> None:
+    part, rest, other = (start_training(TINY["unet"], "ours", each, PICTURES, 0, CPU) for each in (3.0, 3.0, 10.0))
+    assert isinstance(part, OurTraining) and part.config == TrainConfig(minutes=3.0)
+    for _ in range(2):
+        part.run(1e-9)
+    part.save(tmp_path / "a.safetensors")
+    assert not same(rest.tensors(), part.tensors())
+    assert rest.load(tmp_path / "a.safetensors")
+    assert same(rest.tensors(), part.tensors())
+    assert isinstance(rest, OurTraining) and rest.ema.updates == 2
+    rest.run(1e-9)
+    assert rest.step == 3 and rest.seconds > part.seconds
+    assert not other.load(tmp_path / "a.safetensors")  # it is of another budget
+    assert not other.load(tmp_path / "b.safetensors")  # there is none
+
+
+def test_a_training_goes_on_with_the_numbers_that_it_began_with(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A trial finds what is faster, and it may end the other way when a program starts again."""
+    used: list[torch.dtype | None] = []
+
+    def watched(*arguments: Any, autocast: torch.dtype | None, **others: Any) -> Iterator[Any]:
+        used.append(autocast)
+        return train(*arguments, autocast=autocast, **others)
+
+    monkeypatch.setattr(trainings, "train", watched)
+    for dtypes in ((torch.bfloat16, None), (None, torch.bfloat16)):
+        made = []
+        for dtype in dtypes:
+            monkeypatch.setattr(trainings, "pick_autocast", lambda *_, dtype=dtype: dtype)
+            made.append(start_training(TINY["unet"], "ours", 3.0, PICTURES, 0, CPU))
+        part, rest = made
+        part.run(1e-9)
+        part.save(tmp_path / "a.safetensors")
+        assert rest.load(tmp_path / "a.safetensors")
+        rest.run(1e-9)
+        assert used == [dtypes[0]] * 2
+        used.clear()
+
+
+@pytest.mark.cuda
+def test_our_training_is_compiled_on_a_gpu(tmp_path: Path) -> None:
+    gpu = torch.device("cuda")
+    part, rest = (start_training(TINY["unet"], "ours", 10.0, PICTURES, 0, gpu) for _ in range(2))
+    assert part.details["compiled"] and part.model._compiled_call_impl is not None
+    part.run(1e-9)
+    part.save(tmp_path / "a.safetensors")
+    assert rest.load(tmp_path / "a.safetensors")
+    assert same(rest.tensors(), part.tensors())
+    assert rest.to_sample_from()._compiled_call_impl is None  # the average samples without a compiler

@@ -1,0 +1,237 @@
+"""benchmarks/README.md says what the rows in benchmarks/results say: its tables, and every number in its sentences."""
+
+from __future__ import annotations
+
+import re
+
+import ablations
+import pictures_report
+import sampling
+import slider_latency
+import slider_ways
+import speed
+from contestants import CONTESTANTS
+from course_lib.checkpoint import load_shipped
+from course_lib.shapes import count_parameters
+from pictures_report import WAYS, Key, best_way, by_machine, key_of, nearest, not_guided
+from records import PAGE, RESULTS, Row, has, interval, read_rows
+from samplers import SAMPLERS, InTurn
+
+TEXT = PAGE.read_text(encoding="utf-8")
+OTHERS = [model for model in CONTESTANTS if model != "unet"]
+JUDGED = read_rows(RESULTS / "pictures_per_minute_cpu.jsonl")
+MACHINES = by_machine(JUDGED)
+ROWS = MACHINES[0]
+OURS = ROWS["unet", "ours", 3]
+DRAWN = {
+    key: row["report"]["frechet"] for key, row in sampling.newest(read_rows(RESULTS / "sampling_cpu.jsonl"))[0].items()
+}
+TOLD = sampling.newest(read_rows(RESULTS / "sampling_classes_cpu.jsonl"))[0]
+SLIDERS = {row["way"]: row for row in slider_latency.newest(read_rows(slider_latency.ROWS))}
+
+
+def says(words: str, *numbers: object) -> None:
+    """The page has these words, with these numbers in the places of {}."""
+    assert words.format(*numbers) in TEXT, words.format(*numbers)
+
+
+def values(rows: dict[Key, Row], way: str | None = None) -> dict[Key, float]:
+    """Distances by the best sampler, or by one."""
+    found = {key: row["reports"][way]["frechet"] if way else nearest(row) for key, row in rows.items()}
+    return {key: distance["value"] for key, distance in found.items()}
+
+
+BEST, GUIDED = values(ROWS), values(ROWS, "guided")
+ALONE = [values({key: not_guided(row) for key, row in here.items()}) for here in MACHINES]
+
+
+def test_tables_are_those_of_a_report() -> None:
+    path = RESULTS / "pictures_per_minute_cpu.jsonl"
+    blocks = {
+        **pictures_report.blocks(path),
+        **sampling.blocks(RESULTS / "sampling_cpu.jsonl"),
+        **sampling.blocks(RESULTS / "sampling_classes_cpu.jsonl"),
+        **speed.report(RESULTS / "speed_cpu.jsonl"),
+        **ablations.report(RESULTS / "ablations_cpu.jsonl"),
+        **slider_latency.report(slider_latency.ROWS),
+    }
+    found = dict(re.findall(r"<!-- (.*?): begin -->\n(.*?)<!-- \1: end -->", TEXT, re.DOTALL))
+    assert {name: text.strip() for name, text in found.items() if text} == blocks, "call the benchmarks with --report"
+    assert all(name.replace("cpu", "cuda") in found for name in blocks if re.match("(pic|sampling cpu|speed)", name))
+
+
+# -------------------------------------------------------------------------------------------- pictures per minute
+
+
+def test_three_minutes_beside_thirty_of_the_others() -> None:
+    times = sorted(BEST[model, "own", 30] / BEST["unet", "ours", 3] for model in OTHERS)
+    says("these are at {:.1f}, {:.1f} and {:.1f} times its distance", *times)
+    same = {key: OURS[key] for key in ("model", "minutes", "samples", "machine", "details", "features")}
+    again = [row for row in JUDGED if has(row, same) and row["updates"] != OURS["updates"]]
+    theirs = BEST["lucidrains", "own", 30]
+    says(
+        "two more of ours would turn the {:.1f} into {:.1f} and {:.1f}",
+        times[0],
+        *sorted(theirs / nearest(row)["value"] for row in again),
+    )
+    assert all(BEST["unet", "ours", at] == min(each for key, each in BEST.items() if key[2] == at) for at in (3, 10))
+    near = ALONE[0]["lucidrains", "ours", 10] / ALONE[0]["unet", "ours", 3]
+    assert 0.9 < near < 1.1 and sum(BEST[model, "ours", 30] < BEST["unet", "ours", 30] for model in OTHERS) == 2
+    says("the best of the others is after ten minutes about where our network is after three")
+
+
+def test_how_sure_that_is() -> None:
+    many = {key: OURS[key] for key in ("machine", "features", "guidance")} | {"samples": 2000}
+    rows = {(row["model"], row["updates"]): row for row in JUDGED if has(row, many)}
+    for way, words in (
+        ("guided", "our three trainings of three minutes put it at {:.1f}, {:.1f} and {:.1f}"),
+        ("unclipped", "Without guidance it is {:.1f}, {:.1f} and {:.1f}"),
+    ):
+        value = {key: row["reports"][way]["frechet"]["value"] for key, row in rows.items()}
+        (theirs,) = (value.pop(key) for key in [*value] if key[0] == "lucidrains")
+        says(words, *sorted(theirs / each for each in value.values()))
+    elsewhere = [min(found[model, "own", 30] for model in OTHERS) / found["unet", "ours", 3] for found in ALONE[1:]]
+    says("and on two other machines {:.1f} and {:.1f}.", *sorted(elsewhere, reverse=True))
+    swings = sorted(found["double-conv", "own", 30] for found in ALONE)
+    says("came to between {:.1f} and {:.1f} on the three machines", swings[0], swings[-1])
+    for found in ALONE[1:]:  # "came nearer" with the recipe for a larger network
+        assert found["diffusers", "own", 30] < ALONE[0]["diffusers", "own", 30]
+    says("in 25 steps, by the best of three samplers of this course")
+    assert len(WAYS) == 3 and {row["evaluations"] for row in ROWS.values()} == {25}
+
+
+def test_what_a_classifier_is_sure_of() -> None:
+    own = [ROWS[model, "own", 3] for model in OTHERS]
+    sure, *others = (round(100 * row["reports"][best_way(row)]["sure"]["value"]) for row in [OURS, *own])
+    says("sure of {} % of our network's pictures, and of {} to {} % of the others'", sure, min(others), max(others))
+
+
+def test_network_or_recipe() -> None:
+    def listed(recipe: str, minutes: int) -> str:
+        return "{:.1f}, {:.1f} and {:.1f}".format(*(ALONE[0][model, recipe, minutes] for model in OTHERS))
+
+    says("the others come to {} after ten minutes and to {} after thirty", listed("ours", 10), listed("ours", 30))
+    says("their own way, to {}, and to {}.", listed("own", 10), listed("own", 30))
+    rate = {model: ROWS[model, "ours", 10]["pictures_per_second"] for model in CONTESTANTS}
+    says("sees {:.0f} and {:.0f} times as many pictures", *sorted(rate["unet"] / rate[model] for model in OTHERS[:2]))
+    says("and {:.0f} times as many as the `DoubleConvUNet`", rate["unet"] / rate["double-conv"])
+    said = []
+    for found in (ALONE[0], GUIDED):
+        best = min(found[model, "ours", 10] for model in OTHERS)
+        said += [found["unet", "ours", 3], best]
+        assert best == found["lucidrains", "ours", 10]
+        assert all(best < found[key] for key, row in ROWS.items() if key[0] == "unet" and row["pictures"] < 41_000)
+    says("where the best of the others is after ten ({:.2f} and {:.2f}; guided, {:.2f} and {:.2f})", *said)
+    assert 40_000 < ROWS["lucidrains", "ours", 10]["pictures"] < 41_000
+    three = [ROWS[model, "ours", 30] for model in ("unet", "diffusers", "lucidrains")]
+    level, ahead = ([row["reports"][way]["frechet"] for row in three] for way in ("unclipped", "guided"))
+    says("as far as 500 samples can tell ({:.2f}, {:.2f} and {:.2f})", *(each["value"] for each in level))
+    assert max(each["low"] for each in level) < min(each["value"] for each in level)
+    says("ahead, within the intervals ({:.2f}, {:.2f} and {:.2f})", *(each["value"] for each in ahead))
+    assert ahead[0]["value"] == max(each["value"] for each in ahead)
+    assert max(each["low"] for each in ahead) < min(each["high"] for each in ahead)
+    ours, *theirs = (round(row["pictures"], -3) for row in three)
+    says("with {:,} and {:,} pictures, ours needs {:,}.", *theirs, ours)
+
+
+def test_by_pictures_ours_is_ahead_of_the_others_with_their_recipes() -> None:
+    ours = [row for row in ROWS.values() if row["model"] == "unet"]
+    fewest = min(row["pictures"] for row in ours)
+    theirs = [row for row in ROWS.values() if row["recipe"] == "own" and row["pictures"] >= fewest]
+    assert len(theirs) >= 8 and fewest < 10_000
+    for row in theirs:
+        last = max((one for one in ours if one["pictures"] <= row["pictures"]), key=lambda one: one["pictures"])
+        assert nearest(last)["value"] < nearest(row)["value"], key_of(row)
+
+
+def test_numbers_of_parameters() -> None:
+    stated = re.findall(r"\| ([\d.]+) M \|", TEXT)
+    assert stated == [f"{count_parameters(one.build()) / 1e6:.1f}" for one in CONTESTANTS.values()]
+
+
+# ------------------------------------------------------------------------------------------------------- sampling
+
+
+def test_how_few_steps_a_sampler_needs() -> None:
+    few, many, best = DRAWN["2m-sde", 25], DRAWN["ddpm", 100], DRAWN["2m-sde-guided", 50]
+    says("their distance is {:.2f}, and the original DDPM sampler needs 100 calls", few["value"])
+    says("calls for as much ({:.2f})", many["value"])
+    assert few["value"] < many["value"] < few["high"] and few["high"] < DRAWN["ddpm", 25]["low"]
+    says("bring the distance down to {:.2f}, where as many real pictures are at {:.2f}", best["value"], best["floor"])
+    says("Their distance from real pictures is {}; that of as many real ones is {:.2f}", interval(best), best["floor"])
+    assert best["value"] == min(each["value"] for key, each in DRAWN.items() if key[1] == 50)
+    for (name, calls), theirs in DRAWN.items():  # "come out alike"
+        ours = DRAWN.get((name.removeprefix("diffusers-"), calls), theirs)
+        assert theirs["low"] < ours["value"] < theirs["high"]
+
+
+def test_what_is_said_of_the_samplers_here_and_in_notebook_05() -> None:
+    def nearer(one: str, other: str, calls: int, clearly: bool) -> bool:
+        a, b = DRAWN[one, calls], DRAWN[other, calls]
+        return bool(a["value"] < b["value"] and (a["high"] < b["low"]) == clearly)
+
+    for calls, name in ((5, "diffusers-unipc"), (10, "diffusers-unipc"), (25, "2m-sde"), (50, "2m-sde-guided")):
+        best, _ = min((key for key in DRAWN if key[1] == calls), key=lambda key: DRAWN[key]["value"])
+        assert SAMPLERS[best].method == SAMPLERS[name].method
+    assert DRAWN["2m-sde-guided", 100]["value"] < DRAWN["ddpm", 100]["value"]
+    assert nearer("2m", "2m-sde", 5, clearly=True) and nearer("2m-sde", "2m-sde-guided", 10, clearly=True)
+    assert nearer("2m-sde", "2m", 25, clearly=False) and nearer("2m-sde", "2m", 50, clearly=False)
+    assert nearer("2m-sde-guided", "2m-sde", 50, clearly=False)
+    assert nearer("2m-sde", "2m-sde-guided", 25, clearly=False)
+
+
+def test_samples_are_of_the_weights_that_are_shipped() -> None:
+    rows = sampling.newest(read_rows(RESULTS / "sampling_cpu.jsonl"))[0]
+    told = load_shipped(classes=True).model
+    asked = InTurn(told, told.config["num_classes"])
+    for row, model in ((rows["2m-sde-guided", 50], load_shipped().model), (TOLD["2m-sde-guided", 25], asked)):
+        assert row["weights"] == sampling.weights_id(model)
+        assert row["weak"] == sampling.weights_id(load_shipped(weak=True).model)
+        assert (row["data"], row["samples"]) == ("full", 1000)
+
+
+def test_samples_of_the_network_that_knows_classes() -> None:
+    alone, guided = (TOLD[name, 25]["report"]["frechet"] for name in ("2m-sde", "2m-sde-guided"))
+    says("the distance of its samples is {} after 25 steps, and {} if", interval(alone), interval(guided))
+    assert alone["high"] < DRAWN["2m-sde", 25]["low"]
+
+
+# -------------------------------------------------------------------------------------------------------- sliders
+
+
+def test_sliders_keep_what_the_course_promises() -> None:
+    ours, usual = SLIDERS["corruption"], SLIDERS["imshow"]
+    says("64 pictures take {:.0f} ms in `corruption_explorer`", ours["median_ms"])
+    says("`interact` with `imshow`, takes {:.0f} ms", usual["median_ms"])
+    says("ours paints {} pictures and the usual way {}.", ours["painted"], usual["painted"])
+    assert [*SLIDERS] == [*slider_ways.WAYS], "the last run did not measure every way"
+    for way in ("corruption", "timestep"):
+        assert SLIDERS[way]["p95_ms"] <= 25 and SLIDERS[way]["painted"] >= 60 / 13 * usual["painted"]
+        assert SLIDERS[way]["median_ms"] < usual["median_ms"] / 4
+    assert SLIDERS["network"]["median_ms"] <= SLIDERS["network"]["forward_ms"] + 60
+    assert all(row["empty_frames"] == 0 for way, row in SLIDERS.items() if slider_ways.WAYS[way].ours)
+
+
+# ------------------------------------------------------------------------------------------------------ ablations
+
+
+def test_what_each_part_of_the_recipe_earns() -> None:
+    rows = ablations.newest(read_rows(RESULTS / "ablations_cpu.jsonl"))
+    assert rows.keys() == ablations.VARIANTS.keys() and {row["details"]["seed"] for row in rows.values()} == {0}
+    says("with three minutes and one seed for each, all in bfloat16")
+    assert all(row["minutes"] == 3 and row["autocast"] == "torch.bfloat16" for row in rows.values())
+    distance = {name: row["report"]["frechet"] for name, row in rows.items()}
+    more = {name: row["heldout_loss"] / rows["recipe"]["heldout_loss"] - 1 for name, row in rows.items()}
+    apart = distance["threads"]["value"] / distance["recipe"]["value"] - 1
+    says(
+        "differs by {:.1f} % in the loss and by {:.0f} % in the distance", 100 * abs(more["threads"]), 100 * abs(apart)
+    )
+    for name in ("adamw", "adamw-fast", "linear", "unweighted", "gamma-1"):
+        assert 0.02 < more.pop(name) < 0.08
+    for name in ("narrow", "attention"):
+        assert 0.02 < more.pop(name) < 0.03
+    assert abs(more.pop("last")) < 0.002 and distance["last"]["value"] > 2 * distance["recipe"]["value"]
+    assert -0.025 < more.pop("pixels") < -0.02 and distance["pixels"]["low"] > distance["recipe"]["high"]
+    for name, each in more.items():
+        assert abs(each) < 0.01
+        assert distance[name]["low"] < distance["recipe"]["high"] and distance[name]["high"] > distance["recipe"]["low"]

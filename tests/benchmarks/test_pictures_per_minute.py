@@ -1,0 +1,226 @@
+"""Only a training's own time counts, and nothing is lost or mixed up by stopping."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import pictures_per_minute as bench
+import pictures_report
+import trainings
+from course_lib.schedule import make_schedule, start_time
+from helpers_benchmarks import CPU, HELDOUT, PICTURES, TINY, Clock, Judged, without_trials
+from judging import FEATURES_ID, GUIDANCE, draw_samples
+from pictures_per_minute import Run, plan, take_turns
+from pictures_report import WAYS
+from records import append_row, read_rows
+from trainings import Training
+
+
+class Paced(Training):
+    """A training whose updates take so many seconds of a clock that we turn ourselves."""
+
+    def __init__(self, clock: Clock, pace: float, turns: list[str], name: str) -> None:
+        super().__init__(nn.Linear(1, 1), make_schedule("linear", 10), "eps", 4, {})
+        self.clock, self.pace, self.turns, self.name = clock, pace, turns, name
+
+    def get_ready(self) -> None:
+        self.clock.now += 100
+
+    def update_until(self, end: float) -> None:
+        self.turns.append(self.name)
+        while self.clock.now < end:
+            self.clock.now += self.pace
+            self.step += 1
+
+    def tensors(self) -> dict[str, Tensor]:
+        self.clock.now += 1000  # saving takes its time
+        return {}
+
+
+def test_only_the_time_of_its_own_turns_counts(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    clock, turns, kept = Clock(), list[str](), list[tuple[str, float, bool, float]]()
+    monkeypatch.setattr(trainings, "time", clock)
+    quick, slow = Paced(clock, 1.0, turns, "quick"), Paced(clock, 7.0, turns, "slow")
+    runs = [
+        Run("quick", "own", quick, tmp_path / "a", [(0.25, 2.0, True), (0.5, 0.5, False), (2.0, 2.0, False)]),
+        Run("slow", "own", slow, tmp_path / "b", [(0.25, 2.0, True), (2.0, 2.0, False)]),
+    ]
+
+    def reached(run: Run, minutes: float, weak: bool) -> None:
+        clock.now += 10_000
+        kept.append((run.model, minutes, weak, run.training.seconds))
+
+    take_turns(runs, 20.0, reached)
+    assert (quick.seconds, quick.step) == (120.0, 120)
+    assert (slow.step, slow.seconds) == (18, 126.0)  # six turns of 21 seconds
+    assert turns == ["quick", "slow"] * 6 + ["quick"]  # a turn ends where weights are kept
+    assert [each for each in kept if each[0] == "slow"] == [("slow", 2.0, True, 21.0), ("slow", 2.0, False, 126.0)]
+    assert [each[1:] for each in kept if each[0] == "quick"] == [
+        (2.0, True, 15.0),
+        (0.5, False, 30.0),
+        (2.0, False, 120.0),
+    ]
+
+
+def test_a_recipe_that_knows_its_budget_is_a_training_for_each() -> None:
+    assert plan(["unet", "diffusers"], ["own", "ours"], [10, 3]) == [
+        ("unet", "ours", [3]),
+        ("unet", "ours", [10]),
+        ("diffusers", "ours", [3]),
+        ("diffusers", "ours", [10]),
+        ("diffusers", "own", [3, 10]),
+    ]
+    assert plan(["unet", "diffusers"], ["own"], [3]) == [("unet", "ours", [3]), ("diffusers", "own", [3])]
+
+
+@pytest.fixture
+def small(
+    monkeypatch: pytest.MonkeyPatch,
+) -> Iterator[None]:
+    """Tiny networks and little data; the distance is the mean level of the samples."""
+    pytest.importorskip("ema_pytorch")
+    without_trials(monkeypatch)
+    for module in (bench, pictures_report):
+        monkeypatch.setattr(module, "CONTESTANTS", TINY)
+    monkeypatch.setattr(bench, "load_data", lambda source: (PICTURES, HELDOUT))
+    monkeypatch.setattr(bench, "judge", lambda samples, *_: Judged(float(samples.images.float().mean())))
+    yield
+
+
+def test_a_stopped_benchmark_goes_on(
+    small: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = "--models unet diffusers --minutes 0.002 0.004 --slice 0.05 --samples 20 --evaluations 3 --device cpu"
+    folders = ["--results", str(tmp_path / "r"), "--build", str(tmp_path / "b")]
+    rows, build = tmp_path / "r" / "pictures_per_minute_cpu.jsonl", tmp_path / "b" / "pictures_per_minute_cpu"
+    run, turns, resumed = Training.run, 0, list[float]()
+
+    def call(*more: str) -> str:
+        assert bench.main([*arguments.split(), *folders, *more]) == 0
+        return capsys.readouterr().out
+
+    def interrupted(self: Training, seconds: float) -> None:
+        nonlocal turns
+        turns += 1
+        if turns == 12:
+            raise KeyboardInterrupt
+        run(self, seconds)
+
+    def watched(self: Training, seconds: float) -> None:
+        resumed.append(self.seconds)
+        run(self, seconds)
+
+    monkeypatch.setattr(bench, "SAVE_EVERY", 0.01)
+    monkeypatch.setattr(Training, "run", interrupted)
+    assert bench.main([*arguments.split(), *folders]) == 130
+    assert "5 trainings to run" in capsys.readouterr().out and len(read_rows(rows)) < 6
+    monkeypatch.setattr(Training, "run", watched)
+    call()
+    assert resumed[0] > 0 and not [*build.rglob("state.safetensors")]
+    found = read_rows(rows)
+    assert sorted((row["model"], row["recipe"], row["minutes"]) for row in found) == [
+        *(("diffusers", recipe, each) for recipe in ("ours", "own") for each in (0.002, 0.004)),
+        *(("unet", "ours", each) for each in (0.002, 0.004)),
+    ]
+    for row in found:
+        assert row["seconds"] >= 60 * row["minutes"] and 0 < row["weak_updates"] <= row["updates"]
+        assert row["versions"]["torch"] and row["pictures"] == row["updates"] * row["details"]["batch size"]
+        assert row["reports"]["unclipped"] != row["reports"]["clipped"]
+    assert len([*(tmp_path / "r").rglob("*.png")]) == 12  # of each row, with and without guidance
+    assert "0 trainings to run" in call() and read_rows(rows) == found
+
+    rows.write_text("".join(line + "\n" for line in rows.read_text(encoding="utf-8").splitlines()[:-1]))
+    assert "0 trainings to run" in call()  # its weights are there: judged again, not trained again
+    assert read_rows(rows)[-1]["reports"] == found[-1]["reports"] and len(read_rows(rows)) == 6
+    assert "0 trainings to run" in call("--models", "unet", "--samples", "24")
+    assert [row["samples"] for row in read_rows(rows)[6:]] == [24, 24]
+    next(build.glob("unet_ours_*/0.004_weak.safetensors")).unlink()  # no row without it
+    assert "1 trainings to run" in call("--models", "unet", "--samples", "25")
+    shown = call("--report")
+    for row in found:
+        assert all(f"{report['frechet']['value']:.2f}" in shown for report in row["reports"].values())
+    assert {path.suffix for path in (tmp_path / "r").iterdir() if path.is_file()} == {".jsonl", ".png"}
+
+
+def made(tmp_path: Path, data: str = "full") -> bench.Bench:
+    return bench.Bench(CPU, data, 20, 3, 0, tmp_path, tmp_path)
+
+
+def test_a_training_goes_on_only_where_it_kept_what_it_is_past(small: None, tmp_path: Path) -> None:
+    def begun(data: str = "full") -> Run:
+        return made(tmp_path, data).start("diffusers", "own", [8.0, 16.0])
+
+    every = [(1.0, 8.0, True), (2.0, 16.0, True), (8.0, 8.0, False), (16.0, 16.0, False)]
+    run = begun()
+    assert run.moments == every
+    run.training.step, run.training.seconds = 1, 61.0
+    made(tmp_path).reached(run, 8.0, weak=True)
+    again = begun()
+    assert (again.training.seconds, again.moments) == (61.0, every[1:])
+    assert begun("packaged").training.seconds == 0  # other data, another training
+    run.weights(8.0, weak=True).unlink()
+    again = begun()
+    assert (again.training.seconds, again.moments) == (0.0, every)
+
+    made(tmp_path).reached(run, 8.0, weak=True)
+    run.state.unlink()  # so what this training kept must not guide the next one's samples
+    assert begun().moments == every and not run.weights(8.0, weak=True).exists()
+
+
+def test_the_weights_of_an_eighth_guide_those_of_the_end(
+    small: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = []
+
+    def drawn(model: nn.Module, *_: object, clipped: bool, weak: nn.Module | None, **others: object) -> Tensor:
+        seen.append([each and float(next(each.parameters()).detach().mean()) for each in (model, weak)])
+        return torch.zeros(20, 1, 28, 28)
+
+    monkeypatch.setattr(bench, "draw_samples", drawn)
+    run = made(tmp_path).start("unet", "ours", [8.0])
+    for number, (_, minutes, weak) in enumerate([*run.moments], start=1):
+        run.moments.pop(0)
+        run.training.step, run.training.seconds = number, 60.0 * number
+        torch.nn.init.constant_(next(run.training.to_sample_from().parameters()), number)
+        made(tmp_path).reached(run, minutes, weak)
+    assert seen == [[2.0, None], [2.0, None], [2.0, 1.0]]
+    (row,) = read_rows(tmp_path / "pictures_per_minute_cpu.jsonl")
+    assert (row["weak_updates"], row["updates"]) == (1, 2) and not run.state.exists()
+
+
+def test_rows_from_before_a_sampler_are_made_again(small: None, tmp_path: Path) -> None:
+    run = made(tmp_path).start("unet", "ours", [0.002])
+    row = made(tmp_path).facts(run.training, "unet", "ours", 0.002)
+    row |= {"samples": 20, "evaluations": 3, "guidance": GUIDANCE, "features": FEATURES_ID}
+    path = tmp_path / "pictures_per_minute_cpu.jsonl"
+    append_row(path, {**row, "reports": {"unclipped": {}, "clipped": {}}})
+    assert len(made(tmp_path).start("unet", "ours", [0.002]).moments) == 2
+    append_row(path, {**row, "reports": {way: {} for way in WAYS}})
+    assert made(tmp_path).start("unet", "ours", [0.002]).moments == []
+
+
+def test_a_bad_network_is_held_in_range_where_its_guesses_are_clipped() -> None:
+    class NoNoise(nn.Module):
+        """Takes everything for picture, which makes guesses of x_t / a."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight = nn.Parameter(torch.zeros(()))
+            self.first = 0
+
+        def forward(self, x: Tensor, t: Tensor, y: None = None) -> Tensor:
+            self.first = max(self.first, int(t.max()))
+            return self.weight * x
+
+    schedule, reached, first = make_schedule("cosine"), {}, {}
+    for clipped in (False, True):
+        model = NoNoise()
+        reached[clipped] = draw_samples(model, schedule, "eps", 4, evaluations=5, clipped=clipped).abs().max()
+        first[clipped] = model.first
+    assert reached[True] <= 1 < 10 < reached[False]
+    assert first == {True: schedule.T, False: start_time(schedule, "eps")}

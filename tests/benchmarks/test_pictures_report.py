@@ -1,0 +1,135 @@
+"""Which rows make the tables of pictures per minute, from rows that were made up."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+import records
+from helpers_benchmarks import OWN, row
+from pictures_report import blocks, by_machine
+from records import Row, append_row
+
+NAME = "pictures_per_minute cpu"
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "pictures_per_minute_cpu.jsonl"
+
+
+def tables(path: Path, *rows: Row) -> tuple[str, str]:
+    """The main table and all others."""
+    for each in rows:
+        append_row(path, each)
+    made = blocks(path)
+    return made[NAME], made[f"{NAME} in full"]
+
+
+def listed(text: str, title: str) -> str:
+    """The table under a title."""
+    found = re.search(rf"^{re.escape(title)}[^\n]*:\n\n(.*?)(?:\n\n|\Z)", text, re.DOTALL | re.MULTILINE)
+    return found[1] if found else ""
+
+
+def test_tables_are_made_from_the_newest_rows(path: Path) -> None:
+    main, full = tables(
+        path,
+        row("lucidrains", "own", 3, 77.0, machine="a slower one"),  # not to be compared
+        row("unet", "ours", 3, 99.0),
+        row("unet", "ours", 3, 4.0),  # the newer of two
+        row("unet", "ours", 30, 2.0),
+        row("diffusers", "own", 3, 60.0, details={**OWN, "lr": 4e-4}),  # a recipe from before a correction
+        row("diffusers", "own", 3, 60.0),
+        row("diffusers", "own", 30, 44.0, 30.0),  # the better of two samplers counts
+        row("diffusers", "ours", 30, 1.0, features="of another network"),
+    )
+    assert "| UNet of this course | this course's | 89 | **4.00 (3.60–4.40)** | **2.00 (1.80–2.20)** |" in main
+    assert "| Adam 1e-3, batch 128, linear, no EMA | 89 | 60.00 (54.00–66.00) | 30.00 (27.00–33.00) |" in main
+    assert "| *real pictures, held out* |  |  | *0.18* | *0.18* |" in main
+    assert "99.00" not in main and "77.00" not in main and "1.00 (" not in main and "4e-4" not in main
+    assert "| Adam 1e-3, batch 128, linear, no EMA | 15.0× | 7.5× |" in listed(full, "Their distance over")
+    assert "| 77.00 (" in listed(full, "On another machine, a slower one (2025-01-02)").replace("**", "")
+    every = listed(full, "Every measure")
+    assert "| 3 | 12,345 | 67 | 4.00 (3.60–4.40) | 4000.0 (3600.0–4400.0) | 50% | 50% | 50% |" in every
+    for sampler, distance in ("SDE-DPM-Solver++(2M)", "44.00"), ("DDPM, clipped", "30.00"):
+        assert f"no EMA | {sampler} | 30 | 12,345 | 67 | {distance} (" in every
+    with pytest.raises(ValueError, match="must hold rows"):
+        blocks(path.with_name("pictures_per_minute_cuda.jsonl"))
+
+
+def test_guided_samples_count_where_all_have_them(path: Path) -> None:
+    rows = row("unet", "ours", 3, 4.0, 5.0, 2.0), row("diffusers", "own", 3, 60.0, 50.0)
+    otherwise = row("diffusers", "own", 3, 60.0, 50.0, 1.0, guidance={"strength": 9.0})
+    for others in (rows[1], otherwise):
+        main, full = tables(path, rows[0], others)
+        assert "the best of 2 samplers;" in main and "**4.00 (" in main and "| 50.00 (" in main
+        assert "2.00 (" not in main and "autoguided" not in full
+    main, full = tables(path, row("diffusers", "own", 3, 60.0, 50.0, 55.0))
+    assert "the best of 3 samplers, of which the guided one takes two evaluations" in main
+    assert "**2.00 (" in main and "| SDE-DPM-Solver++(2M), autoguided |" in full and "25.0×" in full
+
+
+def test_more_samples_and_repeated_trainings_are_listed_apart(path: Path) -> None:
+    second = {"updates": 68, "pictures": 54321}
+    main, full = tables(
+        path,
+        *(row(model, "own", 3, 60.0) for model in ("diffusers", "double-conv")),
+        row("unet", "ours", 3, 4.0),
+        row("lucidrains", "own", 3, 77.0),
+        row("lucidrains", "own", 3, 66.0, 55.0, 1.0, **second),
+        row("lucidrains", "own", 3, 66.0, 56.0, 8.0, **second),  # judged again
+        row("lucidrains", "own", 3, 22.0, updates=69, threads=1),
+        row("unet", "ours", 3, 3.5, samples=9000),
+        row("unet", "ours", 3, 3.0, 9.0, 2.0, samples=9000),  # judged again
+        row("unet", "ours", 3, 5.0, samples=9000, **second),
+        row("unet", "ours", 3, 1.0, samples=9000, machine="another"),
+        row("diffusers", "own", 3, 50.0, samples=9000),
+    )
+    assert "**4.00 (" in main and "| 56.00 (" in main and "22.00" not in main and "3.00 (" not in main
+    again = listed(full, "Trained more than once, of which the last counts")
+    assert "| 3 | 12,345; 54,321 | 77.00 (69.30–84.70); 56.00 (50.40–61.60) | 8.00 (7.20–8.80) |" in again
+    assert again.count("\n") == 2  # head, rule and this line alone
+    more = listed(full, "Judged by more samples, after trainings that need not be those above")
+    assert "| this course's | 3 | 12,345 | 9,000 | 3.00 (2.70–3.30) | 2.00 (1.80–2.20) | 0.18 |" in more
+    assert "| this course's | 3 | 54,321 | 9,000 | 5.00 (4.50–5.50) |  | 0.18 |" in more
+    assert "| 3 | 12,345 | 9,000 | 50.00 (45.00–55.00) |  | 0.18 |" in more and more.count("\n") == 4
+
+
+def test_short_trainings_of_ours_are_for_the_comparison_by_pictures(path: Path) -> None:
+    main, full = tables(
+        path,
+        row("unet", "ours", 0.25, 9.0, pictures=1000),
+        row("unet", "ours", 0.75, 7.0, pictures=3000),
+        row("unet", "ours", 3, 4.0),
+        row("diffusers", "own", 3, 60.0, pictures=2999),
+    )
+    assert "| model | recipe | pictures/s | after 3 min |\n" in main
+    assert "| 15.0× |" in listed(full, "Their distance over that of our `UNet` after 3 minutes")
+    assert "| 2,999 | 60.00 (54.00–66.00) | 1,000 | 9.00 (8.10–9.90) |" in listed(full, "By pictures in place of")
+
+
+def test_the_machine_of_the_last_row_comes_first() -> None:
+    machines = by_machine(row("unet", "ours", minutes, 4.0, machine=name) for minutes, name in ((3, "A"), (3, "B")))
+    assert [here["unet", "ours", 3]["machine"] for here in machines] == ["B", "A"]
+
+
+def test_a_line_that_was_cut_short_is_left_out(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    assert records.read_rows(path) == []
+    append_row(path, {"a": 1})
+    with path.open("a", encoding="utf-8") as file:
+        file.write('{"a": 2, "b"')
+    append_row(path, {"a": 3})
+    assert [each["a"] for each in records.read_rows(path)] == [1, 3]
+
+
+def test_a_block_is_filled_in_its_place(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text("a\n<!-- x cpu: begin -->\nstale\n<!-- x cpu: end -->\nb\n", encoding="utf-8")
+    records.fill_block(page, "x cpu", "new\n")
+    assert page.read_text(encoding="utf-8") == "a\n<!-- x cpu: begin -->\nnew\n<!-- x cpu: end -->\nb\n"
+    with pytest.raises(ValueError, match="must have the lines"):
+        records.fill_block(page, "x cuda", "new")

@@ -1,0 +1,138 @@
+"""All samplers ask at our timesteps, find the pictures, and are timed by what they take."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import judging
+import samplers
+import sampling
+from course_lib.metrics import measure
+from course_lib.schedule import make_schedule, sampling_times, start_time
+from helpers_benchmarks import HELDOUT, PICTURES, Clock
+from records import interval, read_rows
+from samplers import SAMPLERS, InTurn, Network
+
+
+class Seen(nn.Module):
+    """Answers as a good model of gray pictures would, and notes the timesteps that it is asked about."""
+
+    def __init__(self, contrast: float = 0.5) -> None:
+        super().__init__()
+        self.weight, self.contrast = nn.Parameter(torch.full((1,), contrast)), contrast
+        self.schedule = make_schedule("cosine")
+        self.times: list[int] = []
+
+    def forward(self, x_t: Tensor, t: Tensor, y: None = None) -> Tensor:
+        self.times.append(int(t[0]))
+        a, b = self.schedule.at(t, x_t)
+        shape = self.contrast * torch.linspace(-1, 1, 28).view(1, 1, 1, 28)
+        return b * (x_t - a * shape) / (0.01 * a * a + b * b)  # of pictures with mean `shape` and variance 0.01
+
+
+def network(model: nn.Module, weak: nn.Module | None = None) -> Network:
+    return Network(model.eval(), make_schedule("cosine"), "eps", (weak or Seen()).eval())
+
+
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_every_sampler_asks_at_our_timesteps_and_finds_the_pictures(name: str) -> None:
+    if "diffusers" in name:
+        pytest.importorskip("diffusers")
+    sampler = SAMPLERS[name]
+    model, weak = (Seen(0.3), Seen(0.1)) if sampler.guided else (Seen(), Seen())  # twice 0.3 less 0.1 is 0.5
+    noise = torch.randn(8, 1, 28, 28, generator=torch.Generator().manual_seed(0))
+    drawn = sampler.draw(network(model, weak), noise, 20, 0)
+    start = 1000 if name.removeprefix("diffusers-") in ("ddpm", "ddim") else start_time(model.schedule)
+    times = sampling_times(1000, 10 if sampler.guided else 20, start=start)[:-1]
+    assert max(abs(a - b) for a, b in zip(model.times, times, strict=True)) <= 1  # another rounding is no harm
+    assert weak.times == (model.times if sampler.guided else [])
+    assert (drawn.mean((0, 1, 2)) - 0.5 * torch.linspace(-1, 1, 28)).abs().max() < 0.1
+
+
+def test_two_libraries_agree(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("diffusers")
+    monkeypatch.setattr(samplers, "start_time", lambda schedule, target: 980)  # 49 whole steps each
+    noise = torch.randn(4, 1, 28, 28, generator=torch.Generator().manual_seed(0))
+    models = network(Seen(1.5))  # beyond [-1, 1], so that clipping would be seen
+    a, b, other = (SAMPLERS[name].draw(models, noise, 20, 0) for name in ("2m", "diffusers-2m", "ddim"))
+    torch.testing.assert_close(a, b, rtol=0, atol=2e-3)
+    assert not torch.allclose(a, other, atol=0.02)
+
+
+def test_a_network_that_knows_classes_is_asked_for_each_in_turn() -> None:
+    asked = []
+
+    class Told(nn.Module):
+        def forward(self, x_t: Tensor, t: Tensor, y: Tensor) -> Tensor:
+            asked.append(y.tolist())
+            return x_t
+
+    InTurn(Told(), 3)(torch.zeros(5, 1, 2, 2), torch.ones(5))
+    assert asked == [[0, 1, 2, 0, 1]]
+
+
+def test_the_benchmark_goes_on_and_reports(
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    pytest.importorskip("diffusers")
+    monkeypatch.setattr(sampling, "load_data", lambda source: (PICTURES, HELDOUT))
+    monkeypatch.setattr(judging, "measure", partial(measure, resamples=10))
+    monkeypatch.setattr(sampling, "load_shipped", lambda device, weak=False: network(Seen(0.1 if weak else 0.3)))
+    same = ["--samples", "20", "--device", "cpu", "--results", str(tmp_path), "--samplers"]
+    path = tmp_path / "sampling_cpu.jsonl"
+
+    def rows(*arguments: str) -> list[str]:
+        assert sampling.main([*same, *arguments]) == 0
+        return [row.get("sampler", "overhead") for row in read_rows(path)]
+
+    first = ["ddim", "diffusers-ddim", "overhead", "overhead"]
+    both = ["ddim", "diffusers-ddim", "--evaluations", "3"]
+    assert rows(*both) == first == rows(*both)
+    assert rows(*both, "2") == [*first, *first[:2]]
+    assert rows("2m-sde-guided", "--evaluations", "3") == [*first, *first[:2], "2m-sde-guided"]
+    guided = read_rows(path)[-1]
+    assert guided["weak"] == sampling.weights_id(Seen(0.1)) != guided["weights"] == sampling.weights_id(Seen(0.3))
+    capsys.readouterr()
+    rows(*both, "--report")
+    text = capsys.readouterr().out
+    for each in read_rows(path):
+        if each["kind"] == "sampler":
+            assert interval(each["report"]["frechet"]) in text
+        else:
+            assert each["ratios"].keys() == {"ddim", "diffusers-ddim"}
+    assert "| DDIM | diffusers |" in text and (tmp_path / "sampling_cpu.png").stat().st_size > 10_000
+
+
+def test_time_of_a_sampling_loop_is_that_of_its_passes_and_what_it_adds(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock()
+    monkeypatch.setattr(sampling, "time", clock)
+
+    class Slow(Seen):
+        def forward(self, x_t: Tensor, t: Tensor, y: None = None) -> Tensor:
+            clock.now += 1
+            return super().forward(x_t, t, y)
+
+    def draw(network: Network, x_T: Tensor, evaluations: int, seed: int, extra: float) -> Tensor:
+        clock.now += 5  # once for each batch
+        for t in range(evaluations):
+            network.model(x_T, torch.full((len(x_T),), t), None)
+            clock.now += extra
+        return x_T
+
+    loops: Sequence[samplers.Sampler] = [
+        replace(SAMPLERS[name], draw=partial(draw, extra=extra)) for name, extra in (("ddim", 0.5), ("ddpm", 1))
+    ]
+    found = sampling.overhead(network(Slow()), loops, 2, 10, rounds=3)
+    assert found == {"batch": 2, "bare_ms": 1000, "ratios": {"ddim": 2, "ddpm": 2.5}}  # 5 seconds by 10 passes
+    drawn = sampling.draw_in_turns(network(Slow()), loops, 10, sampling.BATCH + 3, 0)
+    assert {name: seconds for name, (_, seconds) in drawn.items()} == {"ddim": 2 * 20, "ddpm": 2 * 25}
+    assert all(samples.shape == (sampling.BATCH + 3, 1, 28, 28) for samples, _ in drawn.values())
