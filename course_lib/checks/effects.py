@@ -35,6 +35,10 @@ NO_GRADIENT = (
     "learned: no torch.no_grad(), detach() or item() here."
 )
 FLOAT64 = "a network keeps its weights in float32 and refuses float64. float() makes float32 of it."
+GRADIENT_CUT = (
+    "The numbers are right, but part of the gradient is cut off on its way to the weights: no detach(), "
+    "torch.no_grad() or item() in between."
+)
 
 
 class Wrong(Exception):
@@ -109,15 +113,34 @@ def _same_state(a: torch.Generator, b: torch.Generator) -> bool:
     return torch.equal(a.get_state(), b.get_state())
 
 
-def without_gradient(result: Any, given: Case) -> list[str]:
-    """Names of the weights, of the networks among the arguments, that no gradient of the result reaches."""
+def gradient_lost(result: Any, given: Case, truth: Any, solved: Case) -> str | None:
+    """The sentence for a result with the right numbers that does not lead back to the weights as the solution does.
+
+    Args:
+        result: what the answer returned.
+        given: the arguments after the answer.
+        truth: what the solution returned.
+        solved: the arguments after the solution.
+    """
+    ours, theirs = _gradients(result, given), _gradients(truth, solved)
+    if all(gradient is None for gradient in ours.values()):
+        return NO_GRADIENT
+    for name, gradient in theirs.items():
+        mine = ours[name]
+        if gradient is not None and (mine is None or not torch.allclose(mine, gradient, rtol=1e-4, atol=1e-6)):
+            return GRADIENT_CUT
+    return None
+
+
+def _gradients(result: Any, given: Case) -> dict[str, Tensor | None]:
+    """The gradient of a result's sum for each weight of the networks among the arguments; None where none arrives."""
     weights = [pair for one in given if isinstance(one, nn.Module) for pair in one.named_parameters()]
     parts = result if isinstance(result, tuple | list) else [result]
     sums = [part.sum() for part in parts if isinstance(part, Tensor) and part.requires_grad]
     if not sums:
-        return [name for name, _ in weights]
+        return {name: None for name, _ in weights}
     found = torch.autograd.grad(sums, [weight for _, weight in weights], allow_unused=True, retain_graph=True)
-    return [name for (name, _), gradient in zip(weights, found, strict=True) if gradient is None]
+    return {name: gradient for (name, _), gradient in zip(weights, found, strict=True)}
 
 
 def in_float32(value: Any) -> Any:

@@ -16,6 +16,7 @@ ONE_TIME_EACH = (
     "The network wants one timestep for each picture: int64, shape (B,), as t comes. With one number for all, make it "
     "torch.full((len(x),), t, device=x.device)."
 )
+SHARE_OF_T = "The network is told t divided by something, such as t/T. It wants t itself, an int from 0 to T."
 FLOAT_TIMES = "The network wants its timesteps as ints, from 0 to T; here they are floats. Hand t over as it is."
 
 
@@ -72,15 +73,15 @@ class Network(nn.Module):
         super().__init__()
         self.batch_norm = batch_norm
         self.weights = nn.Parameter(torch.tensor([0.5, -0.3, 0.2, 0.1], dtype=torch.float64))
-        #: Of each call: its timesteps, and whether gradients were tracked.
+        #: Of each call: its timesteps, and whether its pictures carried gradients of earlier calls.
         self.calls: list[tuple[list[int], bool]] = []
 
     def forward(self, x_t: Tensor, t: Tensor, y: Tensor | None = None) -> Tensor:
         if not isinstance(t, Tensor) or t.shape != x_t.shape[:1]:
             raise Wrong(ONE_TIME_EACH)
         if t.is_floating_point():
-            raise Wrong(FLOAT_TIMES)
+            raise Wrong(SHARE_OF_T if t.max() <= 1 else FLOAT_TIMES)
         w, wave = self.weights, column(t.to(x_t.dtype)).sin()
         eps_hat = w[0] * x_t + w[1] * x_t.roll(1, -1) + w[2] * wave + w[3]
-        self.calls.append((t.tolist(), eps_hat.requires_grad))
+        self.calls.append((t.tolist(), x_t.requires_grad))
         return eps_hat - x_t.mean(0) if self.batch_norm and self.training else eps_hat

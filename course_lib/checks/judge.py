@@ -23,7 +23,6 @@ from .differences import Outcome, agree, describe, difference, form, name_of, nu
 from .effects import (
     COPIED,
     FLOAT64,
-    NO_GRADIENT,
     RESEEDED,
     UNTOUCHED,
     Case,
@@ -31,12 +30,13 @@ from .effects import (
     call,
     changed,
     copied,
+    gradient_lost,
     in_float32,
     other_dtype,
     reseeded,
     untouched,
-    without_gradient,
 )
+from .witness import overlooked
 
 NOT_DONE, CORRECT, WRONG = "not done yet", "correct", "wrong"
 REMARK = "correct, with a remark"
@@ -236,10 +236,14 @@ def _judge_function(exercise: Exercise, answer: Any) -> tuple[str, str]:
         remarks = _remarks(exercise, answer, cases[0])
         return (REMARK, " ".join(remarks)) if remarks else (CORRECT, exercise.praise)
     for sentence, wrong in exercise.mistakes.items():
-        if agree(answers, _outcomes(exercise.adapt(wrong), cases)):
+        if _agrees(answers, exercise.adapt(wrong), cases):
             return WRONG, sentence
     if COPIED in problems:
         return WRONG, UNTOUCHED
+    if not isinstance(answers[-1], Exception):
+        told = overlooked(answer, (exercise.solution, exercise.answer), cases[0], names)
+        if told:
+            return WRONG, told
     return WRONG, difference(answer, answers, right, lambda i: describe(cases[i], names))
 
 
@@ -248,8 +252,8 @@ def _besides(exercise: Exercise, got: Any, truth: Any, case: Case, given: Case, 
     problems = [changed(given, solved)]
     if untouched(given, case, solved):
         problems.append(COPIED)
-    if exercise.gradient and set(without_gradient(got, given)) - set(without_gradient(truth, solved)):
-        problems.append(NO_GRADIENT)
+    if exercise.gradient and not problems[0]:  # what was changed in place has no gradient any more
+        problems.append(gradient_lost(got, given, truth, solved))
     if isinstance(truth, int) and isinstance(got, float):
         problems.append(FLOAT_FOR_INT)
     return [problem for problem in problems if problem]
@@ -286,12 +290,14 @@ def _names(exercise: Exercise) -> list[str]:
     return list(inspect.signature(exercise.answer).parameters) if exercise.adapt is as_it_is else []
 
 
-def _outcomes(function: Callable[..., Any], cases: list[Case]) -> list[Outcome]:
-    """What a wrong function gives for each case, up to the first that it cannot take."""
+def _agrees(answers: list[Outcome], wrong: Callable[..., Any], cases: list[Case]) -> bool:
+    """Whether a wrong function gives what the answer gave, up to the first case that it cannot take."""
     outcomes: list[Outcome] = []
-    for case in cases:
+    for i, case in enumerate(cases):
         try:
-            outcomes.append(numbers_of(call(function, copied(case))))
+            outcomes.append(numbers_of(call(wrong, copied(case))))
         except Exception as error:
-            return [*outcomes, error]
-    return outcomes
+            return agree(answers, [*outcomes, error])
+        if not agree(answers[: i + 1], outcomes):
+            return False
+    return True

@@ -3,83 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from itertools import pairwise
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from ..forward import to_x0_eps
-from ..sample import reverse_step, sample, trajectory
+from ..sample import reverse_step, sample
 from ..schedule import Schedule, from_betas, linear_betas, make_schedule, sampling_times
-from .effects import Wrong
+from .effects import Case
 from .inputs import SHAPES, noise, random_alpha_bar, schedule_of
 from .judge import Choice, Exercise, Question
+from .nb03 import Mistakes, my_q_sample
+from .nb04 import WRONG_GUESSES, my_x0_hat
+from .nb05_loop import SAMPLE
+from .nb05_step import CLAMPED, CLAMPED_AND_FOLLOWED, DDIM_STEP
+
+# ---------------------------------------------------------------------------------------------- the step of DDPM
 
 
-def _step_cases(g: torch.Generator) -> list[tuple[Any, ...]]:
-    return [
-        (noise(s, g), noise(s, g), t, to, random_alpha_bar(g))
-        for s, t, to in zip(SHAPES, (20, 12, 7), (15, 4, 0), strict=True)
-    ]
-
-
-def _from_eps(x: Tensor, e: Tensor, t: int, a: Tensor) -> Tensor:
-    return (x - (1 - a[t]).sqrt() * e) / a[t].sqrt()
-
-
-def _ddim(x: Tensor, e: Tensor, t: int, s: int, a: Tensor) -> Tensor:
-    schedule = schedule_of(a)
-    return reverse_step(schedule, *to_x0_eps("eps", schedule, e, x, t), t, s, eta=0.0)
-
-
-def my_ddim_step(x_t: Tensor, eps_hat: Tensor, t: int, s: int, alpha_bar: Tensor) -> Tensor:
-    x0_hat = (x_t - (1 - alpha_bar[t]).sqrt() * eps_hat) / alpha_bar[t].sqrt()
-    return alpha_bar[s].sqrt() * x0_hat + (1 - alpha_bar[s]).sqrt() * eps_hat
-
-
-DDIM_STEP = Exercise(
-    _ddim,
-    _step_cases,
-    {
-        "That is x0_hat, all the way to the picture. Put the noise of timestep s back in.": (
-            lambda x, e, t, s, a: _from_eps(x, e, t, a)
-        ),
-        "The noise is put back at the strength of t; at s it is √(1 - alpha_bar_s).": (
-            lambda x, e, t, s, a: a[s].sqrt() * _from_eps(x, e, t, a) + (1 - a[t]).sqrt() * e
-        ),
-        "x0_hat is scaled by √alpha_bar_t; at s it is √alpha_bar_s.": (
-            lambda x, e, t, s, a: a[t].sqrt() * _from_eps(x, e, t, a) + (1 - a[s]).sqrt() * e
-        ),
-        "x0_hat must be scaled down by √alpha_bar_s before the noise is added.": (
-            lambda x, e, t, s, a: _from_eps(x, e, t, a) + (1 - a[s]).sqrt() * e
-        ),
-        "The noise eps_hat is forgotten: without it the picture at s has too little noise.": (
-            lambda x, e, t, s, a: a[s].sqrt() * _from_eps(x, e, t, a)
-        ),
-        "The square roots are missing when going to s: the weights are √alpha_bar_s and √(1 - alpha_bar_s).": (
-            lambda x, e, t, s, a: a[s] * _from_eps(x, e, t, a) + (1 - a[s]) * e
-        ),
-        "x_t itself is mixed with eps_hat: work out x0_hat first.": (
-            lambda x, e, t, s, a: a[s].sqrt() * x + (1 - a[s]).sqrt() * e
-        ),
-        "s and t are swapped.": lambda x, e, t, s, a: (
-            a[t].sqrt() * (x - (1 - a[s]).sqrt() * e) / a[s].sqrt() + (1 - a[t]).sqrt() * e
-        ),
-        "The sign of eps_hat is wrong when going to s: it is put back with a plus.": (
-            lambda x, e, t, s, a: a[s].sqrt() * _from_eps(x, e, t, a) - (1 - a[s]).sqrt() * e
-        ),
-    },
-    answer=my_ddim_step,
-    library=[reverse_step],
-    equation=r"x_s = \sqrt{\bar\alpha_s}\,\hat x_0 + \sqrt{1 - \bar\alpha_s}\,\hat\varepsilon",
-)
-
-
-def _ddpm_cases(g: torch.Generator) -> list[tuple[Any, ...]]:
+def _ddpm_cases(g: torch.Generator) -> list[Case]:
+    """t = 2 and t = 1 are among them: at 2 there is still noise to add, at 1 there is none."""
+    shapes = (*SHAPES, SHAPES[1], SHAPES[0])
     return [
         (noise(s, g), noise(s, g), noise(s, g), t, random_alpha_bar(g))
-        for s, t in zip((*SHAPES, SHAPES[0]), (20, 12, 7, 1), strict=True)
+        for s, t in zip(shapes, (20, 12, 7, 2, 1), strict=True)
     ]
 
 
@@ -90,16 +37,7 @@ def _ddpm(x: Tensor, e: Tensor, z: Tensor, t: int, a: Tensor) -> Tensor:
     seed = 0
     drawn = torch.randn(x.shape, dtype=x.dtype, device=x.device, generator=torch.Generator().manual_seed(seed))
     step = reverse_step(schedule, x0_hat, eps_hat, t, t - 1, generator=torch.Generator().manual_seed(seed))
-    return step + schedule.posterior_variance(t - 1, t).sqrt() * (z - drawn)
-
-
-def _ddpm_mean(x: Tensor, e: Tensor, t: int, a: Tensor) -> Tensor:
-    alpha = a[t] / a[t - 1]
-    return (x - (1 - alpha) / (1 - a[t]).sqrt() * e) / alpha.sqrt()
-
-
-def _ddpm_var(t: int, a: Tensor) -> Tensor:
-    return (1 - a[t - 1]) / (1 - a[t]) * (1 - a[t] / a[t - 1])
+    return step + schedule.posterior_variance(t - 1, t).sqrt().to(x.dtype) * (z - drawn)
 
 
 def my_ddpm_step(x_t: Tensor, eps_hat: Tensor, z: Tensor, t: int, alpha_bar: Tensor) -> Tensor:
@@ -109,39 +47,148 @@ def my_ddpm_step(x_t: Tensor, eps_hat: Tensor, z: Tensor, t: int, alpha_bar: Ten
     return before.sqrt() * x0_hat + (1 - before - var).sqrt() * eps_hat + var.sqrt() * z
 
 
+def _var(t: int, a: Tensor) -> Tensor:
+    return (1 - a[t - 1]) / (1 - a[t]) * (1 - a[t] / a[t - 1])
+
+
+def _mean(x: Tensor, e: Tensor, t: int, a: Tensor) -> Tensor:
+    alpha = a[t] / a[t - 1]
+    return (x - (1 - alpha) / (1 - a[t]).sqrt() * e) / alpha.sqrt()
+
+
+def _papers(
+    of_eps: Callable[[int, Tensor], Tensor], divide_by: Callable[[int, Tensor], Tensor]
+) -> Callable[..., Tensor]:
+    """The papers' form of the step, (x − of_eps · eps_hat) / divide_by + √var · z."""
+    return lambda x, e, z, t, a: (x - of_eps(t, a) * e) / divide_by(t, a) + _var(t, a).sqrt() * z
+
+
+def _root_of_alpha(t: int, a: Tensor) -> Tensor:
+    return (a[t] / a[t - 1]).sqrt()
+
+
+def _share_of_eps(t: int, a: Tensor) -> Tensor:
+    return (1 - a[t] / a[t - 1]) / (1 - a[t]).sqrt()
+
+
+def _with_var(var: Callable[[int, Tensor], Tensor]) -> Callable[..., Tensor]:
+    """The three terms with another variance, in both places where it stands."""
+
+    def step(x: Tensor, e: Tensor, z: Tensor, t: int, a: Tensor) -> Tensor:
+        x0_hat = my_x0_hat(x, e, torch.tensor([t]), a)
+        return a[t - 1].sqrt() * x0_hat + (1 - a[t - 1] - var(t, a)).sqrt() * e + var(t, a).sqrt() * z
+
+    return step
+
+
+def _with_guess(guess: Callable[..., Tensor], follow: bool = False) -> Callable[..., Tensor]:
+    """The three terms with another x0_hat."""
+
+    def step(x: Tensor, e: Tensor, z: Tensor, t: int, a: Tensor) -> Tensor:
+        x0_hat = guess(x, e, torch.tensor([t]), a)
+        e = (x - a[t].sqrt() * x0_hat) / (1 - a[t]).sqrt() if follow else e
+        return a[t - 1].sqrt() * x0_hat + (1 - a[t - 1] - _var(t, a)).sqrt() * e + _var(t, a).sqrt() * z
+
+    return step
+
+
+def _clamped(*case: Tensor) -> Tensor:
+    return my_x0_hat(*case).clamp(-1, 1)
+
+
+_VARIANCES: Mistakes = {
+    "var is upside down: 1 - alpha_bar at t - 1 goes on top, so that nothing is left at t = 1.": _with_var(
+        lambda t, a: (1 - a[t]) / (1 - a[t - 1]) * (1 - a[t] / a[t - 1])
+    ),
+    "All of the noise is fresh, and nothing of eps_hat is left: var is less than 1 - alpha_bar_(t-1).": _with_var(
+        lambda t, a: 1 - a[t - 1]
+    ),
+    "In var, the factor 1 - alpha_bar_t/alpha_bar_(t-1) is missing.": _with_var(
+        lambda t, a: (1 - a[t - 1]) / (1 - a[t])
+    ),
+    "In var, the root over the fraction does not belong there: a variance has no roots.": _with_var(
+        lambda t, a: ((1 - a[t - 1]) / (1 - a[t])).sqrt() * (1 - a[t] / a[t - 1])
+    ),
+}
+
 DDPM_STEP = Exercise(
     _ddpm,
     _ddpm_cases,
     {
         "var = beta_t is DDPM's other choice, and it adds noise at the last step; use the posterior variance.": (
-            lambda x, e, z, t, a: _ddpm_mean(x, e, t, a) + (1 - a[t] / a[t - 1]).sqrt() * z
+            lambda x, e, z, t, a: _mean(x, e, t, a) + (1 - a[t] / a[t - 1]).sqrt() * z
         ),
         "var = beta_t is DDPM's other choice. It samples, too; here the posterior variance is asked for.": (
-            lambda x, e, z, t, a: _ddpm_mean(x, e, t, a) + (t > 1) * (1 - a[t] / a[t - 1]).sqrt() * z
+            lambda x, e, z, t, a: _mean(x, e, t, a) + (t > 1) * (1 - a[t] / a[t - 1]).sqrt() * z
         ),
         "The noise is scaled by the variance; scale it by its root, the standard deviation.": (
-            lambda x, e, z, t, a: _ddpm_mean(x, e, t, a) + _ddpm_var(t, a) * z
+            lambda x, e, z, t, a: _mean(x, e, t, a) + _var(t, a) * z
         ),
-        "That is the mean alone: add √variance · z.": lambda x, e, z, t, a: _ddpm_mean(x, e, t, a),
+        "That is the mean alone: add √var · z.": lambda x, e, z, t, a: _mean(x, e, t, a),
+        "At t = 2 there is still noise to add. Only the step from t = 1 adds none, and there var is 0 already.": (
+            lambda x, e, z, t, a: _mean(x, e, t, a) + (t > 2) * _var(t, a).sqrt() * z
+        ),
+        "z comes at full strength: weigh it by √var.": lambda x, e, z, t, a: _mean(x, e, t, a) + z,
+        "√var · z is subtracted; add it.": lambda x, e, z, t, a: _mean(x, e, t, a) - _var(t, a).sqrt() * z,
+        "z is weighed by √(1 - alpha_bar_(t-1)), as if all noise at t - 1 were fresh; its weight is √var.": (
+            lambda x, e, z, t, a: _mean(x, e, t, a) + (1 - a[t - 1]).sqrt() * z
+        ),
+        "In the weight of z, the root covers the fraction alone; it goes over the whole of var.": (
+            lambda x, e, z, t, a: _mean(x, e, t, a) + ((1 - a[t - 1]) / (1 - a[t])).sqrt() * (1 - a[t] / a[t - 1]) * z
+        ),
+        "In the weight of z, the root covers the second factor alone; it goes over the whole of var.": (
+            lambda x, e, z, t, a: _mean(x, e, t, a) + (1 - a[t - 1]) / (1 - a[t]) * (1 - a[t] / a[t - 1]).sqrt() * z
+        ),
+        "That is x0_hat with noise on it. In the papers' form alpha_t is alpha_bar_t/alpha_bar_(t-1), one step.": (
+            lambda x, e, z, t, a: my_x0_hat(x, e, torch.tensor([t]), a) + _var(t, a).sqrt() * z
+        ),
+        "Brackets are missing: 1/√alpha_t multiplies the whole difference, eps_hat included.": (
+            lambda x, e, z, t, a: x / _root_of_alpha(t, a) - _share_of_eps(t, a) * e + _var(t, a).sqrt() * z
+        ),
         "eps_hat is used as the fresh noise: the noise that is added is z.": (
-            lambda x, e, z, t, a: _ddpm_mean(x, e, t, a) + _ddpm_var(t, a).sqrt() * e
+            lambda x, e, z, t, a: _mean(x, e, t, a) + _var(t, a).sqrt() * e
         ),
-        "The factor 1/√alpha_t before the bracket is missing.": (
-            lambda x, e, z, t, a: x - (1 - a[t] / a[t - 1]) / (1 - a[t]).sqrt() * e + _ddpm_var(t, a).sqrt() * z
+        "That is the step of DDIM, in which nothing is fresh. DDPM replaces part of eps_hat by √var · z.": (
+            lambda x, e, z, t, a: my_q_sample(my_x0_hat(x, e, torch.tensor([t]), a), torch.tensor([t - 1]), e, a)
         ),
-        "The root over 1 - alpha_bar_t below beta_t is missing.": (
+        "√var · z comes on top of all of eps_hat. Make room: eps_hat has the weight √(1 - alpha_bar_(t-1) - var).": (
             lambda x, e, z, t, a: (
-                (x - (1 - a[t] / a[t - 1]) / (1 - a[t]) * e) / (a[t] / a[t - 1]).sqrt() + _ddpm_var(t, a).sqrt() * z
+                my_q_sample(my_x0_hat(x, e, torch.tensor([t]), a), torch.tensor([t - 1]), e, a) + _var(t, a).sqrt() * z
             )
         ),
-        "All of the noise is subtracted at once; one step takes away beta_t/√(1 - alpha_bar_t) of it.": (
-            lambda x, e, z, t, a: (x - (1 - a[t]).sqrt() * e) / (a[t] / a[t - 1]).sqrt() + _ddpm_var(t, a).sqrt() * z
-        ),
-        "alpha_bar_t stands where alpha_t belongs, before the bracket.": (
+        "The weight of eps_hat lacks its root: √(1 - alpha_bar_(t-1) - var).": (
             lambda x, e, z, t, a: (
-                (x - (1 - a[t] / a[t - 1]) / (1 - a[t]).sqrt() * e) / a[t].sqrt() + _ddpm_var(t, a).sqrt() * z
+                a[t - 1].sqrt() * my_x0_hat(x, e, torch.tensor([t]), a)
+                + (1 - a[t - 1] - _var(t, a)) * e
+                + _var(t, a).sqrt() * z
             )
         ),
+        "x0_hat lacks the root in its weight: √alpha_bar_(t-1).": (
+            lambda x, e, z, t, a: (
+                a[t - 1] * my_x0_hat(x, e, torch.tensor([t]), a)
+                + (1 - a[t - 1] - _var(t, a)).sqrt() * e
+                + _var(t, a).sqrt() * z
+            )
+        ),
+        "The factor 1/√alpha_t before the bracket is missing.": _papers(
+            _share_of_eps, lambda t, a: torch.ones_like(a[t])
+        ),
+        "The root over 1 - alpha_bar_t below beta_t is missing.": _papers(
+            lambda t, a: (1 - a[t] / a[t - 1]) / (1 - a[t]), _root_of_alpha
+        ),
+        "All of the noise is subtracted at once; one step takes away beta_t/√(1 - alpha_bar_t) of it.": _papers(
+            lambda t, a: (1 - a[t]).sqrt(), _root_of_alpha
+        ),
+        "alpha_bar_t stands where alpha_t belongs, before the bracket.": _papers(
+            _share_of_eps, lambda t, a: a[t].sqrt()
+        ),
+        "alpha_t lacks its root before the bracket: divide by √alpha_t.": _papers(
+            _share_of_eps, lambda t, a: a[t] / a[t - 1]
+        ),
+        **_VARIANCES,
+        CLAMPED: _with_guess(_clamped),
+        CLAMPED_AND_FOLLOWED: _with_guess(_clamped, follow=True),
+        **{f"Look at x0_hat. {sentence}": _with_guess(guess) for sentence, guess in WRONG_GUESSES.items()},
     },
     answer=my_ddpm_step,
     library=[reverse_step],
@@ -149,145 +196,7 @@ DDPM_STEP = Exercise(
     r"+ \sqrt{1 - \bar\alpha_{t-1} - \text{var}}\;\hat\varepsilon + \sqrt{\text{var}}\;z",
 )
 
-
-ONE_EACH = "The network wants a timestep for each picture, int64 (B,), not one number: torch.full((len(x),), t, ...)."
-GRADIENTS = "The result still carries gradients, so every step of the walk is kept in memory: use torch.no_grad()."
-DRAWS = "It draws random numbers. DDIM starts from x_T and puts eps_hat back: after x_T nothing is drawn."
-
-
-class _Neighborly(nn.Module):
-    """Stands in for a network with BatchNorm, in train mode: each picture's answer then depends on its neighbors."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.scale = nn.Parameter(torch.tensor(0.3, dtype=torch.float64))
-
-    def forward(self, x_t: Tensor, t: Tensor, y: Tensor | None = None) -> Tensor:
-        if not isinstance(t, Tensor) or t.shape != x_t.shape[:1] or t.is_floating_point():
-            raise Wrong(ONE_EACH)
-        eps_hat = self.scale * x_t + 0.1 * x_t.roll(1, -1) + 0.05 * t.to(x_t.dtype).view(-1, 1, 1, 1).sin()
-        return eps_hat - x_t.mean(0) if self.training else eps_hat
-
-
-def _walk_of(answer: Callable[..., Any]) -> Callable[..., Any]:
-    """The learner's loop, on a network that comes in train mode."""
-
-    def run(x_T: Tensor, times: list[int], alpha_bar: Tensor) -> Any:
-        before = torch.get_rng_state()
-        result = answer(_Neighborly(), x_T, list(times), alpha_bar)
-        if not torch.equal(torch.get_rng_state(), before):
-            raise Wrong(DRAWS)
-        if isinstance(result, Tensor) and result.requires_grad:
-            raise Wrong(GRADIENTS)
-        return result
-
-    return run
-
-
-def my_sample(model: nn.Module, x_T: Tensor, times: list[int], alpha_bar: Tensor) -> Tensor:
-    model.eval()
-    x = x_T
-    with torch.no_grad():
-        for t, s in pairwise(times):
-            eps_hat = model(x, torch.full((len(x),), t, device=x.device))
-            x0_hat = (x - (1 - alpha_bar[t]).sqrt() * eps_hat) / alpha_bar[t].sqrt()
-            x = alpha_bar[s].sqrt() * x0_hat + (1 - alpha_bar[s]).sqrt() * eps_hat
-    return x
-
-
-def _ask(model: nn.Module, x: Tensor, t: int) -> Any:
-    return model(x, torch.full((len(x),), t, device=x.device))
-
-
-def _wrong_walk(
-    model: nn.Module,
-    x_T: Tensor,
-    times: list[int],
-    alpha_bar: Tensor,
-    *,
-    step: Callable[..., Tensor] = my_ddim_step,
-    ask: Callable[[nn.Module, Tensor, int, int], Tensor] = lambda model, x, t, s: _ask(model, x, t),
-    train: bool = False,
-    gradients: bool = False,
-) -> Tensor:
-    """The loop with one thing changed."""
-    model.train(train)
-    x = x_T
-    with torch.set_grad_enabled(gradients):
-        for t, s in pairwise(times):
-            x = step(x, ask(model, x, t, s), t, s, alpha_bar)
-    return x
-
-
-def _clamped(x: Tensor, e: Tensor, t: int, s: int, a: Tensor) -> Tensor:
-    return a[s].sqrt() * _from_eps(x, e, t, a).clamp(-1, 1) + (1 - a[s]).sqrt() * e
-
-
-def _clamped_and_followed(x: Tensor, e: Tensor, t: int, s: int, a: Tensor) -> Tensor:
-    x0_hat = _from_eps(x, e, t, a).clamp(-1, 1)
-    return a[s].sqrt() * x0_hat + (1 - a[s]).sqrt() * (x - a[t].sqrt() * x0_hat) / (1 - a[t]).sqrt()
-
-
-def _renoised(x: Tensor, e: Tensor, t: int, s: int, a: Tensor) -> Tensor:
-    return a[s].sqrt() * _from_eps(x, e, t, a) + (1 - a[s]).sqrt() * torch.randn_like(x)
-
-
-SAMPLE = Exercise(
-    lambda model, x_T, times, alpha_bar: sample(model, schedule_of(alpha_bar), x_T, times=times, eta=0.0, clip=False),
-    lambda g: [
-        (noise(s, g), times, random_alpha_bar(g))
-        for s, times in zip(SHAPES, ([20, 9, 0], [20, 15, 4, 1, 0], [12, 7, 3, 0]), strict=True)
-    ],
-    {
-        "The walk goes up: start at the first of the times, the largest, and fall to 0.": (
-            lambda m, x, times, a: _wrong_walk(m, x, times[::-1], a)
-        ),
-        "The walk stops too early: the last step, to t = 0, is missing.": (
-            lambda m, x, times, a: _wrong_walk(m, x, times[:-1], a)
-        ),
-        "It visits every timestep: only those in `times` are wanted, however far apart.": (
-            lambda m, x, times, a: _wrong_walk(m, x, list(range(times[0], -1, -1)), a)
-        ),
-        "The network is asked about s; x is still at t, so tell it t.": (
-            lambda m, x, times, a: _wrong_walk(m, x, times, a, ask=lambda m, x, t, s: _ask(m, x, s))
-        ),
-        "The network is told t - 1. In this course t = 0 is the picture, and the network is told t itself.": (
-            lambda m, x, times, a: _wrong_walk(m, x, times, a, ask=lambda m, x, t, s: _ask(m, x, t - 1))
-        ),
-        "x0_hat goes on as if it were x_s: mix it with eps_hat again, as at s.": (
-            lambda m, x, times, a: _wrong_walk(m, x, times, a, step=lambda x, e, t, s, a: _from_eps(x, e, t, a))
-        ),
-        "Noise of s is not put back: x_s is √alpha_bar_s · x0_hat and √(1 - alpha_bar_s) · eps_hat.": (
-            lambda m, x, times, a: _wrong_walk(
-                m, x, times, a, step=lambda x, e, t, s, a: a[s].sqrt() * _from_eps(x, e, t, a)
-            )
-        ),
-        "x0_hat is clamped. That comes below; here the numbers go on as they are.": (
-            lambda m, x, times, a: _wrong_walk(m, x, times, a, step=_clamped)
-        ),
-        "x0_hat is clamped, and eps_hat follows. That comes below; here the numbers go on as they are.": (
-            lambda m, x, times, a: _wrong_walk(m, x, times, a, step=_clamped_and_followed)
-        ),
-        "The network is asked once and never again: ask it at every step.": (
-            lambda m, x, times, a: _wrong_walk(m, x, times, a, ask=lambda m, _x, t, s: _ask(m, x, times[0]))
-        ),
-        "The network is shown x_T at every step: show it the x that the last step gave.": (
-            lambda m, x, times, a: _wrong_walk(m, x, times, a, ask=lambda m, _x, t, s: _ask(m, x, t))
-        ),
-        "The network is in train mode while sampling: call model.eval() first, or BatchNorm mixes neighbors.": (
-            lambda m, x, times, a: _wrong_walk(m, x, times, a, train=True)
-        ),
-        ONE_EACH: lambda m, x, times, a: _wrong_walk(m, x, times, a, ask=lambda m, x, t, s: m(x, t)),
-        GRADIENTS: lambda m, x, times, a: _wrong_walk(m, x, times, a, gradients=True),
-        DRAWS: lambda m, x, times, a: _wrong_walk(m, x, times, a, step=_renoised),
-    },
-    answer=my_sample,
-    library=[sample, trajectory],
-    equation=r"x_s = \sqrt{\bar\alpha_s}\,\hat x_0(x_t, t) + \sqrt{1 - \bar\alpha_s}\,\hat\varepsilon(x_t, t)"
-    r"\qquad \text{for } (t, s) = (t_K, t_{K-1}), \dots, (t_2, t_1), (t_1, 0)",
-    adapt=_walk_of,
-    praise="The same pictures as from sample(..., eta=0, clip=False), along several lists of times.",
-)
+# ---------------------------------------------------------------------------------------------- three questions
 
 
 def _count_noise_draws() -> float:
@@ -301,6 +210,7 @@ NOISE_DRAWS = Question(
     {
         1000: "Nearly: at the last step, to t = 0, the posterior variance is 0 and nothing is drawn.",
         1001: "x_T itself was not to be counted, and the last step draws nothing.",
+        998: "Only one step draws nothing, the last one. At t = 2 there is still noise to add.",
         0: "That is DDIM (η = 0). DDPM (η = 1) adds fresh noise on the way.",
         1: "One draw makes x_T. DDPM draws fresh noise on the way, too.",
     },
@@ -335,7 +245,7 @@ def _what_eta_does() -> str:
 
 FRESH_NOISE = Choice(
     _what_eta_does,
-    "Fresh noise takes the place of old noise, so there is as much of it as before, and at s = 0 none. "
+    "Fresh noise takes the place of old noise, so there is as much of it as before, and none at s = 0. "
     "But it is other noise, so x_T is forgotten step by step.",
     {
         "a": "At each s the roots keep the variance at b_s², whatever η is, and at s = 0 that is 0: no grain is left.",
@@ -347,13 +257,13 @@ HALFWAY = Question(
     lambda: 0.5**2 + 0.5**2,
     "¼ + ¼: variances add up with the weights squared, so halfway on the line half of the variance is lost.",
     {
-        1: "So it would be if weights added up as they are: ½ + ½. In a variance they come squared.",
-        0.25: "That is the share of one of the two. Both add up, as they are independent.",
+        1: "It would be, if weights added up as they are: ½ + ½. In a variance they are squared.",
+        0.25: "That is the share of one of the two. Both add up, since they are independent.",
         0.5**0.5: "That is the standard deviation; the variance is its square.",
         0: "Independent tensors do not cancel out.",
         2: "That is the variance of z1 + z2, without the weights ½.",
     },
-    tolerance=1e-3,
+    tolerance=0.03,  # wide enough for a variance measured over a few thousand pixels
 )
 
 EXERCISES: dict[str, Exercise | Question | Choice] = {

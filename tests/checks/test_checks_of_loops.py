@@ -10,7 +10,20 @@ import torch
 import torch.nn.functional as F
 
 from course_lib.checkpoint import load_shipped
-from course_lib.checks import CORRECT, EXERCISES, NOT_DONE, REMARK, WRONG, check, nb04, nb05
+from course_lib.checks import (
+    CORRECT,
+    EXERCISES,
+    NOT_DONE,
+    REMARK,
+    WRONG,
+    check,
+    effects,
+    nb04_loss,
+    nb04_step,
+    nb05_loop,
+    nb05_step,
+)
+from course_lib.checks.inputs import FLOAT_TIMES, ONE_TIME_EACH
 from course_lib.checks.judge import ON_THE_CPU
 from course_lib.data import load_fashion_mnist
 from course_lib.objective import denoising_loss
@@ -63,7 +76,7 @@ def in_parts(model, optimizer, x0, t, eps, alpha_bar):
 def with_a_closure(model, optimizer, x0, t, eps, alpha_bar):
     def closure():
         optimizer.zero_grad()
-        loss = nb04.my_loss(model, x0, t, eps, alpha_bar)
+        loss = nb04_loss.my_loss(model, x0, t, eps, alpha_bar)
         loss.backward()
         return loss
 
@@ -77,7 +90,7 @@ def test_training_step_organized_in_another_way(answer):
 
 def orders(*calls):
     def step(model, optimizer, *case):
-        loss = nb04.my_loss(model, *case)
+        loss = nb04_loss.my_loss(model, *case)
         for call in calls:
             {"z": model.zero_grad, "b": loss.backward, "s": optimizer.step}[call]()
         return loss
@@ -88,17 +101,17 @@ def orders(*calls):
 @pytest.mark.parametrize(
     ("calls", "sentence"),
     [
-        ("", nb04.NO_BACKWARD),
-        ("s", nb04.NO_BACKWARD),
-        ("b", nb04.NO_STEP),
-        ("bz", nb04.NO_STEP),
-        ("sb", nb04.STEP_FIRST),
-        ("szb", nb04.STEP_FIRST),
-        ("sbz", nb04.STEP_FIRST),
-        ("zbzs", nb04.ZERO_BETWEEN),
-        ("bzs", nb04.ZERO_BETWEEN),
-        ("bs", nb04.NO_ZERO),
-        ("bsz", nb04.ZERO_LAST),
+        ("", nb04_step.NO_BACKWARD),
+        ("s", nb04_step.NO_BACKWARD),
+        ("b", nb04_step.NO_STEP),
+        ("bz", nb04_step.NO_STEP),
+        ("sb", nb04_step.STEP_FIRST),
+        ("szb", nb04_step.STEP_FIRST),
+        ("sbz", nb04_step.STEP_FIRST),
+        ("zbzs", nb04_step.ZERO_BETWEEN),
+        ("bzs", nb04_step.ZERO_BETWEEN),
+        ("bs", nb04_step.NO_ZERO),
+        ("bsz", nb04_step.ZERO_LAST),
     ],
 )
 def test_training_step_in_every_wrong_order(calls, sentence):
@@ -140,17 +153,17 @@ def no_loss(*case):
 @pytest.mark.parametrize(
     ("answer", "words"),
     [
-        (other_noise, nb04.DRAWS),
-        (other_times, nb04.DRAWS),
-        (in_place, nb04.IN_PLACE),
-        (no_loss, nb04.NO_LOSS),
-        (lambda *case: (zero_first(*case), case[0])[1], nb04.NETWORK),
+        (other_noise, "use eps instead"),
+        (other_times, "use t instead"),
+        (in_place, effects.IN_PLACE),
+        (no_loss, nb04_step.NO_LOSS),
+        (lambda *case: (zero_first(*case), case[0])[1], nb04_step.NETWORK),
         (lambda *case: (zero_first(*case), case[0]), "must return a number, but returns a tuple"),
         (lambda *case: str(zero_first(*case)), "must return a number, but returns a str"),
         (one_loss_each, "take the mean over everything"),
         (lambda *case: zero_first(*case) * float("nan"), "NaN"),
         (lambda *case: zero_first(*case) + 0.1, "differ by up to"),
-        (lambda *case: nb04.my_loss(case[0], *case[2:]).item().backward(), "raises AttributeError"),  # type: ignore[union-attr]
+        (lambda *case: nb04_loss.my_loss(case[0], *case[2:]).item().backward(), "raises AttributeError"),  # type: ignore[union-attr]
         (lambda *case: zero_first(*case[:2], *(x.float() for x in case[2:])), "raises IndexError"),
     ],
 )
@@ -166,6 +179,7 @@ def test_training_step_survives_and_says_what_is_wrong(answer, words):
 def under_a_decorator(model, x_T, times, alpha_bar):
     model.train(False)
     signal, noise = alpha_bar.sqrt(), (1 - alpha_bar).sqrt()
+    times = list(times)
     x, t = x_T, times.pop(0)
     while times:
         s = times.pop(0)
@@ -180,7 +194,7 @@ def detached_each_time(model, x_T, times, alpha_bar):
     model.eval()
     for i in range(len(times) - 1):
         t = torch.ones(len(x), dtype=torch.int64, device=x.device) * times[i]
-        x = nb05.my_ddim_step(x, model(x, t), times[i], times[i + 1], alpha_bar).detach()
+        x = nb05_step.my_ddim_step(x, model(x, t), times[i], times[i + 1], alpha_bar).detach()
     model.train(was)
     return x
 
@@ -191,7 +205,7 @@ def with_a_recursion(model, x, times, alpha_bar):
         return x
     t, s, *_ = times
     eps_hat = model.eval()(x, x.new_full((len(x),), t, dtype=torch.int32))
-    return with_a_recursion(model, nb05.my_ddim_step(x, eps_hat, t, s, alpha_bar), times[1:], alpha_bar)
+    return with_a_recursion(model, nb05_step.my_ddim_step(x, eps_hat, t, s, alpha_bar), times[1:], alpha_bar)
 
 
 @pytest.mark.parametrize("answer", [under_a_decorator, detached_each_time, with_a_recursion])
@@ -199,7 +213,7 @@ def test_sampling_loop_organized_in_another_way(answer):
     assert told("sample", answer) == CORRECT
 
 
-def loop(ask, step=nb05.my_ddim_step):
+def loop(ask, step=nb05_step.my_ddim_step):
     """A right loop, but for what it asks or how it steps."""
 
     @torch.no_grad()
@@ -218,7 +232,7 @@ def full(model, x, t):
 
 
 def ddpm_like(x, eps_hat, t, s, alpha_bar):
-    return nb05.my_ddim_step(x, eps_hat, t, s, alpha_bar) + (s > 0) * torch.normal(0.0, 1.0, x.shape)
+    return nb05_step.my_ddim_step(x, eps_hat, t, s, alpha_bar) + (s > 0) * torch.normal(0.0, 1.0, x.shape)
 
 
 def changes_its_input(x, eps_hat, t, s, alpha_bar):
@@ -227,26 +241,30 @@ def changes_its_input(x, eps_hat, t, s, alpha_bar):
 
 
 def every_picture(model, x_T, times, alpha_bar):
-    return [nb05.my_sample(model, x_T, [*times[:i], 0], alpha_bar) for i in range(1, len(times))]
+    return [nb05_loop.my_sample(model, x_T, [*times[:i], 0], alpha_bar) for i in range(1, len(times))]
 
 
 @pytest.mark.parametrize(
     ("answer", "words"),
     [
-        (loop(lambda m, x, t: m(x, t)), nb05.ONE_EACH),
-        (loop(lambda m, x, t: m(x, torch.tensor(t))), nb05.ONE_EACH),
-        (loop(lambda m, x, t: m(x, torch.tensor([t]))), nb05.ONE_EACH),
-        (loop(lambda m, x, t: m(x, torch.ones(len(x)) * t)), nb05.ONE_EACH),
-        (loop(full, ddpm_like), nb05.DRAWS),
-        (loop(lambda m, x, t: full(m, torch.randn_like(x), t)), nb05.DRAWS),
+        (loop(lambda m, x, t: m(x, t)), ONE_TIME_EACH),
+        (loop(lambda m, x, t: m(x, torch.tensor(t))), ONE_TIME_EACH),
+        (loop(lambda m, x, t: m(x, torch.tensor([t]))), ONE_TIME_EACH),
+        (loop(lambda m, x, t: m(x, torch.ones(len(x)) * t)), FLOAT_TIMES),
+        (loop(full, ddpm_like), nb05_loop.DRAWS),
+        (loop(lambda m, x, t: full(m, torch.randn_like(x), t)), nb05_loop.DRAWS),
         (loop(full, changes_its_input), "in place"),
-        (torch.enable_grad()(loop(full).__wrapped__), nb05.GRADIENTS),
+        (torch.enable_grad()(loop(full).__wrapped__), nb05_loop.GRADIENTS),
         (every_picture, "must return a tensor"),
         (loop(lambda m, x, t: full(m, x, t).sum()), "differ by up to"),
         (loop(lambda m, x, t: full(m, x, t) / 0), "NaN or infinity"),
         (loop(lambda m, x, t: full(m, x, t).no_such_thing), "raises AttributeError"),
-        (lambda m, x, times, a: nb05.my_sample(m, x, times, a)[:1], "returns shape (1, 1, 4, 4) where (4, 1, 4, 4)"),
-        (lambda m, x, times, a: nb05.my_sample(m, x, [*times, 0], a) * 2, "2 times what it should be"),
+        (
+            lambda m, x, times, a: nb05_loop.my_sample(m, x, times, a)[:1],
+            "returns shape (1, 1, 4, 4) where (4, 1, 4, 4)",
+        ),
+        (lambda m, x, times, a: nb05_loop.my_sample(m, x, [*times, 0], a), nb05_loop.ASKED_AT_0),
+        (lambda m, x, times, a: nb05_loop.my_sample(m, x, times, a) * 2, "2 times what it should be"),
     ],
 )
 def test_sampling_loop_survives_and_says_what_is_wrong(answer, words):

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 
 from course_lib.checks import CORRECT, NOT_DONE, REMARK, WRONG, Exercise, Question, Result, effects
 from course_lib.checks.differences import CHANGES
-from course_lib.checks.inputs import FLOAT_TIMES, ONE_TIME_EACH, Network, noise
+from course_lib.checks.inputs import FLOAT_TIMES, ONE_TIME_EACH, SHARE_OF_T, Network, noise
 from course_lib.checks.judge import MARK, ON_THE_CPU, judge
 
 
@@ -134,7 +134,9 @@ def loss(model, x, t):
         (torch.no_grad()(loss), effects.NO_GRADIENT),
         (lambda model, x, t: (model(x, t).detach() - x).square().mean(), effects.NO_GRADIENT),
         (lambda model, x, t: loss(model, x, t).item(), effects.NO_GRADIENT),
-        (lambda model, x, t: loss(model, x, t / 20), FLOAT_TIMES),
+        (lambda model, x, t: loss(model, x, t / 20), SHARE_OF_T),
+        (lambda model, x, t: loss(model, x, t.float()), FLOAT_TIMES),
+        (lambda model, x, t: (loss(model, x, t) + loss(model, x, t).detach()) / 2, effects.GRADIENT_CUT),
         (lambda model, x, t: loss(model, x, t[:1]), ONE_TIME_EACH),
         (lambda model, x, t: loss(model, x, 7), ONE_TIME_EACH),
     ],
@@ -144,7 +146,7 @@ def test_a_network_is_asked_with_gradients_and_whole_times(answer, sentence):
     exercise = of(loss, (Network(), x, t), gradient=True)
     assert judge(exercise, answer) == (WRONG, sentence)
     assert judge(exercise, lambda m, x, t: F.mse_loss(m(x, t.int()), x))[0] == CORRECT
-    assert sentence != effects.NO_GRADIENT or judge(replace(exercise, gradient=False), answer)[0] == CORRECT
+    assert "gradient" not in sentence or judge(replace(exercise, gradient=False), answer)[0] == CORRECT
 
 
 def test_a_network_notes_what_it_was_asked():
@@ -152,7 +154,8 @@ def test_a_network_notes_what_it_was_asked():
     in_train = model(x, torch.tensor([3, 3]))
     with torch.no_grad():
         in_eval = model.eval()(x, torch.tensor([0, 0]))
-    assert model.calls == [([3, 3], True), ([0, 0], False)] and not torch.equal(in_train, in_eval)
+    model(in_train, torch.tensor([5, 5]))
+    assert model.calls == [([3, 3], False), ([0, 0], False), ([5, 5], True)] and not torch.equal(in_train, in_eval)
 
 
 @pytest.mark.parametrize("sentence", CHANGES)
