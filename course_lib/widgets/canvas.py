@@ -1,9 +1,9 @@
-"""One small canvas for every slider: stacks of pictures as bytes, mixed in the browser with weights from tables.
+"""The canvas of every picture slider: the browser holds stacks of pictures and mixes them with weights from a table.
 
-A slider that is moved changes one number, and the browser paints what belongs to it: no message waits for Python, so
-it answers within a frame, also while a cell is running and in a saved page that has no kernel. What it needs for that
-is sent once: pictures with 8 bits, noise with 16, the weights of every position, and the words beside them. They come
-from the course's own functions; the browser adds and multiplies, and computes no schedule of its own.
+Moving a slider changes one number, and the browser paints the picture that belongs to it. It never waits for Python,
+so it answers within a frame, also while a cell runs and in a saved page without a kernel. Everything that it needs is
+sent once: pictures with 8 bits, noise with 16, the weights of every position, and the words beside them. All of this
+comes from the course's own functions; the browser only multiplies and adds.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ from __future__ import annotations
 import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
@@ -23,13 +22,13 @@ from torch import Tensor
 
 from ..data import to_uint8
 from ..validate import validate_number, validate_pictures
+from .assets import script, style_sheet
 
-#: What one widget may hold, in bytes as sent to the browser; a saved notebook takes four thirds of it, below 400 KB.
+#: Limit of what one widget sends to the browser, in bytes; in a saved notebook it becomes a third larger.
 MOST_BYTES = 280_000
-_STATIC = Path(__file__).parent / "static"
 #: Separates the texts of two positions.
 _RECORD = "\x1e"
-#: Adds bytes to those that travel with the widget, and returns their number.
+#: Adds bytes to the widget's buffers, and returns the number of their buffer.
 Add = Callable[[bytes], int]
 
 
@@ -39,11 +38,8 @@ class Stack:
 
     Args:
         x: floats, (B, C, H, W); or (F, B, C, H, W), one frame for each position of the slider.
-        bits: 8 for what lies in [-1, 1], as pictures do (what lies outside is cut); 7 for long films of such, one
-            gray level off at most; 16 for noise, in steps of a 32767th of the largest value.
-
-    Raises:
-        ValueError: another number of bits.
+        bits: 8 for pictures, which are cut to [-1, 1]; 7 for long films of pictures, off by at most one gray level;
+            16 for noise, in steps of 1/32767 of the largest value.
     """
 
     x: Tensor
@@ -54,7 +50,7 @@ class Stack:
             raise ValueError(f"bits must be 7, 8 or 16, got {self.bits}")
 
     def pack(self, add: Add) -> dict[str, Any]:
-        """Scale and offset of the stored whole numbers: value = scale · stored + offset."""
+        """Store whole numbers, and tell the browser that value = scale · stored + offset."""
         x = self.x.detach().cpu()
         frames = len(x) if x.dim() == 5 else 1
         if self.bits < 16:
@@ -78,12 +74,12 @@ class PicturePanel:
 
     Args:
         name: of the panel.
-        terms: for each layer, the pairs (stack, column of the table that holds its weights, or None for 1); empty
-            where Python sends the pictures, see `PictureCanvas.show_live`.
+        terms: for each layer, pairs of a stack and the column of the table that holds its weights, or None for the
+            weight 1. Empty where Python sends the pictures, see `PictureCanvas.show_live`.
         columns: pictures in a row.
         scale: side of a pixel on the screen.
         label: words above it.
-        beside: label on the left instead, so many pixels wide; 0 for above.
+        beside: width in pixels of the label if it stands on the left; 0 puts it above.
     """
 
     name: str
@@ -106,9 +102,9 @@ class TextPanel:
 
     Args:
         name: of the panel.
-        texts: for each layer, the text of each position; lines are parted by "\\n". Empty where Python sends it.
-        lines: height of the panel, in lines, so that the page never jumps.
-        width: in pixels, or None for what the page leaves.
+        texts: for each layer, the text of each position, with "\\n" between lines. Empty where Python sends it.
+        lines: height of the panel, in lines; it is fixed, so that the page never jumps.
+        width: in pixels, or None for the rest of the row.
         title: in bold above it.
     """
 
@@ -130,9 +126,9 @@ class Marker:
 
     Args:
         shape: "line" from top to bottom, "dot", or "arrow" that points down.
-        x: for each layer, the column of the table that holds where it stands, in units of the drawing.
-        y: the same for the height; for a line the pair of numbers (top, bottom), for an arrow the height of its tip.
-        color: as CSS writes it.
+        x: for each layer, the column of the table that holds its place, in units of the drawing.
+        y: likewise its height; of a line the pair of numbers (top, bottom), of an arrow the height of its tip.
+        color: in CSS.
     """
 
     shape: str
@@ -151,8 +147,8 @@ class DrawingPanel:
 
     Args:
         name: of the panel.
-        svg: the drawing; its colors may be `currentColor`, which follows the theme.
-        markers: what moves on it.
+        svg: the drawing; the color `currentColor` follows the theme.
+        markers: that move on it.
         alt: the drawing in words.
         width: on the screen, in pixels.
     """
@@ -171,7 +167,7 @@ class DrawingPanel:
 
 @dataclass(frozen=True)
 class StepPanel:
-    """Two buttons that go one position back and one on.
+    """Two buttons, one position back and one position on.
 
     Args:
         name: of the panel.
@@ -190,33 +186,32 @@ Panel = PicturePanel | TextPanel | DrawingPanel | StepPanel
 class PictureCanvas(anywidget.AnyWidget):
     """Panels that follow three numbers, painted by the browser.
 
-    Join its `value`, `layer` and `clip` to sliders and buttons with `ipywidgets.jslink`, which works in the browser;
-    Python's own `link` would send every move through the kernel.
+    Join its `value`, `layer` and `clip` to sliders and buttons with `ipywidgets.jslink`, which works in the browser.
+    `ipywidgets.link` would send every move through the kernel.
 
     Args:
         shape: (B, C, H, W) of every frame of every stack; C is 1 or 3.
         panels: rows of panels from top to bottom.
         stacks: what the picture panels mix.
-        table: floats, (positions, K), the weights and the places of markers; position i belongs to the value
-            low + i · step.
+        table: floats, (positions, K): weights, and places of markers. Position i belongs to the value low + i · step.
         low, step: see table.
         value, layer, clip: where it begins. A layer is a way to read the table, such as a kind of noise. Without clip
             the gray scale reaches from -span to span instead of from -1 to 1.
         span: see clip.
-        name: what it shows, for those who do not see it.
+        name: what it shows, for people who cannot see it.
 
     Raises:
-        ValueError: more than `MOST_BYTES`, with what to do.
+        ValueError: the canvas would hold more than `MOST_BYTES`; the message says how to make it smaller.
     """
 
-    _esm = (_STATIC / "canvas.js").read_text(encoding="utf-8")  # given a path, anywidget never lets go of a widget
-    _css = (_STATIC / "canvas.css").read_text(encoding="utf-8")
+    _esm = script("controls", "canvas")
+    _css = style_sheet("canvas")
     spec = traitlets.Dict().tag(sync=True)
     buffers = traitlets.List(traitlets.Bytes()).tag(sync=True)
     value = traitlets.Float().tag(sync=True)
     layer = traitlets.Int().tag(sync=True)
     clip = traitlets.Bool(True).tag(sync=True)
-    #: Pictures, texts, and the value that they belong to, where Python computes them.
+    #: Pictures and texts that Python computes, and the value that they belong to.
     live = traitlets.Bytes().tag(sync=True)
     live_texts = traitlets.List(traitlets.Unicode()).tag(sync=True)
     shown = traitlets.Float(-1.0).tag(sync=True)
@@ -266,15 +261,12 @@ class PictureCanvas(anywidget.AnyWidget):
         super().__init__(model_id=identity, spec=spec, buffers=packed, value=value, layer=layer, clip=clip)
 
     def show_live(self, value: float, x: Sequence[Tensor], texts: Sequence[str] = ()) -> None:
-        """Send what the live panels show, in one message.
+        """Send the contents of the live panels in one message.
 
         Args:
-            value: what it belongs to.
-            x: pictures of each live panel, (B, C, H, W), floats; what lies outside [-1, 1] is cut.
+            value: that they belong to.
+            x: pictures of each live panel, (B, C, H, W), floats, which are cut to [-1, 1].
             texts: of each live text panel.
-
-        Raises:
-            ValueError: pictures of another shape than the canvas has.
         """
         for pictures in x:
             validate_pictures(pictures, "x")
@@ -286,5 +278,5 @@ class PictureCanvas(anywidget.AnyWidget):
 
 
 def unpack(canvas: PictureCanvas, index: int, dtype: Any) -> np.ndarray:
-    """What the browser reads from one of the canvas's buffers, flat."""
+    """One of the canvas's buffers as the browser reads it, flat."""
     return np.frombuffer(zlib.decompress(canvas.buffers[index]), dtype=dtype)

@@ -369,7 +369,7 @@ def test_the_colors_of_a_drawing_are_found() -> None:
 
 
 def test_colors_of_the_browsers_drawings_can_be_told_apart() -> None:
-    colors = re.findall(r'"(#[0-9A-Fa-f]{6})"', (STATIC / "diagram.js").read_text(encoding="utf-8"))
+    colors = re.findall(r'"(#[0-9A-Fa-f]{6})"', (STATIC / "drawings.js").read_text(encoding="utf-8"))
     assert len(colors) >= 4 and too_close(colors) == []
 
 
@@ -420,7 +420,7 @@ def control_problems(controls: Iterable[Any]) -> list[str]:
     for control in controls:
         words = str(getattr(control, "description", "") or "").strip()
         if isinstance(control, ipywidgets.Play):
-            continue  # three buttons with signs on them: canvas.js names them, see below
+            continue  # three buttons with signs on them: controls.js names them, see below
         if isinstance(control, ipywidgets.ToggleButtons) and not words:
             words = " ".join(label.strip() for label in control._options_labels if label.strip())
             words = words if all(label.strip() for label in control._options_labels) else ""
@@ -452,7 +452,7 @@ def test_every_control_says_what_it_does(name: str) -> None:
 
 
 def test_play_buttons_are_named_in_the_browser() -> None:
-    source = (STATIC / "canvas.js").read_text(encoding="utf-8")
+    source = (STATIC / "controls.js").read_text(encoding="utf-8")
     assert '"play or pause"' in source and ".widget-play" in source
 
 

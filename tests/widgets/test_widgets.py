@@ -31,7 +31,7 @@ from course_lib.train import TrainState, Update
 from course_lib.unet import BottleneckUNet, UNet
 from course_lib.viz.gauge import gauge_place
 from course_lib.widgets.canvas import PictureCanvas, unpack
-from course_lib.widgets.diagrams import LAYER_LIMITS, UNET_LIMITS
+from course_lib.widgets.sizes import LAYER_LIMITS, UNET_LIMITS
 
 
 def pictures(n: int = 6, size: int = 28, seed: int = 0) -> torch.Tensor:
@@ -135,7 +135,7 @@ def assert_same(found: dict[str, Any], wanted: Any) -> None:
 
 
 def test_every_position_of_every_control_can_be_computed(explorer: widgets.Explorer) -> None:
-    assert explorer.check(limit=7) >= 3
+    assert explorer.compute_all(limit=7) >= 3
 
 
 def test_the_bytes_sent_show_what_the_library_computes(pictorial: widgets.Explorer) -> None:
@@ -202,7 +202,7 @@ def test_unknown_names_are_refused(explorer: widgets.Explorer) -> None:
 
 
 def test_no_figure_is_left_open(explorer: widgets.Explorer) -> None:
-    explorer.check(limit=3)
+    explorer.compute_all(limit=3)
     assert "matplotlib.pyplot" not in sys.modules or not sys.modules["matplotlib.pyplot"].get_fignums()
 
 
@@ -231,7 +231,7 @@ def test_a_view_that_would_make_the_page_jump_is_an_error() -> None:
     view = explorer.view
     explorer.view = lambda **values: {"text": "", **(view(**values) if values["amount"] < 0.5 else {})}
     with pytest.raises(ValueError, match="same panels"):
-        explorer.check()
+        explorer.compute_all()
 
 
 def test_what_is_too_large_is_refused_with_advice() -> None:

@@ -1,5 +1,5 @@
 // Paints what course_lib/widgets/canvas.py describes: panels that follow three numbers, `value`, `layer` and `clip`.
-// All that depends on mathematics comes in tables; here numbers are looked up, multiplied and added.
+// The mathematics comes in tables; this file only looks numbers up, multiplies them and adds them.
 
 const SVG = "http://www.w3.org/2000/svg";
 const GROUND = 205; // the gray between pictures, as in course_lib.viz.grid
@@ -9,7 +9,7 @@ async function inflate(view) {
   return new Response(stream).arrayBuffer();
 }
 
-/** The widget's buffers as typed arrays and strings, unpacked once however many views there are. */
+/** The widget's buffers as typed arrays and strings. */
 async function unpack(model) {
   const spec = model.get("spec");
   const raw = await Promise.all(model.get("buffers").map(inflate));
@@ -39,7 +39,7 @@ function element(kind, className, text = "") {
   return made;
 }
 
-/** Sum of factor · stored number over the terms, plus base, as gray levels into the pixels of a canvas. */
+/** Write base + Σ factor · stored number, as gray levels, into the pixels of a canvas. */
 function paint(pixels, where, size, channels, { list, base }) {
   const [first, second, ...more] = list;
   const level = (at) => {
@@ -59,7 +59,39 @@ function paint(pixels, where, size, channels, { list, base }) {
   }
 }
 
-/** A panel's element, and the function that shows a position: show({row, layer, clip, live}). */
+/** Where each pixel of each picture lies in the grid of all pictures. */
+function places([B, , H, W], columns, wide) {
+  const where = new Int32Array(B * H * W);
+  for (let b = 0, i = 0; b < B; b++)
+    for (let y = 0; y < H; y++)
+      for (let x = 0; x < W; x++, i++)
+        where[i] = (1 + Math.floor(b / columns) * (H + 1) + y) * wide + 1 + (b % columns) * (W + 1) + x;
+  return where;
+}
+
+/** What a picture panel adds up at a position; null while Python has not sent its pictures. */
+function termsOf(panel, data, liveNumber, { row, layer, clip, live: sent }) {
+  const [B, C, H, W] = data.shape;
+  const length = B * C * H * W;
+  if (!panel.terms.length) {
+    if (sent.byteLength < (liveNumber + 1) * length) return null;
+    const bytes = new Uint8Array(sent.buffer, sent.byteOffset + liveNumber * length, length);
+    return { list: [{ data: bytes, start: 0, factor: 1 }], base: 0 };
+  }
+  const gray = 127.5 / (clip ? 1 : data.span); // level = gray · value + 127.5
+  const terms = { list: [], base: 127.5 };
+  for (const [index, column] of panel.terms[layer]) {
+    const stack = data.stacks[index];
+    const weight = column < 0 ? 1 : data.table[row * data.width + column];
+    const frame = Math.min(row, stack.frames - 1);
+    if (weight === 0) continue;
+    terms.base += gray * weight * stack.offset;
+    terms.list.push({ data: stack.data, start: frame * length, factor: gray * weight * stack.scale });
+  }
+  return terms;
+}
+
+/** A panel's element, and the function that shows a position: show({row, layer, clip, live, liveTexts}). */
 function picturePanel(panel, data, liveNumber) {
   const [B, C, H, W] = data.shape;
   const { columns, scale } = panel;
@@ -88,34 +120,12 @@ function picturePanel(panel, data, liveNumber) {
   const image = context.createImageData(wide, high);
   const pixels = new Uint32Array(image.data.buffer);
   pixels.fill(0xff000000 | (GROUND << 16) | (GROUND << 8) | GROUND);
-  const size = H * W;
-  const where = new Int32Array(B * size);
-  for (let b = 0, i = 0; b < B; b++)
-    for (let y = 0; y < H; y++)
-      for (let x = 0; x < W; x++, i++)
-        where[i] = (1 + Math.floor(b / columns) * (H + 1) + y) * wide + 1 + (b % columns) * (W + 1) + x;
+  const where = places(data.shape, columns, wide);
 
-  function show({ row, layer, clip, live: sent }) {
-    const reach = clip ? 1 : data.span;
-    const gray = 127.5 / reach; // level = gray · value + 127.5
-    const terms = { list: [], base: 127.5 };
-    if (live) {
-      const length = B * C * size;
-      if (sent.byteLength < (liveNumber + 1) * length) return;
-      const bytes = new Uint8Array(sent.buffer, sent.byteOffset + liveNumber * length, length);
-      terms.list.push({ data: bytes, start: 0, factor: 1 });
-      terms.base = 0;
-    } else {
-      for (const [index, column] of panel.terms[layer]) {
-        const stack = data.stacks[index];
-        const weight = column < 0 ? 1 : data.table[row * data.width + column];
-        const frame = Math.min(row, stack.frames - 1);
-        if (weight === 0) continue;
-        terms.base += gray * weight * stack.offset;
-        terms.list.push({ data: stack.data, start: frame * B * C * size, factor: gray * weight * stack.scale });
-      }
-    }
-    paint(pixels, where, size, C, terms);
+  function show(position) {
+    const terms = termsOf(panel, data, liveNumber, position);
+    if (!terms) return;
+    paint(pixels, where, H * W, C, terms);
     context.putImageData(image, 0, 0);
     canvas.dataset.paints = Number(canvas.dataset.paints) + 1;
   }
@@ -147,7 +157,7 @@ function drawingPanel(panel, data) {
   const svg = box.querySelector("svg");
   svg.setAttribute("role", "img");
   svg.setAttribute("aria-label", panel.alt);
-  const above = document.createElementNS(SVG, "svg"); // a layer of its own: a move does not paint the curves again
+  const above = document.createElementNS(SVG, "svg"); // a layer of its own, so that a move leaves the curves alone
   above.setAttribute("viewBox", svg.getAttribute("viewBox"));
   above.setAttribute("aria-hidden", "true");
   box.append(above);
@@ -199,146 +209,92 @@ function stepPanel(model, data) {
   return { box, show() {} };
 }
 
-/** Of ipywidgets' toggle buttons only the color says which is pressed: say it to a screen reader, and whose they are. */
-function tellPressed(box) {
-  for (const group of box.querySelectorAll(".widget-toggle-buttons:not([data-told])")) {
-    group.dataset.told = "true";
-    const tell = () => {
-      const buttons = [...group.querySelectorAll("button")];
-      const words = buttons.map((each) => each.textContent.trim()).join(" or ");
-      const name = group.querySelector(".widget-label")?.textContent.trim() || words;
-      for (const button of buttons) {
-        button.setAttribute("aria-pressed", button.classList.contains("mod-active"));
-        button.parentElement.setAttribute("role", "group");
-        button.parentElement.setAttribute("aria-label", name);
-      }
-    };
-    tell();
-    new MutationObserver(tell).observe(group, { attributeFilter: ["class"], childList: true, subtree: true });
-  }
-}
-
-/** ipywidgets' sliders and Play buttons have no name that a screen reader could say: give them one. */
-export function nameControls(box) {
-  for (const widget of box.querySelectorAll(".widget-inline-hbox, .widget-slider")) {
-    const name = widget.querySelector(".widget-label")?.textContent.trim();
-    if (!name) continue;
-    const readout = widget.querySelector(".widget-readout");
-    for (const handle of widget.querySelectorAll(".noUi-handle")) {
-      handle.setAttribute("aria-label", name);
-      if (readout) handle.setAttribute("aria-valuetext", readout.textContent); // of a choice it would say the position
-    }
-    readout?.setAttribute("aria-label", `${name}, as a number`);
-  }
-  tellPressed(box);
-  for (const select of box.querySelectorAll("select")) select.dataset.lmSuppressShortcuts = "true"; // its arrow keys
-  for (const play of box.querySelectorAll(".widget-play")) {
-    const names = ["play or pause", "stop and go back to the start", "repeat"];
-    play.querySelectorAll("button").forEach((button, i) => {
-      button.setAttribute("aria-label", names[i] ?? "play");
-      button.title = names[i] ?? "play";
-    });
-  }
-}
-
-/** Name the controls around an element, now and whenever some are added. Returns the function that ends it. */
-export function watchControls(el) {
-  let observer = null;
-  let frame = 0;
-  let tries = 0;
-  const begin = () => {
-    const box = el.closest(".course-explorer");
-    if (!box) {
-      if (tries++ < 600) frame = requestAnimationFrame(begin); // not in the page yet
-      return;
-    }
-    nameControls(box);
-    observer = new MutationObserver(() => nameControls(box));
-    observer.observe(box, { childList: true, subtree: true });
-  };
-  begin();
-  return () => {
-    cancelAnimationFrame(frame);
-    observer?.disconnect();
-  };
-}
-
-/** The kernel hears of every move from the slider. Telling it the canvas's copy as well would double the messages, and
- *  they are what limits a drag. */
+/** The slider already tells the kernel about every move. If the canvas did too, there would be twice as many messages,
+ *  and messages are what limits a drag. */
 async function keepToTheBrowser(model) {
   const own = await model.widget_manager?.get_model?.(model.get("spec").id);
   if (own) own.save_changes = () => {};
 }
 
+/** All panels in their rows; panels that Python fills are numbered in the order of its messages. */
+function build(model, data) {
+  const root = element("div", "course-canvas");
+  const panels = [];
+  let [pictures, texts] = [0, 0];
+  const make = {
+    pictures: (panel) => picturePanel(panel, data, panel.terms.length ? -1 : pictures++),
+    text: (panel) => textPanel(panel, panel.texts.length ? -1 : texts++),
+    drawing: (panel) => drawingPanel(panel, data),
+    steps: () => stepPanel(model, data),
+  };
+  for (const row of data.panels) {
+    const line = element("div", "row");
+    for (const panel of row) {
+      const made = make[panel.kind](panel);
+      panels.push(made);
+      line.append(made.box);
+    }
+    root.append(line);
+  }
+  return { root, panels };
+}
+
+/** Show the model's state, now and whenever it changes. Returns a function that stops it. */
+function follow(model, data, { root, panels }) {
+  const state = () => {
+    const row = Math.round((model.get("value") - data.low) / data.step);
+    return {
+      row: Math.min(data.positions - 1, Math.max(0, row)),
+      layer: model.get("layer"),
+      clip: model.get("clip"),
+      live: model.get("live"),
+      liveTexts: model.get("live_texts"),
+    };
+  };
+  const waits = panels.some((panel) => panel.live);
+  const mark = () => {
+    root.dataset.busy = waits && Math.abs(model.get("shown") - model.get("value")) > data.step / 2;
+  };
+  const move = () => {
+    const now = state();
+    for (const panel of panels) if (!panel.live) panel.show(now);
+    const words = `position ${Number((data.low + now.row * data.step).toPrecision(6))}`;
+    for (const panel of panels) panel.describe?.(words);
+    mark();
+  };
+  const receive = () => {
+    const now = state();
+    for (const panel of panels) if (panel.live) panel.show(now);
+    mark();
+  };
+  move();
+  receive();
+  const joined = [
+    ["change:value", move],
+    ["change:layer", move],
+    ["change:clip", move],
+    ["change:shown", receive],
+    ["change:live", receive],
+  ];
+  for (const [event, handler] of joined) model.on(event, handler);
+  return () => {
+    for (const [event, handler] of joined) model.off(event, handler);
+  };
+}
+
 export default () => {
-  let unpacked = null;
+  let unpacked = null; // once, however many views there are
   return {
     async render({ model, el }) {
       await keepToTheBrowser(model);
       unpacked ??= unpack(model);
       const data = await unpacked;
-      const root = element("div", "course-canvas");
-      const panels = [];
-      let pictures = 0;
-      let texts = 0;
-      for (const row of data.panels) {
-        const line = element("div", "row");
-        for (const panel of row) {
-          const made =
-            panel.kind === "pictures"
-              ? picturePanel(panel, data, panel.terms.length ? -1 : pictures++)
-              : panel.kind === "text"
-                ? textPanel(panel, panel.texts.length ? -1 : texts++)
-                : panel.kind === "drawing"
-                  ? drawingPanel(panel, data)
-                  : stepPanel(model, data);
-          panels.push(made);
-          line.append(made.box);
-        }
-        root.append(line);
-      }
-      const some = panels.some((panel) => panel.live);
-
-      const state = () => {
-        const row = Math.round((model.get("value") - data.low) / data.step);
-        return {
-          row: Math.min(data.positions - 1, Math.max(0, row)),
-          layer: model.get("layer"),
-          clip: model.get("clip"),
-          live: model.get("live"),
-          liveTexts: model.get("live_texts"),
-        };
-      };
-      const mark = () => {
-        const late = some && Math.abs(model.get("shown") - model.get("value")) > data.step / 2;
-        root.dataset.busy = late;
-      };
-      const move = () => {
-        const now = state();
-        for (const panel of panels) if (!panel.live) panel.show(now);
-        const words = `position ${Number((data.low + now.row * data.step).toPrecision(6))}`;
-        for (const panel of panels) panel.describe?.(words);
-        mark();
-      };
-      const receive = () => {
-        const now = state();
-        for (const panel of panels) if (panel.live) panel.show(now);
-        mark();
-      };
-      move();
-      receive();
-      el.append(root);
-      const joined = [
-        ["change:value", move],
-        ["change:layer", move],
-        ["change:clip", move],
-        ["change:shown", receive],
-        ["change:live", receive],
-      ];
-      for (const [event, handler] of joined) model.on(event, handler);
+      const built = build(model, data);
+      const stop = follow(model, data, built);
+      el.append(built.root);
       const forget = watchControls(el);
       return () => {
-        for (const [event, handler] of joined) model.off(event, handler);
+        stop();
         forget();
       };
     },

@@ -25,9 +25,9 @@ import traitlets
 
 from course_lib.shapes import LAYER_KINDS as KINDS
 from course_lib.shapes import halve, layer_size
-from course_lib.viz.style import CARD, COLORS
-from course_lib.widgets import diagrams as diagram_widget
-from course_lib.widgets.diagrams import (
+from course_lib.viz import CARD, COLORS
+from course_lib.widgets.assets import script, style_sheet
+from course_lib.widgets.sizes import (
     LAYER_LIMITS,
     UNET_LIMITS,
     LayerDiagram,
@@ -36,7 +36,7 @@ from course_lib.widgets.diagrams import (
     unet_view,
 )
 
-SOURCE = (diagram_widget._STATIC / "diagram.js").read_text(encoding="utf-8")
+SOURCE = script("sizes", "drawings")
 #: evaluate(function, argument): what a JavaScript function of (module, argument) returns.
 Evaluate = Callable[[str, Any], Any]
 
@@ -268,7 +268,7 @@ def test_pictures_are_told_in_words() -> None:
 
 def test_the_module_is_alone_and_knows_the_same_kinds_numbers_and_colors() -> None:
     assert json.loads(re.findall(r"export const KINDS = (\[.*?\]);", SOURCE)[0]) == list(KINDS)
-    assert json.loads(re.findall(r"const NUMBERS = (\[.*?\]);", SOURCE)[0]) == list(LAYER_LIMITS)
+    assert json.loads(re.findall(r"const NUMBERS = (\[.*?\]);", script("diagram"))[0]) == list(LAYER_LIMITS)
     colors = dict(re.findall(r'const ([A-Z]+) = "(#\w{6})";', SOURCE))
     assert colors and all(COLORS[name.lower()] == value for name, value in colors.items())
     assert not re.search(r"https?:|\bimport\b", SOURCE)
@@ -291,7 +291,7 @@ def test_lines_stand_out_from_light_and_dark_grounds(color: str) -> None:
 
 
 def test_a_refusal_reads_on_its_own_card() -> None:
-    css = (diagram_widget._STATIC / "diagram.css").read_text(encoding="utf-8")
+    css = style_sheet("diagram")
     found = re.search(r"\.refused \{ background: (#\w{6}); color: (#\w{6})", css)
     assert found and _contrast(found[1], found[2]) >= 7
 
