@@ -18,7 +18,7 @@ stage = @echo "== $(1)"; begin=$$(date +%s); $(2) && echo "== $(1): ok, $$(($$(d
 
 .DEFAULT_GOAL = help
 .NOTPARALLEL:
-.PHONY: help setup lab test check format notebooks run-notebooks browser student solutions html train features bench figures
+.PHONY: help setup lab test check format notebooks run-notebooks browser handouts student solutions html train features bench figures
 
 help: ## list these commands
 	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' $(MAKEFILE_LIST) | while IFS='|' read -r name text; do printf '  make %-14s %s\n' "$$name" "$$text"; done
@@ -29,7 +29,7 @@ setup: ## make .venv with the exact versions of constraints.txt
 lab: setup ## open the course in JupyterLab
 	@$(BIN)/python tools/open_lab.py --port $(PORT)
 
-test: check student solutions run-notebooks browser ## everything that CI runs: make check, the handouts, every notebook in full, every slider in a browser
+test: check handouts run-notebooks browser ## everything that CI runs: make check, the handouts, every notebook in full, every slider in a browser
 
 check: setup ## format, lint, types, pairing of the notebooks, unit tests
 	$(call stage,format,$(BIN)/ruff format --check .)
@@ -39,10 +39,14 @@ check: setup ## format, lint, types, pairing of the notebooks, unit tests
 	$(call stage,unit tests,MPLBACKEND=agg $(BIN)/python -m pytest $(PARALLEL) -m 'not browser' --durations=15)
 
 run-notebooks: setup ## execute copies of all notebooks in build/executed, then scan them for errors
-	$(call stage,notebooks,$(BIN)/python tools/run_notebooks.py)
+	$(call stage,notebooks,$(BIN)/python tools/run_notebooks.py --jobs 2)
 
 browser: setup ## every slider in a real browser: JupyterLab, then the pages of make html
 	$(call stage,browser,$(BIN)/python -m pytest tests/tools -m browser --durations=25)
+	@$(BIN)/python tools/browser.py
+
+handouts: setup ## write both of the following
+	$(call stage,handouts,$(BIN)/python tools/handouts.py student solutions)
 
 student: setup ## write the notebooks to hand out, in build/student
 	$(call stage,student,$(BIN)/python tools/handouts.py student)

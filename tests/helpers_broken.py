@@ -1,16 +1,33 @@
-"""Notebooks that break behind a test runner's back, and one that is sound."""
+"""Cells that break behind a test runner's back, each with its name in the error; and one that is sound."""
 
-START = (
-    "# %%\nimport ipywidgets as w\nfrom IPython.display import display\n\n\ndef fail(x):\n    return 1 / x\n\n\n# %%\n"
-)
+START = """# %%
+import traceback
+
+import ipywidgets as w
+from IPython.display import display
+
+
+def fail(x, name=""):
+    if x == 0:
+        raise ZeroDivisionError(name)
+    return 1 / x
+
+
+zero, out = w.IntSlider(0), {}
+"""
 BROKEN = {
-    "interact": "w.interact(fail, x=w.IntSlider(0))",
-    "interactive_output": "display(w.interactive_output(fail, {'x': w.IntSlider(0)}))",
-    "output_context": "out = w.Output()\nwith out:\n    fail(0)\nout",
-    "output_capture": "out = w.Output()\nout.capture()(fail)(0)\nout",
-    "output_in_a_box": "out = w.Output()\nbox = w.VBox([w.HBox([out])])\nwith out:\n    fail(0)\nbox",
-    "observe": "out, s = w.Output(), w.IntSlider(1)\ns.observe(out.capture()(lambda change: fail(s.value)), 'value')\n"
-    "s.value = 0\nw.VBox([s, out])",
-    "printed_traceback": "import traceback\n\ntry:\n    fail(0)\nexcept ZeroDivisionError:\n    traceback.print_exc()",
+    "interact": "w.interact(fail, x=zero, name=w.fixed('interact'))",
+    "interactive": "display(w.interactive_output(fail, {'x': zero, 'name': w.fixed('interactive')}))",
+    "context": "out[1] = w.Output()\nwith out[1]:\n    fail(0, 'context')\nout[1]",
+    "capture": "out[2] = w.Output()\nout[2].capture()(fail)(0, 'capture')\nout[2]",
+    "in a box": "out[3] = w.Output()\nwith out[3]:\n    fail(0, 'in a box')\nw.VBox([w.HBox([out[3]])])",
+    "observe": "out[4], s = w.Output(), w.IntSlider(1)\n"
+    "s.observe(out[4].capture()(lambda change: fail(s.value, 'observe')), 'value')\ns.value = 0\nw.VBox([s, out[4]])",
+    "printed": "try:\n    fail(0, 'printed')\nexcept ZeroDivisionError:\n    traceback.print_exc()",
 }
-HEALTHY = "w.interact(fail, x=w.IntSlider(1, min=1))\nout = w.Output()\nwith out:\n    print(fail(2))\nout"
+HEALTHY = "w.interact(fail, x=w.IntSlider(1, min=1))\nout[0] = w.Output()\nwith out[0]:\n    print(fail(2))\nout[0]"
+
+
+def notebook_of(*cells: str) -> str:
+    """The text form of a notebook: the imports above, then these cells."""
+    return START + "".join(f"\n# %%\n{cell}\n" for cell in cells)

@@ -231,21 +231,28 @@ def build(out: Path, *, solved: bool) -> list[Path]:
 def main() -> int:
     """Read the command line, write the folder, and say what came of it; 0 if all is well."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("kind", choices=KINDS)
-    parser.add_argument("--out", type=Path, help="the folder (default: build/student or build/solutions)")
+    parser.add_argument("kinds", nargs="+", choices=KINDS, metavar="kind", help="student or solutions, or both")
+    parser.add_argument("--out", type=Path, help="the folder of one kind (default: build/student or build/solutions)")
     options = parser.parse_args()
-    out = options.out or BUILD / options.kind
-    try:
-        files = build(out, solved=options.kind == "solutions")
-    except HandoutError as error:
-        print(error, file=sys.stderr)
-        return 1
+    if options.out and len(options.kinds) > 1:
+        parser.error("--out is for one kind of handout: call twice.")
+    for kind in options.kinds:
+        out = options.out or BUILD / kind
+        try:
+            report(out, build(out, solved=kind == "solutions"))
+        except HandoutError as error:
+            print(error, file=sys.stderr)
+            return 1
+    return 0
+
+
+def report(out: Path, files: list[Path]) -> None:
+    """Say what was written."""
     books = sum(path.suffix == ".ipynb" for path in files)
     size = sum(path.stat().st_size for path in files)
     print(
         f"{notebooks.name_of(out)}: {books} notebooks and {len(files) - books} files beside them, {size / 1e6:.1f} MB."
     )
-    return 0
 
 
 if __name__ == "__main__":

@@ -565,12 +565,12 @@ print(f"noise over picture: {ratio[-1]:,.0f} at t = {T}, {ratio[first - 1]:.0f} 
 assert sampling_times(T, 25)[1] == 960 and round(schedule.signal[960].item(), 2) == 0.06
 assert T - first == 9 and ratio[-1] > 20_000 and ratio[first - 1] <= 80 < ratio[first]
 
-ends_at, x_start = {}, noise(32, seed=9)
+ends_at, x_start = {}, noise(16, seed=9)
 for t in (T, first):
     truth = sample(model, schedule, x_start, times=sampling_times(T, 250, start=t), eta=0.0)
     for order in (1, 2):
         short = sample(model, schedule, x_start, times=sampling_times(T, 25, start=t), eta=0.0, order=order)
-        each = (short - truth).square().mean(dim=(1, 2, 3)).sqrt()  # (32,)
+        each = (short - truth).square().mean(dim=(1, 2, 3)).sqrt()  # (16,)
         ends_at[t, order] = each.median().item()  # one picture that becomes another would rule a mean
         print(f"25 steps from t = {t}, order {order}: distance from 250 steps, median {ends_at[t, order]:.3f}")
 gain_T, gain_first = (ends_at[t, 1] / ends_at[t, 2] for t in (T, first))

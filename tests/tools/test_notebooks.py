@@ -15,7 +15,7 @@ import pytest
 
 import notebooks
 import run_notebooks
-from helpers_broken import BROKEN, HEALTHY, START
+from helpers_broken import BROKEN, HEALTHY, notebook_of
 
 ROOT = Path(__file__).resolve().parents[2]
 NAMES = [path.stem for path, _ in notebooks.pairs()]
@@ -194,27 +194,19 @@ def test_long_cells_and_lost_headers_are_refused(folder: Path) -> None:
 @pytest.mark.slow
 def test_scan_sees_what_the_test_runner_does_not(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "py").mkdir()
-    for name, code in {**BROKEN, "healthy": HEALTHY}.items():
-        (tmp_path / "py" / f"{name}.py").write_text(f"{START}{code}\n", encoding="utf-8")
+    cells = {"broken": BROKEN.values(), "raises": ("fail(0)", "fail(1)"), "sound": (HEALTHY,)}
+    for name, each in cells.items():
+        (tmp_path / "py" / f"{name}.py").write_text(notebook_of(*each), encoding="utf-8")
     assert notebooks.sync(tmp_path) == []
     problems = run_notebooks.run([], tmp_path, tmp_path / "executed")
-    capfd.readouterr()
-    assert not any(problem.startswith("pytest ended") for problem in problems), "else the runner does see them"
+    said = capfd.readouterr().out
+    assert "broken.ipynb PASSED" in said and "sound.ipynb PASSED" in said, "else the runner does see them"
     for name in BROKEN:
-        assert any(f"{name}.ipynb" in problem and "ZeroDivisionError" in problem for problem in problems), name
-    assert not any("healthy" in problem for problem in problems)
-
-
-@pytest.mark.slow
-def test_run_fails_where_a_cell_fails(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    (tmp_path / "py").mkdir()
-    (tmp_path / "py" / "01_raise.py").write_text(f"{START}fail(0)\n\n# %%\nfail(1)\n", encoding="utf-8")
-    assert notebooks.sync(tmp_path) == []
-    problems = run_notebooks.run(["01_raise"], tmp_path, tmp_path / "executed")
-    assert "ZeroDivisionError" in capfd.readouterr().out
-    assert any(problem.startswith("pytest ended with status 1") for problem in problems)
-    assert any("cell 2: ZeroDivisionError" in problem for problem in problems)
-    assert any("cell 3: was not executed" in problem for problem in problems)
+        assert any("broken.ipynb" in problem and f"ZeroDivisionError: {name}" in problem for problem in problems), name
+    assert not any("sound.ipynb" in problem for problem in problems)
+    assert "pytest ended with status 1: see its report above." in problems
+    assert any("raises.ipynb, cell 2: ZeroDivisionError" in problem for problem in problems)
+    assert any("raises.ipynb, cell 3: was not executed" in problem for problem in problems)
     assert "no notebook to run" in run_notebooks.run(["02"], tmp_path, tmp_path / "executed")[0]
 
 
