@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from ..checkpoint import Checkpoint, load_checkpoint
-from ..data import Pictures, load_fashion_mnist, load_folder
+from ..data import LARGEST, Pictures, load_fashion_mnist, load_folder
 from ..schedule import SCHEDULES, make_schedule
 from ..shapes import count_parameters
 from ..train import TrainConfig
@@ -22,8 +22,8 @@ from .folder import newest_weights
 
 #: Settings that decide which pictures there are.
 OF_THE_DATA = ("data", "size", "color", "full", "classes")
-#: The largest pictures, in pixels a side, and the largest network: typing errors stop here, not in the memory.
-MOST_PIXELS, MOST_PARAMETERS = 4096, 10**10
+#: The largest network: a typing error ends here, not in the memory.
+MOST_PARAMETERS = 10**10
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class RunConfig:
     Args:
         train: how to train.
         data: "fashion-mnist", or a folder of pictures.
-        size: height and width of the pictures, >= 1.
+        size: height and width of the pictures, 1..4096.
         color: RGB instead of grey, for a folder.
         full: insist on all 60,000 pictures of Fashion-MNIST.
         classes: tell the network the label of each picture.
@@ -73,7 +73,7 @@ class RunConfig:
         if not self.data or self.init == "":
             name = "init" if self.data else "data"
             raise ValueError(f"{name} is empty: name a folder, or leave the option out")
-        validate_number("size", self.size, 1, MOST_PIXELS, integer=True)
+        validate_number("size", self.size, 1, LARGEST, integer=True)
         validate_number("timesteps", self.timesteps, 1, 10**6, integer=True)
         validate_number("ema", self.ema, 0, 1 - 1e-12)
         validate_choice("schedule", self.schedule, SCHEDULES)
