@@ -25,14 +25,14 @@ from .forward import TARGETS
 from .objective import denoising_loss, min_snr_weights
 from .optim import make_optimizers
 from .runtime import in_mode
-from .schedule import Schedule
+from .schedule import Schedule, validate_schedule
 from .training.batches import RandomBatches
 from .training.clock import Clock
 from .training.engine import Engine, pick_driver
 from .training.state import TrainState, set_moments
 from .training.watch import GradientWatch
 from .training.workers import Workers
-from .validate import validate_choice, validate_number, validate_pictures
+from .validate import validate_choice, validate_model, validate_number, validate_pictures
 
 if TYPE_CHECKING:  # importing it takes a second, and most trainings do without
     from accelerate import Accelerator
@@ -77,18 +77,18 @@ class TrainConfig:
         if self.steps is None and self.minutes is None:
             raise ValueError("give steps, minutes or both: with neither, training would never end")
         if self.steps is not None:
-            validate_number("steps", self.steps, 1, integer=True)
+            validate_number("steps", self.steps, 1, 10**12, integer=True)
         if self.minutes is not None:
             validate_number("minutes", self.minutes, 1e-6)
-        validate_number("batch_size", self.batch_size, 1, integer=True)
+        validate_number("batch_size", self.batch_size, 1, 10**6, integer=True)
         validate_number("accumulate", self.accumulate, 1, integer=True)
         self.share(1)
         validate_number("lr", self.lr, 1e-12)
-        validate_number("warmup", self.warmup, 0, integer=True)
+        validate_number("warmup", self.warmup, 0, 10**12, integer=True)
         validate_number("grad_clip", self.grad_clip, 1e-12)
         if self.snr_gamma is not None:
             validate_number("snr_gamma", self.snr_gamma, 1e-12, 1e12)
-        validate_number("seed", self.seed, 0, integer=True)
+        validate_number("seed", self.seed, 0, 2**64 - 1, integer=True)
         validate_choice("target", self.target, TARGETS)
 
     def share(self, processes: int) -> int:
@@ -142,6 +142,7 @@ class EMA(Generic[Model]):
     """
 
     def __init__(self, model: Model, decay: float = 0.9999) -> None:
+        validate_model(model)
         validate_number("decay", decay, 0, 1 - 1e-12)
         self.decay = decay
         self.updates = 0
@@ -266,7 +267,11 @@ def train(
             first update.
         FloatingPointError: the gradient is no longer finite; raised at once on a CPU, within 100 updates on a GPU.
     """
-    _validate_labels(model, pictures)
+    validate_model(model)
+    validate_schedule(schedule)
+    _validate_pictures(model, pictures)
+    if not isinstance(config, TrainConfig):
+        raise TypeError(f"config must be a TrainConfig, got {type(config).__name__}")
     config.validate_schedule(schedule)
     driver = pick_driver(model, autocast, accelerator, config.accumulate)
     config.share(driver.num_processes)
@@ -285,7 +290,7 @@ def _classes(model: nn.Module) -> int | None:
     return config.get("num_classes")
 
 
-def _validate_labels(model: nn.Module, pictures: Pictures) -> None:
+def _validate_pictures(model: nn.Module, pictures: Pictures) -> None:
     config: dict[str, Any] = getattr(model, "config", {})
     if not isinstance(pictures, Pictures):
         raise TypeError(f"pictures must be course_lib.data.Pictures, got {type(pictures).__name__}")

@@ -22,8 +22,8 @@ from .folder import newest_weights
 
 #: Settings that decide which pictures there are.
 OF_THE_DATA = ("data", "size", "color", "full", "classes")
-#: The largest network: a typing error ends here, not in the memory.
-MOST_PARAMETERS = 10**10
+#: The largest number in a network's shape, and the most parameters: a typing error ends here, not in the memory.
+MOST, MOST_PARAMETERS = 10_000, 10**10
 
 
 @dataclass(frozen=True)
@@ -112,11 +112,12 @@ class RunConfig:
 
     def outline(self) -> UNet:
         """The network without memory for its weights, so that an impossible one is refused before hours of loading."""
-        try:
-            with torch.device("meta"):
-                model = UNet(self.size, 3 if self.color else 1, **self.unet)
-        except (RuntimeError, OverflowError) as error:
-            raise ValueError(f"PyTorch cannot make a network of {dict(self.unet)}: {error}") from error
+        for name, value in self.unet.items():
+            for number in value if isinstance(value, list | tuple) else [value]:
+                if isinstance(number, int) and number > MOST:
+                    raise ValueError(f"{name} must be at most {MOST:,}, got {number}")
+        with torch.device("meta"):
+            model = UNet(self.size, 3 if self.color else 1, **self.unet)
         if count_parameters(model) > MOST_PARAMETERS:
             raise ValueError(f"the network must have at most {MOST_PARAMETERS:,} parameters; take fewer channels")
         return model

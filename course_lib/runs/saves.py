@@ -15,9 +15,10 @@ import torch
 from torch import Tensor
 
 from ..checkpoint import load_checkpoint, load_tensors, move, save_checkpoint, save_tensors, sync_folder
-from ..schedule import Schedule
+from ..schedule import Schedule, validate_schedule
 from ..train import EMA, TrainState
 from ..unet import UNet
+from ..validate import validate_model
 from .folder import checkpoints, clean, remove
 
 FORMAT = 1
@@ -88,6 +89,8 @@ def save_state(
         FloatingPointError: some weight is not finite, so nothing is written.
         OSError: the disk is full, or the folder cannot be written; earlier checkpoints are still there.
     """
+    validate_model(model)
+    validate_schedule(schedule)
     validate_weights(model, state.step)
     path = folder / f"step-{state.step:08d}"
     temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".tmp", dir=folder))
