@@ -106,7 +106,7 @@ def my_alpha_bar(betas: Tensor) -> Tensor:
 
 
 ALPHA_BAR = Exercise(
-    lambda betas: from_betas(betas).alpha_bar,
+    lambda betas: from_betas(betas).alpha_bar.to(betas.device),
     lambda g: [(linear_betas(50, 0.01, 0.2),), (0.02 + 0.3 * torch.rand(12, dtype=torch.float64, generator=g),)],
     {
         "This is alpha_t, one step. alpha_bar is the product of all alphas up to t: cumprod.": (
