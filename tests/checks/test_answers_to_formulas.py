@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import re
 from itertools import pairwise
+from typing import Any
 
 import pytest
 import torch
@@ -76,7 +77,7 @@ def mu(x, eps_hat, t, a):
     return (x - (1 - alpha) / (1 - a[t]).sqrt() * eps_hat) / alpha.sqrt()
 
 
-RIGHT = {
+RIGHT: dict[str, list[Any]] = {
     "q_step": [
         lambda x, t, betas, z: z * betas[t - 1] ** 0.5 + x * (1 - betas)[t - 1] ** 0.5,
         lambda x, t, betas, z: math.sqrt(1 - betas[t - 1]) * x + math.sqrt(betas[t - 1]) * z,

@@ -6,6 +6,7 @@ from __future__ import annotations
 import copy
 import re
 from itertools import pairwise
+from typing import Any
 
 import pytest
 import torch
@@ -180,7 +181,7 @@ def draw(told=lambda times, i: times[i], full=times_of, afterwards=lambda model,
     return answer
 
 
-RIGHT = {
+RIGHT: dict[str, list[Any]] = {
     "loss": [
         loss,
         lambda m, x0, t, eps, a: (eps - m(mixed(x0, t, eps, a), t)).pow(2).sum() / eps.numel(),
