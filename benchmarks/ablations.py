@@ -193,11 +193,11 @@ def compare(options: argparse.Namespace, device: torch.device, path: Path) -> No
         training = VARIANTS[name].start(train, options.minutes, options.seed, device)
         row = facts(name, training, options)
         if not any(has(made, {**row, "machine": describe(device)}) for made in read_rows(path)):
-            training.load(states / f"{name}.safetensors")
+            training.load(states / f"{name}.pt")
             waiting[name] = training, row
     while waiting:
         for name, (training, row) in [*waiting.items()]:
-            state = states / f"{name}.safetensors"
+            state = states / f"{name}.pt"
             if (left := 60 * options.minutes - training.seconds) > 0:
                 with VARIANTS[name].in_force():
                     training.run(min(options.slice, left))
@@ -208,10 +208,7 @@ def compare(options: argparse.Namespace, device: torch.device, path: Path) -> No
             trained = training.to_sample_from(), training.schedule, training.target
             drawn = draw_samples(*trained, options.samples, evaluations=options.evaluations, seed=options.seed)
             row |= {
-                **training.found,
-                "updates": training.step,
-                "pictures": training.pictures_seen,
-                "pictures_per_second": round(training.pictures_seen / training.seconds, 1),
+                **training.progress(),
                 **circumstances(device),
                 "heldout_loss": heldout_loss(*trained, heldout),
                 "report": judge(drawn, train, heldout).as_dict(),

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -60,11 +61,6 @@ def build_lucidrains() -> nn.Module:
     return Shifted(Unet(dim=32, dim_mults=(1, 2, 4), channels=1))
 
 
-def build_double_conv() -> nn.Module:
-    """The U-Net of most tutorials, with the timestep as one more input plane."""
-    return DoubleConvUNet(1, 1, time_plane=1000, resize_to_skip=True)
-
-
 def own_diffusers(model: nn.Module, pictures: Pictures, seed: int) -> OwnTraining:
     """Unit 2 of the class, where it draws digits: Adam at 1e-3, batches of 128, cosine schedule, no average."""
     from diffusers import DDPMScheduler
@@ -79,7 +75,6 @@ def own_diffusers(model: nn.Module, pictures: Pictures, seed: int) -> OwnTrainin
         batch_size=128,
         loss=lambda x0, t, eps: F.mse_loss(model(scheduler.add_noise(x0, eps, t - 1), t), eps),
         optimizer=torch.optim.Adam(model.parameters(), lr=1e-3),
-        details={"optimizer": "Adam", "lr": 1e-3, "ema": None},
     )
 
 
@@ -101,7 +96,6 @@ def own_lucidrains(model: nn.Module, pictures: Pictures, seed: int) -> OwnTraini
         optimizer=torch.optim.Adam(model.parameters(), lr=1e-4, betas=(0.9, 0.99)),
         grad_clip=1.0,
         average=ItsEMA(model, beta=0.995, update_every=10, include_online_model=False),
-        details={"optimizer": "Adam", "lr": 1e-4, "betas": [0.9, 0.99], "grad clip": 1.0, "ema": 0.995},
     )
 
 
@@ -122,7 +116,6 @@ def own_double_conv(model: nn.Module, pictures: Pictures, seed: int) -> OwnTrain
         batch_size=16,
         loss=loss,
         optimizer=torch.optim.AdamW(model.parameters(), lr=3e-4),
-        details={"optimizer": "AdamW", "lr": 3e-4, "weight decay": 0.01, "ema": None},
     )
 
 
@@ -150,7 +143,12 @@ CONTESTANTS = {
         Contestant("unet", "UNet of this course", UNet),
         Contestant("diffusers", "diffusers UNet2DModel", build_diffusers, own_diffusers),
         Contestant("lucidrains", "denoising-diffusion-pytorch", build_lucidrains, own_lucidrains),
-        Contestant("double-conv", "DoubleConvUNet, time plane", build_double_conv, own_double_conv),
+        Contestant(
+            "double-conv",
+            "DoubleConvUNet, time plane",
+            partial(DoubleConvUNet, 1, 1, time_plane=1000, resize_to_skip=True),
+            own_double_conv,
+        ),
     )
 }
 

@@ -23,8 +23,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import safetensors
-import safetensors.torch
 import torch
 
 from contestants import CONTESTANTS, start_training
@@ -67,11 +65,11 @@ class Run:
     @property
     def state(self) -> Path:
         """The file to go on from."""
-        return self.folder / "state.safetensors"
+        return self.folder / "state.pt"
 
     def weights(self, minutes: float, weak: bool) -> Path:
         """The file of the weights to sample from after so many minutes, or after an eighth of them."""
-        return self.folder / f"{minutes:g}{'_weak' * weak}.safetensors"
+        return self.folder / f"{minutes:g}{'_weak' * weak}.pt"
 
     def save(self) -> None:
         """Save the training, and say how far it is."""
@@ -155,27 +153,25 @@ class Bench:
 
     def start(self, model: str, recipe: str, minutes: Sequence[float]) -> Run:
         """A training as far as it has come, with the moments that have no row yet."""
-        training = start_training(CONTESTANTS[model], recipe, minutes[-1], self.train, self.seed, self.device)
+
+        def fresh() -> Training:
+            return start_training(CONTESTANTS[model], recipe, minutes[-1], self.train, self.seed, self.device)
+
+        training = fresh()
         about = {**self.facts(training, model, recipe, minutes[-1]), "versions": circumstances(self.device)["versions"]}
         if recipe == "own":  # one training for all budgets
             del about["minutes"]
         digest = hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:8]
         run = Run(model, recipe, training, self.build / f"{NAME}_{self.device.type}" / f"{model}_{recipe}_{digest}")
         waiting = [each for each in minutes if not self.settled(run, each)]
-        weak = [each for each in waiting if not run.weights(each, weak=True).is_file()]
-        run.moments = sorted(
-            [(each, each, False) for each in waiting] + [(WEAK_AT * each, each, True) for each in weak]
-        )
-        if not run.moments:
-            return run
-        if training.load(run.state) and training.seconds <= 60 * run.moments[0][0]:
+        every = sorted([(each, each, False) for each in waiting] + [(WEAK_AT * each, each, True) for each in waiting])
+        run.moments = [each for each in every if not (each[2] and run.weights(*each[1:]).is_file())]
+        if run.moments and training.load(run.state) and training.seconds <= 60 * run.moments[0][0]:
             run.saved = training.seconds
-        else:  # begin anew, and let nothing that a lost training kept pass for its own
-            run.training = start_training(CONTESTANTS[model], recipe, minutes[-1], self.train, self.seed, self.device)
-            both = [(each, each, False) for each in waiting] + [(WEAK_AT * each, each, True) for each in waiting]
-            run.moments = sorted(both)
-            for _, each, is_weak in both:
-                run.weights(each, is_weak).unlink(missing_ok=True)
+        elif run.moments:  # begin anew, and let nothing that a lost training kept pass for its own
+            run.training, run.moments = fresh(), every
+            for _, each, weak in every:
+                run.weights(each, weak).unlink(missing_ok=True)
         return run
 
     def settled(self, run: Run, minutes: float) -> bool:
@@ -194,15 +190,11 @@ class Bench:
         training = run.training
         about = {
             **self.facts(training, run.model, run.recipe, minutes),
-            **training.found,
-            "updates": training.step,
-            "pictures": training.pictures_seen,
+            **training.progress(),
             "seconds": round(training.seconds, 2),
-            "pictures_per_second": round(training.pictures_seen / training.seconds, 1),
             **circumstances(self.device),
         }
-        weights = training.to_sample_from().state_dict()
-        save_whole(run.weights(minutes, weak), weights, {"about": json.dumps(about)})
+        save_whole(run.weights(minutes, weak), {"about": about, "weights": training.to_sample_from().state_dict()})
         run.save()  # after the weights: a saved training has kept all that it is past
         if not weak:
             self.judge(run, minutes)
@@ -213,11 +205,10 @@ class Bench:
         """Draw samples from kept weights by every sampler, judge them, and write their row and the first few."""
         networks, abouts = [], []
         for weak in (False, True):
-            path = run.weights(minutes, weak)
+            kept = torch.load(run.weights(minutes, weak), self.device, weights_only=True)
             networks.append(copy.deepcopy(run.training.to_sample_from()).eval())
-            networks[-1].load_state_dict(safetensors.torch.load_file(path))
-            with safetensors.safe_open(path, "pt") as file:
-                abouts.append(json.loads(file.metadata()["about"]))
+            networks[-1].load_state_dict(kept["weights"])
+            abouts.append(kept["about"])
         drawn = {}
         for way in WAYS:
             samples = draw_samples(

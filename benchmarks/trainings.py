@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
-import json
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import safetensors
-import safetensors.torch
 import torch
 from torch import Tensor, nn
 
@@ -30,30 +27,26 @@ class Training:
 
     Args:
         model: the network, on its device, called as model(x_t, t, y).
+        pictures: what to learn from.
         schedule, target: what it is trained with, and what it predicts.
         batch_size: pictures of an update.
-        details: the other numbers of the recipe.
+        details: the numbers of the recipe.
 
     Attributes:
-        found: what a trial on this machine decided, such as bfloat16. The next trial may decide otherwise, so a saved
-            training keeps what it began with.
         seconds: time in which it ran.
         step: updates so far.
+        autocast: dtype of the matrix products, or None.
     """
 
     def __init__(
-        self, model: nn.Module, schedule: Schedule, target: str, batch_size: int, details: Mapping[str, Any]
+        self, model: nn.Module, pictures: Pictures, schedule: Schedule, target: str, batch_size: int, details: Any
     ) -> None:
         self.model, self.schedule, self.target, self.batch_size = model, schedule, target, batch_size
         self.details = {"batch size": batch_size, **details, "target": target, "schedule": schedule.name}
         self.device = next(model.parameters()).device
-        self.found: dict[str, str] = {}
+        self.pictures = pictures.to(self.device)
         self.seconds, self.step = 0.0, 0
-
-    @property
-    def pictures_seen(self) -> int:
-        """Pictures of all updates so far."""
-        return self.step * self.batch_size
+        self.autocast: torch.dtype | None = None
 
     def run(self, seconds: float) -> None:
         """Train for about so long, at least for one update, and count the time."""
@@ -75,41 +68,41 @@ class Training:
         """The network whose pictures are judged, in eval mode: the average if there is one."""
         raise NotImplementedError
 
-    def tensors(self) -> dict[str, Tensor]:
-        """All tensors that are needed to go on."""
+    def state(self) -> dict[str, Any]:
+        """What is needed to go on, besides the counters."""
         raise NotImplementedError
 
-    def set_tensors(self, tensors: Mapping[str, Tensor]) -> None:
-        """Go on from what `tensors` gave."""
+    def set_state(self, state: Mapping[str, Any]) -> None:
+        """Go on from what `state` gave."""
         raise NotImplementedError
+
+    def progress(self) -> dict[str, Any]:
+        """How far it is, for a row."""
+        pictures = self.step * self.batch_size
+        rate = round(pictures / self.seconds, 1)
+        return {"updates": self.step, "pictures": pictures, "pictures_per_second": rate, "autocast": str(self.autocast)}
 
     def save(self, path: Path) -> None:
-        """Write what `load` needs into one file, which appears whole or not at all."""
-        about = {"seconds": repr(self.seconds), "step": str(self.step)}
-        about |= {"details": json.dumps(self.details), "found": json.dumps(self.found)}
-        save_whole(path, self.tensors(), about)
+        """Write what `load` needs."""
+        counters = {"details": self.details, "seconds": self.seconds, "step": self.step}
+        save_whole(path, {**counters, "autocast": str(self.autocast), "state": self.state()})
 
     def load(self, path: Path) -> bool:
         """Go on from what `save` wrote; False if there is no such file, or it is of another recipe."""
-        if not path.is_file():
+        saved = torch.load(path, self.device, weights_only=True) if path.is_file() else {}
+        if saved.get("details") != self.details:
             return False
-        with safetensors.safe_open(path, "pt", device=str(self.device)) as file:
-            about = file.metadata()
-            if json.loads(about["details"]) != json.loads(json.dumps(self.details)):
-                return False
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        self.set_tensors(tensors)
-        self.found = json.loads(about["found"])
-        self.seconds, self.step = float(about["seconds"]), int(about["step"])
+        self.seconds, self.step = saved["seconds"], saved["step"]
+        self.autocast = {"None": None, "torch.bfloat16": torch.bfloat16}[saved["autocast"]]
+        self.set_state(saved["state"])
         return True
 
 
-def save_whole(path: Path, tensors: Mapping[str, Tensor], about: Mapping[str, str]) -> None:
-    """Write tensors and metadata into a safetensors file that is never seen half written."""
+def save_whole(path: Path, content: Mapping[str, Any]) -> None:
+    """Write a file for `torch.load` that is never seen half written."""
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_suffix(".part")
-    contiguous = {name: tensor.detach().contiguous() for name, tensor in tensors.items()}
-    safetensors.torch.save_file(contiguous, beside, metadata=dict(about))
+    torch.save(dict(content), beside)
     beside.replace(path)
 
 
@@ -122,50 +115,44 @@ def compile_alone(model: nn.Module) -> None:
 class OurTraining(Training):
     """`course_lib.train.train` with its defaults, its learning rate fitted to a time budget.
 
-    It compiles the model where `python -m course_lib train` would; the time for that counts.
+    It compiles the model where `python -m course_lib train` would; the time for that counts. A trial decides on
+    bfloat16; the next one may end the other way, so a saved training keeps what it began with.
 
     Args:
-        model: the network.
-        pictures: what to learn from.
+        model, pictures: see `Training`.
         seed: of data order, timesteps and noise.
         minutes: the budget.
         changes: other settings than the defaults, as in `RunConfig.of`.
     """
 
     def __init__(self, model: nn.Module, pictures: Pictures, seed: int, minutes: float, **changes: Any) -> None:
-        device = next(model.parameters()).device
         settings = RunConfig.of({"minutes": minutes, "seed": seed, **changes})
-        self.config = settings.train
-        batch = torch.arange(self.config.batch_size) % len(pictures)
-        autocast = pick_autocast(model, pictures[batch].to(device), torch.ones_like(batch, device=device))
-        compiled = compiling_pays(self.config, device)
+        config, model = settings.train, model.to(memory_format=torch.channels_last)
+        device = next(model.parameters()).device
         details = {
-            **dataclasses.asdict(self.config),
-            "optimizers": [type(one).__name__ for one in make_optimizers(model, self.config.lr)],
+            **dataclasses.asdict(config),
+            "optimizers": [type(one).__name__ for one in make_optimizers(model, config.lr)],
             "ema": settings.ema,
             "network": getattr(model, "config", None),
-            **({"compiled": True} if compiled else {}),
+            **({"compiled": True} if compiling_pays(config, device) else {}),
         }
-        model = model.to(memory_format=torch.channels_last)
         schedule = make_schedule(settings.schedule, settings.timesteps)
-        super().__init__(model, schedule, self.config.target, self.config.batch_size, details)
-        self.found = {"autocast": str(autocast)}
-        self.pictures, self.ema = pictures.to(device), EMA(model, settings.ema)
-        if compiled:
+        super().__init__(model, pictures, schedule, config.target, config.batch_size, details)
+        batch = torch.arange(config.batch_size) % len(pictures)
+        self.autocast = pick_autocast(model, self.pictures[batch], torch.ones_like(batch, device=device))
+        self.config, self.ema = config, EMA(model, settings.ema)
+        if "compiled" in details:
             compile_alone(model)  # after the average has copied it
         self.moments: Mapping[str, Tensor] = {}
         self.updates: Iterator[Update] = iter(())
 
     def get_ready(self) -> None:
-        """Start the course's loop again, from where it paused."""
         start = TrainState(self.step, self.seconds, self.moments)
-        autocast = {"None": None, "torch.bfloat16": torch.bfloat16}[self.found["autocast"]]
         self.updates = train(
-            self.model, self.schedule, self.pictures, self.config, ema=self.ema, autocast=autocast, start=start
+            self.model, self.schedule, self.pictures, self.config, ema=self.ema, autocast=self.autocast, start=start
         )
 
     def update_until(self, end: float) -> None:
-        """Make updates until the clock is past `end`, or the budget is over."""
         for update in self.updates:
             if time.perf_counter() >= end or update.progress >= 1:
                 state = update.state()
@@ -173,28 +160,16 @@ class OurTraining(Training):
                 break
 
     def to_sample_from(self) -> nn.Module:
-        """The average."""
         return self.ema.model
 
-    def tensors(self) -> dict[str, Tensor]:
-        """Weights, average and moments."""
-        return {
-            **_prefixed("model.", self.model.state_dict()),
-            **_prefixed("average.", self.ema.model.state_dict()),
-            **_prefixed("moments.", self.moments),
-        }
+    def state(self) -> dict[str, Any]:
+        average = self.ema.model.state_dict()
+        return {"model": self.model.state_dict(), "average": average, "moments": dict(self.moments)}
 
-    def set_tensors(self, tensors: Mapping[str, Tensor]) -> None:
-        """Go on from what `tensors` gave."""
-        self.model.load_state_dict(_part(tensors, "model."))
-        self.ema.model.load_state_dict(_part(tensors, "average."))
-        self.moments = _part(tensors, "moments.")
-
-    def load(self, path: Path) -> bool:
-        """As `Training.load`."""
-        found = super().load(path)
-        self.ema.updates = self.step
-        return found
+    def set_state(self, state: Mapping[str, Any]) -> None:
+        self.model.load_state_dict(state["model"])
+        self.ema.model.load_state_dict(state["average"])
+        self.moments, self.ema.updates = state["moments"], self.step
 
 
 class OwnTraining(Training):
@@ -203,10 +178,8 @@ class OwnTraining(Training):
     It sees the same batches as the course's loop. Nothing but the updates takes time: no worker processes, no logging.
 
     Args:
-        model: the network.
-        pictures: what to learn from.
+        model, pictures, schedule, target, batch_size: see `Training`.
         seed: of the batches.
-        schedule, target, batch_size, details: see `Training`.
         loss: of pictures x0, timesteps t in 1..T and noise eps.
         optimizer: of the model's parameters.
         grad_clip: longest gradient, or None.
@@ -226,15 +199,16 @@ class OwnTraining(Training):
         optimizer: torch.optim.Optimizer,
         grad_clip: float | None = None,
         average: Any = None,
-        details: Mapping[str, Any],
     ) -> None:
-        super().__init__(model, schedule, target, batch_size, {"seed": seed, **details})
-        self.pictures, self.loss, self.optimizer = pictures.to(self.device), loss, optimizer
-        self.grad_clip, self.average = grad_clip, average
+        (group,) = optimizer.param_groups
+        numbers = {name: group[name] for name in ("lr", "betas", "weight_decay")}
+        details = {"seed": seed, "optimizer": type(optimizer).__name__, **numbers, "grad clip": grad_clip}
+        details["ema"] = average.beta if average else None
+        super().__init__(model, pictures, schedule, target, batch_size, details)
+        self.loss, self.optimizer, self.grad_clip, self.average = loss, optimizer, grad_clip, average
         self.batches = RandomBatches(self.pictures, schedule, batch_size, seed)
 
     def update_until(self, end: float) -> None:
-        """Make updates until the clock is past `end`."""
         self.model.train()
         while True:
             self.step += 1
@@ -250,34 +224,14 @@ class OwnTraining(Training):
                 break
 
     def to_sample_from(self) -> nn.Module:
-        """The average, or the network itself."""
-        return self.model.eval() if self.average is None else self.average.ema_model.eval()
+        return (self.model if self.average is None else self.average.ema_model).eval()
 
-    def tensors(self) -> dict[str, Tensor]:
-        """Weights, average and moments."""
-        kept = _prefixed("model.", self.model.state_dict())
-        if self.average is not None:
-            kept |= _prefixed("average.", self.average.state_dict())
-        for number, state in self.optimizer.state_dict()["state"].items():
-            kept |= _prefixed(f"moments.{number}.", state)
-        return kept
+    def state(self) -> dict[str, Any]:
+        average = self.average.state_dict() if self.average else None
+        return {"model": self.model.state_dict(), "average": average, "optimizer": self.optimizer.state_dict()}
 
-    def set_tensors(self, tensors: Mapping[str, Tensor]) -> None:
-        """Go on from what `tensors` gave."""
-        self.model.load_state_dict(_part(tensors, "model."))
-        if self.average is not None:
-            self.average.load_state_dict(_part(tensors, "average."))
-        state: dict[int, dict[str, Tensor]] = {}
-        for key, tensor in _part(tensors, "moments.").items():
-            number, kind = key.split(".")
-            # counters belong on the CPU: reading one from a GPU in each update would make it wait
-            state.setdefault(int(number), {})[kind] = tensor.cpu() if kind == "step" else tensor
-        self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": state})
-
-
-def _prefixed(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    return {prefix + name: tensor for name, tensor in tensors.items()}
-
-
-def _part(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+    def set_state(self, state: Mapping[str, Any]) -> None:
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        if self.average:
+            self.average.load_state_dict(state["average"])

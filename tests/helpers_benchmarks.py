@@ -74,7 +74,6 @@ def own_tiny(model: nn.Module, pictures: Pictures, seed: int) -> OwnTraining:
         optimizer=torch.optim.Adam(model.parameters(), lr=1e-3),
         grad_clip=1.0,
         average=EMA(model, beta=0.9, update_every=2, update_after_step=0, include_online_model=False),
-        details={"optimizer": "Adam", "lr": 1e-3, "ema": None},
     )
 
 

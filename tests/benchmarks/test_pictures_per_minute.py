@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -25,7 +26,7 @@ class Paced(Training):
     """A training whose updates take so many seconds of a clock that we turn ourselves."""
 
     def __init__(self, clock: Clock, pace: float, turns: list[str], name: str) -> None:
-        super().__init__(nn.Linear(1, 1), make_schedule("linear", 10), "eps", 4, {})
+        super().__init__(nn.Linear(1, 1), PICTURES, make_schedule("linear", 10), "eps", 4, {})
         self.clock, self.pace, self.turns, self.name = clock, pace, turns, name
 
     def get_ready(self) -> None:
@@ -37,7 +38,7 @@ class Paced(Training):
             self.clock.now += self.pace
             self.step += 1
 
-    def tensors(self) -> dict[str, Tensor]:
+    def state(self) -> dict[str, Any]:
         self.clock.now += 1000  # saving takes its time
         return {}
 
@@ -121,7 +122,7 @@ def test_a_stopped_benchmark_goes_on(
     assert "5 trainings to run" in capsys.readouterr().out and len(read_rows(rows)) < 6
     monkeypatch.setattr(Training, "run", watched)
     call()
-    assert resumed[0] > 0 and not [*build.rglob("state.safetensors")]
+    assert resumed[0] > 0 and not [*build.rglob("state.pt")]
     found = read_rows(rows)
     assert sorted((row["model"], row["recipe"], row["minutes"]) for row in found) == [
         *(("diffusers", recipe, each) for recipe in ("ours", "own") for each in (0.002, 0.004)),
@@ -139,7 +140,7 @@ def test_a_stopped_benchmark_goes_on(
     assert read_rows(rows)[-1]["reports"] == found[-1]["reports"] and len(read_rows(rows)) == 6
     assert "0 trainings to run" in call("--models", "unet", "--samples", "24")
     assert [row["samples"] for row in read_rows(rows)[6:]] == [24, 24]
-    next(build.glob("unet_ours_*/0.004_weak.safetensors")).unlink()  # no row without it
+    next(build.glob("unet_ours_*/0.004_weak.pt")).unlink()  # no row without it
     assert "1 trainings to run" in call("--models", "unet", "--samples", "25")
     shown = call("--report")
     for row in found:
