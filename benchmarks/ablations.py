@@ -42,6 +42,7 @@ from records import (
     describe,
     has,
     interval,
+    lacks,
     publish,
     read_rows,
     table,
@@ -192,7 +193,7 @@ def compare(options: argparse.Namespace, device: torch.device, path: Path) -> No
     for name in options.variants:
         training = VARIANTS[name].start(train, options.minutes, options.seed, device)
         row = facts(name, training, options)
-        if not any(has(made, {**row, "machine": describe(device)}) for made in read_rows(path)):
+        if lacks(path, {**row, "machine": describe(device)}):
             training.load(states / f"{name}.pt")
             waiting[name] = training, row
     while waiting:

@@ -32,8 +32,8 @@ from course_lib.runtime import pick_device
 from course_lib.shapes import count_parameters
 from course_lib.viz import to_png
 from judging import FEATURES_ID, GUIDANCE, draw_samples, judge, load_data
-from pictures_report import RECIPES, WAYS, best_way, not_guided, report, strip_path
-from records import BUILD, Row, append_row, circumstances, command_line, describe, has, interval, publish, read_rows
+from pictures_report import RECIPES, WAYS, best_way, draw_pictures, not_guided, report, strip_path
+from records import BUILD, Row, append_row, circumstances, command_line, describe, interval, lacks, publish
 from trainings import Training, save_whole
 
 NAME = "pictures_per_minute"
@@ -178,7 +178,7 @@ class Bench:
         """Whether there is such a row, or weights from which one is made now."""
         judging = {"samples": self.samples, "evaluations": self.evaluations, "guidance": GUIDANCE}
         wanted = {**self.facts(run.training, run.model, run.recipe, minutes), **judging, "features": FEATURES_ID}
-        if any(has(row, wanted) and row["reports"].keys() >= WAYS.keys() for row in read_rows(self.rows_path)):
+        if not lacks(self.rows_path, wanted):
             return True
         if not all(run.weights(minutes, weak).is_file() for weak in (False, True)):
             return False
@@ -254,8 +254,10 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--build", type=Path, default=BUILD, help="folder of what is needed to go on")
     options = parser.parse_args(arguments)
     device = pick_device(options.device)
+    path = options.results / f"{NAME}_{device.type}.jsonl"
     if options.report:
-        publish(report(options.results / f"{NAME}_{device.type}.jsonl"), options.results)
+        publish(report(path), options.results)
+        draw_pictures(path)
         return 0
     torch.compiler.config.force_disable_caches = True  # each training that compiles pays for it
     settings = options.data, options.samples, options.evaluations, options.seed, options.results, options.build

@@ -133,22 +133,6 @@ def distance_table(rows: Rows) -> str:
     return table(["model", "recipe", "pictures/s", *(f"after {each:g} min" for each in budgets)], lines)
 
 
-def ratios(rows: Rows) -> tuple[str, str]:
-    """The others' distance at each budget over ours at the smallest: heading and table."""
-    budgets = sorted({minutes for _, _, minutes in rows})
-    title = f"Their distance over that of our `UNet` after {budgets[0]:g} minutes"
-    ours = rows.get(("unet", "ours", budgets[0]))
-    if ours is None:
-        return title, ""
-    lines = []
-    for (model, _), found in by_recipe(rows).items():
-        if model != "unet":
-            judged = (found.get(each) for each in budgets)
-            cells = [f"{nearest(row)['value'] / nearest(ours)['value']:.1f}×" if row else "" for row in judged]
-            lines.append([*names(found[max(found)]), *cells])
-    return title, table(["model", "recipe", *(f"after {each:g} min" for each in budgets)], lines)
-
-
 def picture_by_picture(rows: Rows) -> tuple[str, str]:
     """The others' distance beside ours after no more pictures: heading and table, empty if nothing compares."""
     ours = [row for row in rows.values() if row["model"] == "unet"]
@@ -278,7 +262,7 @@ def sample_cells(rows: Rows, strips: Path) -> Figure:
 # ------------------------------------------------------------------------------------------------ report
 
 
-def blocks(path: Path) -> dict[str, str]:
+def report(path: Path) -> dict[str, str]:
     """The two blocks of benchmarks/README.md, by name: the main table, and all others.
 
     Args:
@@ -300,9 +284,7 @@ def blocks(path: Path) -> dict[str, str]:
         f"bold. {last['samples']:,} samples a row, in {last['evaluations']} steps, by {by}; data: Fashion-MNIST, "
         f"{last['data']}. {made_on(rows.values(), PACKAGES)}"
     )
-    full = _listed(
-        ratios(main), picture_by_picture(rows), repeated(rows, judged), more_samples(rows, judged), every_measure(rows)
-    )
+    full = _listed(picture_by_picture(rows), repeated(rows, judged), more_samples(rows, judged), every_measure(rows))
     for others in elsewhere:
         about = [*others.values()][-1]
         title = f"On another machine, {about['machine']} ({max(row['date'] for row in others.values())[:10]})"
@@ -317,10 +299,8 @@ def _listed(*tables: tuple[str, str]) -> str:
     return "\n\n".join(f"{title}:\n\n{each}" for title, each in tables if each)
 
 
-def report(path: Path) -> dict[str, str]:
-    """Draw both pictures beside the rows; returns `blocks`."""
-    made = blocks(path)
+def draw_pictures(path: Path) -> None:
+    """The plot and the samples of the main table, beside the rows."""
     main = shared(by_machine(read_rows(path))[0])
     path.with_suffix(".png").write_bytes(figure_png(plot(main)))
     path.with_name(f"{path.stem}_samples.png").write_bytes(figure_png(sample_cells(main, path.with_suffix(""))))
-    return made

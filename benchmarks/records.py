@@ -10,6 +10,7 @@ import subprocess
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from importlib import metadata
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +50,11 @@ def has(row: Row, facts: Row) -> bool:
     return all(row.get(key) == value for key, value in facts.items())
 
 
+def lacks(path: Path, facts: Row) -> bool:
+    """Whether no row of a file has all these facts."""
+    return not any(has(row, facts) for row in read_rows(path))
+
+
 def circumstances(device: torch.device) -> Row:
     """Machine, load, versions and date, for a row."""
     names = ("torch", "diffusers", "denoising-diffusion-pytorch")
@@ -56,7 +62,7 @@ def circumstances(device: torch.device) -> Row:
         "machine": describe(device),
         "threads": torch.get_num_threads(),
         "load": round(os.getloadavg()[0], 1) if hasattr(os, "getloadavg") else None,
-        "versions": {name: _version(name) for name in names},
+        "versions": {name: metadata.version(name) for name in names if find_spec(name.replace("-", "_"))},
         "commit": COMMIT,
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
     }
@@ -74,20 +80,12 @@ def describe(device: torch.device) -> str:
     return f"{name}, {os.cpu_count()} cores, {torch.backends.cpu.get_cpu_capability()}"
 
 
-def _version(package: str) -> str | None:
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return None
-
-
 def _commit() -> str | None:
     asked = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True)
     return asked.stdout.strip() or None
 
 
-#: Read at the start: somebody may commit while a benchmark runs.
-COMMIT = _commit()
+COMMIT = _commit()  # at the start: somebody may commit while a benchmark runs
 
 
 def made_on(rows: Iterable[Row], names: Sequence[str]) -> str:

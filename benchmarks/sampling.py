@@ -23,7 +23,6 @@ from torch import Tensor, nn
 
 from course_lib.checkpoint import load_shipped
 from course_lib.runtime import make_generator, pick_device
-from course_lib.schedule import sampling_times
 from course_lib.viz import figure_png
 from distance_plot import Line, plot_distances
 from judging import FEATURES_ID, GUIDANCE, judge, load_data
@@ -35,6 +34,7 @@ from records import (
     describe,
     has,
     intervals,
+    lacks,
     made_on,
     publish,
     read_rows,
@@ -44,6 +44,8 @@ from samplers import SAMPLERS, InTurn, Network, Sampler
 
 NAME = "sampling"
 BATCH = 250
+#: By sampler and number of evaluations.
+Rows = dict[tuple[str, int], Row]
 
 
 def weights_id(model: nn.Module) -> str:
@@ -77,52 +79,6 @@ def draw_in_turns(
     return {name: (torch.cat(parts[name]), seconds[name]) for name in parts}
 
 
-def overhead(network: Network, samplers: Sequence[Sampler], batch: int, evaluations: int, rounds: int) -> Row:
-    """Time of sampling loops over that of as many bare forward passes, the median of several rounds.
-
-    Args:
-        network: whose forward passes.
-        samplers: the loops; in a round they take turns, with bare passes in between.
-        batch: pictures at a time.
-        evaluations: of each loop.
-        rounds: how often.
-
-    Returns:
-        Milliseconds of a bare pass, and for each loop the ratio of its time to that of as many passes.
-    """
-    device = next(network.model.parameters()).device
-    x = torch.randn(batch, 1, 28, 28, generator=make_generator(0)).to(device)
-    times = sampling_times(network.schedule.T, evaluations)[:-1]
-    bare: list[float] = []
-    ratios: dict[str, list[float]] = {one.name: [] for one in samplers}
-    for number in range(rounds + 1):
-        before = _bare(network.model, x, times)
-        for one in samplers:
-            began = time.perf_counter()
-            one.draw(network, x, evaluations, 0).sum().item()
-            took = (time.perf_counter() - began) / evaluations
-            after = _bare(network.model, x, times)
-            if number:  # the first round warms up
-                bare.append(after)
-                ratios[one.name].append(2 * took / (before + after))
-            before = after
-    return {
-        "batch": batch,
-        "bare_ms": round(1000 * statistics.median(bare), 3),
-        "ratios": {name: round(statistics.median(each), 4) for name, each in ratios.items()},
-    }
-
-
-def _bare(model: nn.Module, x: Tensor, times: Sequence[int]) -> float:
-    """Seconds of one forward pass, the mean over passes at these timesteps."""
-    began = time.perf_counter()
-    with torch.inference_mode():
-        for t in times:
-            answer = model(x, torch.full((len(x),), t, device=x.device), None)
-    answer.sum().item()
-    return (time.perf_counter() - began) / len(times)
-
-
 def run(network: Network, asked: Sequence[tuple[Sampler, int]], count: int, seed: int, source: str, path: Path) -> None:
     """Make the rows that are not there yet.
 
@@ -143,45 +99,36 @@ def run(network: Network, asked: Sequence[tuple[Sampler, int]], count: int, seed
         about = {"data": source, "samples": count, "seed": seed, "features": FEATURES_ID, **guidance}
         return {**same, **about, "kind": "sampler", "sampler": one.name, "evaluations": n}
 
-    def lacks(wanted: Row) -> bool:
-        return not any(has(row, wanted) for row in read_rows(path))
-
     for n in sorted({n for _, n in asked}):
-        due = [one for one, each in asked if each == n and lacks(facts(one, n))]
+        due = [one for one, each in asked if each == n and lacks(path, facts(one, n))]
         for name, (drawn, seconds) in draw_in_turns(network, due, n, count, seed).items():
             report = judge(drawn, train, heldout)
             row = {**facts(SAMPLERS[name], n), "seconds": round(seconds, 2), "report": report.as_dict()}
             append_row(path, {**row, **circumstances(device)})
             d = report.frechet
             print(f"{name}, {n} evaluations: distance {d.value:.2f} ({d.low:.2f} to {d.high:.2f})", flush=True)
-    for batch in (16, 64):
-        about = {**same, "kind": "overhead", "batch": batch}
-        if lacks(about):
-            found = overhead(network, [*dict.fromkeys(one for one, _ in asked)], batch, 10, 30)
-            append_row(path, {**about, **found, **circumstances(device)})
-            print(f"batch {batch}: a bare pass takes {found['bare_ms']} ms; loops {found['ratios']}", flush=True)
 
 
 # ------------------------------------------------------------------------------------------------ report
 
 
-def newest(rows: Sequence[Row]) -> tuple[dict[tuple[str, int], Row], dict[int, Row]]:
-    """The rows like the last one: by sampler and evaluations; and the loops' times with its weights, by batch.
+def newest(path: Path) -> Rows:
+    """The rows like the last one, without those judged by another feature network or guided otherwise than today.
 
-    Rows judged by another feature network, or guided otherwise than today, are left out.
+    Raises:
+        ValueError: there are no rows yet.
     """
+    rows = read_rows(path)
     drawn = [row for row in rows if row.get("features") == FEATURES_ID and row.get("guidance", GUIDANCE) == GUIDANCE]
     if not drawn:
-        return {}, {}
-    last = {name: drawn[-1][name] for name in ("weights", "machine")}
-    like = last | {name: drawn[-1][name] for name in ("data", "samples", "seed")}
+        raise ValueError(f"{path} must hold rows judged with today's feature network; run the benchmark first")
+    like = {name: drawn[-1][name] for name in ("weights", "machine", "data", "samples", "seed")}
     chosen = {(row["sampler"], row["evaluations"]): row for row in drawn if has(row, like)}
     order = [*SAMPLERS]
-    loops = {row["batch"]: row for row in rows if row["kind"] == "overhead" and has(row, last)}
-    return dict(sorted(chosen.items(), key=lambda item: (order.index(item[0][0]), item[0][1]))), loops
+    return dict(sorted(chosen.items(), key=lambda item: (order.index(item[0][0]), item[0][1])))
 
 
-def distance_table(rows: dict[tuple[str, int], Row]) -> str:
+def distance_table(rows: Rows) -> str:
     """Distance by evaluations, and the time of a picture for each evaluation."""
     numbers = sorted({n for _, n in rows})
     names = [*dict.fromkeys(name for name, _ in rows)]
@@ -196,17 +143,7 @@ def distance_table(rows: dict[tuple[str, int], Row]) -> str:
     return table(["sampler", "library", "ms per picture and evaluation", *map(str, numbers)], lines)
 
 
-def loop_table(loops: dict[int, Row]) -> str:
-    """What each loop takes beyond its forward passes."""
-    lines = []
-    for name, one in SAMPLERS.items():
-        cells = [f"{row['ratios'][name] - 1:+.1%}" if name in row["ratios"] else "" for row in loops.values()]
-        if any(cells):
-            lines.append([one.method, one.library, *cells])
-    return table(["loop", "library", *(f"batch of {batch}" for batch in loops)], lines)
-
-
-def plot(rows: dict[tuple[str, int], Row]) -> bytes:
+def plot(rows: Rows) -> bytes:
     """Distance against evaluations, as PNG."""
     names = ("blue", "orange", "green", "purple", "yellow", "sky")
     colors = dict(zip(dict.fromkeys(one.method for one in SAMPLERS.values()), names, strict=True))
@@ -220,33 +157,16 @@ def plot(rows: dict[tuple[str, int], Row]) -> bytes:
     return figure_png(plot_distances(lines, floor, "evaluations of the network for each picture", title))
 
 
-def blocks(path: Path) -> dict[str, str]:
-    """The two blocks of benchmarks/README.md, by name: distances, and times of the loops.
-
-    Raises:
-        ValueError: there are no rows yet.
-    """
-    rows, loops = newest(read_rows(path))
-    if not rows:
-        raise ValueError(f"{path} must hold rows judged with today's feature network; run the benchmark first")
+def report(path: Path) -> dict[str, str]:
+    """The table, by the name of its block in benchmarks/README.md."""
+    rows = newest(path)
     last = [*rows.values()][-1]
-    short = (
+    text = (
         f"{distance_table(rows)}\n\nFréchet distance (95 % interval) after so many evaluations of the network, lower "
         f"is better; {last['samples']:,} samples, drawn in batches of {BATCH}; weights {last['weights']}; data: "
         f"Fashion-MNIST, {last['data']}. {made_on(rows.values(), ('torch', 'diffusers'))}"
     )
-    bare = ", ".join(f"{row['bare_ms']:.1f} ms for a batch of {batch}" for batch, row in loops.items())
-    full = f"Time of the loop beyond its forward passes (a bare pass takes {bare}):\n\n{loop_table(loops)}"
-    name = path.stem.replace("_", " ")
-    return {name: short, f"{name} in full": full}
-
-
-def report(path: Path) -> dict[str, str]:
-    """Draw the picture beside the rows; returns `blocks`."""
-    made = blocks(path)
-    if "classes" not in path.stem:  # two lines need no picture
-        path.with_suffix(".png").write_bytes(plot(newest(read_rows(path))[0]))
-    return made
+    return {path.stem.replace("_", " "): text}
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -262,6 +182,8 @@ def main(arguments: list[str] | None = None) -> int:
     path = options.results / f"{NAME}_{'classes_' * options.classes}{device.type}.jsonl"
     if options.report:
         publish(report(path), options.results)
+        if not options.classes:  # two lines need no picture
+            path.with_suffix(".png").write_bytes(plot(newest(path)))
         return 0
     made = load_shipped(device)
     model: nn.Module = InTurn(load_shipped(device, classes=True).model, 10).eval() if options.classes else made.model

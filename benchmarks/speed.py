@@ -30,7 +30,19 @@ from course_lib.schedule import Schedule, make_schedule
 from course_lib.shapes import count_parameters
 from course_lib.train import EMA, TrainConfig, Update, train
 from judging import load_data
-from records import Row, append_row, circumstances, command_line, describe, has, made_on, publish, read_rows, table
+from records import (
+    Row,
+    append_row,
+    circumstances,
+    command_line,
+    describe,
+    has,
+    lacks,
+    made_on,
+    publish,
+    read_rows,
+    table,
+)
 from trainings import compile_alone
 
 NAME = "speed"
@@ -168,12 +180,11 @@ def run(options: argparse.Namespace, device: torch.device, path: Path) -> None:
     autocast = next((each for each in picked if each), None)  # tried for all models if it suits one
     ways, reference = ways_of(device, options.ways, autocast), product_rate(device, autocast or torch.float32)
     for batch in options.batches or BATCHES[device.type]:
-        there = read_rows(path)
         trainings = []
         for model in options.models:
             about = {"model": model, "parameters": count_parameters(CONTESTANTS[model].build()), "batch": batch}
             about["machine"] = describe(device)
-            due = [way for way in ways if not any(has(row, {**about, "way": way}) for row in there)]
+            due = [way for way in ways if lacks(path, {**about, "way": way})]
             trainings += [Timed(model, way, batch, pictures, autocast) for way in due]
         for _ in range(options.rounds):
             for each in trainings:

@@ -23,10 +23,8 @@ JUDGED = read_rows(RESULTS / "pictures_per_minute_cpu.jsonl")
 MACHINES = by_machine(JUDGED)
 ROWS = MACHINES[0]
 OURS = ROWS["unet", "ours", 3]
-DRAWN = {
-    key: row["report"]["frechet"] for key, row in sampling.newest(read_rows(RESULTS / "sampling_cpu.jsonl"))[0].items()
-}
-TOLD = sampling.newest(read_rows(RESULTS / "sampling_classes_cpu.jsonl"))[0]
+DRAWN = {key: row["report"]["frechet"] for key, row in sampling.newest(RESULTS / "sampling_cpu.jsonl").items()}
+TOLD = sampling.newest(RESULTS / "sampling_classes_cpu.jsonl")
 SLIDERS = {row["way"]: row for row in slider_latency.newest(read_rows(slider_latency.ROWS))}
 
 
@@ -48,9 +46,9 @@ ALONE = [values({key: not_guided(row) for key, row in here.items()}) for here in
 def test_tables_are_those_of_a_report() -> None:
     path = RESULTS / "pictures_per_minute_cpu.jsonl"
     blocks = {
-        **pictures_report.blocks(path),
-        **sampling.blocks(RESULTS / "sampling_cpu.jsonl"),
-        **sampling.blocks(RESULTS / "sampling_classes_cpu.jsonl"),
+        **pictures_report.report(path),
+        **sampling.report(RESULTS / "sampling_cpu.jsonl"),
+        **sampling.report(RESULTS / "sampling_classes_cpu.jsonl"),
         **speed.report(RESULTS / "speed_cpu.jsonl"),
         **ablations.report(RESULTS / "ablations_cpu.jsonl"),
         **slider_latency.report(slider_latency.ROWS),
@@ -181,7 +179,7 @@ def test_what_is_said_of_the_samplers_here_and_in_notebook_05() -> None:
 
 
 def test_samples_are_of_the_weights_that_are_shipped() -> None:
-    rows = sampling.newest(read_rows(RESULTS / "sampling_cpu.jsonl"))[0]
+    rows = sampling.newest(RESULTS / "sampling_cpu.jsonl")
     told = load_shipped(classes=True).model
     asked = InTurn(told, told.config["num_classes"])
     for row, model in ((rows["2m-sde-guided", 50], load_shipped().model), (TOLD["2m-sde-guided", 25], asked)):

@@ -15,10 +15,9 @@ import pictures_report
 import trainings
 from course_lib.schedule import make_schedule, start_time
 from helpers_benchmarks import CPU, HELDOUT, PICTURES, TINY, Clock, Judged, without_trials
-from judging import FEATURES_ID, GUIDANCE, draw_samples
+from judging import draw_samples
 from pictures_per_minute import Run, plan, take_turns
-from pictures_report import WAYS
-from records import append_row, read_rows
+from records import read_rows
 from trainings import Training
 
 
@@ -194,34 +193,22 @@ def test_the_weights_of_an_eighth_guide_those_of_the_end(
     assert (row["weak_updates"], row["updates"]) == (1, 2) and not run.state.exists()
 
 
-def test_rows_from_before_a_sampler_are_made_again(small: None, tmp_path: Path) -> None:
-    run = made(tmp_path).start("unet", "ours", [0.002])
-    row = made(tmp_path).facts(run.training, "unet", "ours", 0.002)
-    row |= {"samples": 20, "evaluations": 3, "guidance": GUIDANCE, "features": FEATURES_ID}
-    path = tmp_path / "pictures_per_minute_cpu.jsonl"
-    append_row(path, {**row, "reports": {"unclipped": {}, "clipped": {}}})
-    assert len(made(tmp_path).start("unet", "ours", [0.002]).moments) == 2
-    append_row(path, {**row, "reports": {way: {} for way in WAYS}})
-    assert made(tmp_path).start("unet", "ours", [0.002]).moments == []
-
-
-def test_a_bad_network_is_held_in_range_where_its_guesses_are_clipped() -> None:
+def test_guesses_are_clipped_where_ddpm_samples_and_it_begins_at_T() -> None:
     class NoNoise(nn.Module):
-        """Takes everything for picture, which makes guesses of x_t / a."""
+        """Takes everything for picture, so its guesses are x_t / a."""
 
         def __init__(self) -> None:
             super().__init__()
-            self.weight = nn.Parameter(torch.zeros(()))
-            self.first = 0
+            self.weight, self.first = nn.Parameter(torch.zeros(())), 0
 
         def forward(self, x: Tensor, t: Tensor, y: None = None) -> Tensor:
             self.first = max(self.first, int(t.max()))
             return self.weight * x
 
-    schedule, reached, first = make_schedule("cosine"), {}, {}
-    for clipped in (False, True):
-        model = NoNoise()
-        reached[clipped] = draw_samples(model, schedule, "eps", 4, evaluations=5, clipped=clipped).abs().max()
-        first[clipped] = model.first
-    assert reached[True] <= 1 < 10 < reached[False]
-    assert first == {True: schedule.T, False: start_time(schedule, "eps")}
+    schedule, models = make_schedule("cosine"), [NoNoise(), NoNoise()]
+    wild, held = (
+        draw_samples(model, schedule, "eps", 4, evaluations=5, clipped=clipped).abs().max()
+        for model, clipped in zip(models, (False, True), strict=True)
+    )
+    assert held <= 1 < 10 < wild
+    assert [model.first for model in models] == [start_time(schedule, "eps"), schedule.T]

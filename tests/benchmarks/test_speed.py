@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,6 @@ import torch
 from torch import Tensor, nn
 
 import speed
-from contestants import CONTESTANTS
 from course_lib.schedule import make_schedule
 from course_lib.unet import UNet
 from helpers_benchmarks import CPU, PICTURES, TINY, Clock, without_trials
@@ -35,13 +33,6 @@ def test_operations_are_counted_as_by_hand() -> None:
     model = Two()
     assert speed.flops_per_picture(model, COSINE, X0) == 5 * 2 * 28 * 28 * 9 * 4
     assert all(p.grad is None for p in model.parameters()) and model.training
-
-
-def test_counting_leaves_the_running_means_of_batchnorm_alone() -> None:
-    model = CONTESTANTS["double-conv"].build()
-    before = copy.deepcopy(model.state_dict())
-    assert speed.flops_per_picture(model, COSINE, X0) > 1e9
-    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
 
 
 def test_attention_is_counted_however_it_is_computed() -> None:
@@ -111,11 +102,3 @@ def test_when_compiling_pays() -> None:
     plain = {"pictures_per_second": 100.0, "first_seconds": 1.0}
     assert speed.pays_back({"pictures_per_second": 150.0, "first_seconds": 61.0}, plain) == "3.0 min"  # 60 s · 150/50
     assert speed.pays_back({"pictures_per_second": 90.0, "first_seconds": 61.0}, plain) == "never"
-
-
-@pytest.mark.cuda
-def test_speed_on_the_gpu(tmp_path: Path) -> None:
-    command = ["--models", "unet", "--batches", "64", "--seconds", "1", "--rounds", "2", "--data", "packaged"]
-    assert speed.main([*command, "--device", "cuda", "--results", str(tmp_path)]) == 0
-    rows = {row["way"]: row for row in read_rows(tmp_path / "speed_cuda.jsonl")}
-    assert {"float32", "channels-last"} <= set(rows) and all(0 < row["utilization"] < 1 for row in rows.values())
