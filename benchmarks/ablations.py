@@ -3,16 +3,14 @@
     python benchmarks/ablations.py                 an hour and a half on two cores
     python benchmarks/ablations.py --report        the table from the rows so far
 
-The trainings take turns in one process, each with the same time of its own; samples are drawn and judged as in
-pictures_per_minute.py. Stop the program at any time: rows are written at once, trainings are saved after each turn, and
-the next start goes on from there.
+Samples are drawn and judged as in pictures_per_minute.py. Rows are written at once: stop the
+program at any time, and the next start goes on from there.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field
@@ -34,7 +32,6 @@ from course_lib.training.batches import RandomBatches
 from course_lib.unet import UNet
 from judging import FEATURES_ID, draw_samples, judge, load_data
 from records import (
-    BUILD,
     Row,
     append_row,
     circumstances,
@@ -100,10 +97,9 @@ class Variant:
     patches: Mapping[str, Any] = field(default_factory=dict)
 
     def start(self, pictures: Pictures, minutes: float, seed: int, device: torch.device) -> OurTraining:
-        """A training that has not begun."""
+        """A training that has not begun, made and run while the variant is in force."""
         torch.manual_seed(seed)
-        with self.in_force():
-            return OurTraining(UNet(**self.unet).to(device), pictures, seed, minutes, **self.train)
+        return OurTraining(UNet(**self.unet).to(device), pictures, seed, minutes, **self.train)
 
     @contextmanager
     def in_force(self) -> Iterator[None]:
@@ -170,54 +166,35 @@ def heldout_loss(model: nn.Module, schedule: Schedule, target: str, heldout: Pic
     return total / draws
 
 
-def facts(name: str, training: OurTraining, options: argparse.Namespace) -> Row:
-    """What identifies a row, on whatever machine it is made."""
-    return {
-        "variant": name,
-        "recipe": asdict(RunConfig.of({"minutes": options.minutes})),
-        "minutes": options.minutes,
-        "details": json.loads(json.dumps(training.details)),
-        "parameters": count_parameters(training.model),
-        "samples": options.samples,
-        "evaluations": options.evaluations,
-        "data": options.data,
-        "features": FEATURES_ID,
-    }
-
-
-def compare(options: argparse.Namespace, device: torch.device, path: Path) -> None:
-    """Train the variants that have no row yet in turns; judge each when its time is over, and write its row."""
-    states = options.build / f"{NAME}_{device.type}"
+def measure(name: str, options: argparse.Namespace, device: torch.device, path: Path) -> None:
+    """Train a variant, judge it, and write its row, if there is none of this machine yet."""
     train, heldout = load_data(options.data)
-    waiting: dict[str, tuple[OurTraining, Row]] = {}
-    for name in options.variants:
+    with VARIANTS[name].in_force():
         training = VARIANTS[name].start(train, options.minutes, options.seed, device)
-        row = facts(name, training, options)
-        if lacks(path, {**row, "machine": describe(device)}):
-            training.load(states / f"{name}.pt")
-            waiting[name] = training, row
-    while waiting:
-        for name, (training, row) in [*waiting.items()]:
-            state = states / f"{name}.pt"
-            if (left := 60 * options.minutes - training.seconds) > 0:
-                with VARIANTS[name].in_force():
-                    training.run(min(options.slice, left))
-                training.save(state)
-            if training.seconds < 60 * options.minutes:
-                continue
-            del waiting[name]
-            trained = training.to_sample_from(), training.schedule, training.target
-            drawn = draw_samples(*trained, options.samples, evaluations=options.evaluations, seed=options.seed)
-            row |= {
-                **training.progress(),
-                **circumstances(device),
-                "heldout_loss": heldout_loss(*trained, heldout),
-                "report": judge(drawn, train, heldout).as_dict(),
-            }
-            append_row(path, row)
-            state.unlink()
-            distance = row["report"]["frechet"]["value"]
-            print(f"{time.strftime('%H:%M')} {name}: distance {distance:.2f}, {row['pictures']:,} pictures", flush=True)
+        row = {
+            "variant": name,
+            "recipe": asdict(RunConfig.of({"minutes": options.minutes})),
+            "minutes": options.minutes,
+            "details": json.loads(json.dumps(training.details)),
+            "parameters": count_parameters(training.model),
+            "samples": options.samples,
+            "evaluations": options.evaluations,
+            "data": options.data,
+            "features": FEATURES_ID,
+        }
+        if not lacks(path, {**row, "machine": describe(device)}):
+            return
+        training.run(60 * options.minutes)
+    trained = training.to_sample_from(), training.schedule, training.target
+    drawn = draw_samples(*trained, options.samples, evaluations=options.evaluations, seed=options.seed)
+    row |= {
+        **training.progress(),
+        **circumstances(device),
+        "heldout_loss": heldout_loss(*trained, heldout),
+        "report": judge(drawn, train, heldout).as_dict(),
+    }
+    append_row(path, row)
+    print(f"{name}: distance {row['report']['frechet']['value']:.2f}, {row['pictures']:,} pictures", flush=True)
 
 
 def newest(rows: Sequence[Row]) -> dict[str, Row]:
@@ -251,16 +228,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = command_line(__doc__)
     parser.add_argument("--variants", nargs="+", default=[*VARIANTS], choices=[*VARIANTS])
     parser.add_argument("--minutes", type=float, default=3.0, help="of training, for each")
-    parser.add_argument("--slice", type=float, default=20.0, help="seconds of a turn")
     parser.add_argument("--samples", type=int, default=1000, help="samples of each row")
     parser.add_argument("--evaluations", type=int, default=25, help="of the network, for each sample")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--build", type=Path, default=BUILD, help="folder of what is needed to go on")
     options = parser.parse_args(arguments)
     device = pick_device(options.device)
     path = options.results / f"{NAME}_{device.type}.jsonl"
-    if not options.report:
-        compare(options, device, path)
+    for name in options.variants if not options.report else ():
+        measure(name, options, device, path)
     publish(report(path), options.results)
     return 0
 

@@ -121,35 +121,25 @@ def own_double_conv(model: nn.Module, pictures: Pictures, seed: int) -> OwnTrain
 
 @dataclass(frozen=True)
 class Contestant:
-    """A network and its makers' recipe.
+    """A network and the training that its makers, or others for networks like it, have published.
 
     Args:
-        name: for the command line and file names.
         label: for tables.
         build: makes the untrained network.
-        own: makes its training as published, from a built network, pictures and a seed; None for the course's network,
-            whose own recipe is the course's.
+        own: makes the training from a built network, pictures and a seed; None for the course's network.
     """
 
-    name: str
     label: str
     build: Callable[[], nn.Module]
     own: Callable[[nn.Module, Pictures, int], Training] | None = None
 
 
+build_double_conv = partial(DoubleConvUNet, 1, 1, time_plane=1000, resize_to_skip=True)
 CONTESTANTS = {
-    one.name: one
-    for one in (
-        Contestant("unet", "UNet of this course", UNet),
-        Contestant("diffusers", "diffusers UNet2DModel", build_diffusers, own_diffusers),
-        Contestant("lucidrains", "denoising-diffusion-pytorch", build_lucidrains, own_lucidrains),
-        Contestant(
-            "double-conv",
-            "DoubleConvUNet, time plane",
-            partial(DoubleConvUNet, 1, 1, time_plane=1000, resize_to_skip=True),
-            own_double_conv,
-        ),
-    )
+    "unet": Contestant("UNet of this course", UNet),
+    "diffusers": Contestant("diffusers UNet2DModel", build_diffusers, own_diffusers),
+    "lucidrains": Contestant("denoising-diffusion-pytorch", build_lucidrains, own_lucidrains),
+    "double-conv": Contestant("DoubleConvUNet, time plane", build_double_conv, own_double_conv),
 }
 
 

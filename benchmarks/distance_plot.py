@@ -11,20 +11,12 @@ from records import Row
 
 @dataclass(frozen=True)
 class Line:
-    """One line of the plot.
-
-    Args:
-        label: for the legend.
-        color: a name in `COLORS`.
-        solid: with filled circles; otherwise dashed, with hollow squares.
-        distances: by x, each with "value", "low" and "high".
-        width: of the line.
-    """
+    """One line of the plot: solid with filled circles, or dashed with hollow squares."""
 
     label: str
-    color: str
+    color: str  # a name in `COLORS`
     solid: bool
-    distances: Mapping[float, Row]
+    distances: Mapping[float, Row]  # by x
     width: float = 1.4
 
 
@@ -35,13 +27,11 @@ def plot_distances(lines: Sequence[Line], floor: float, xlabel: str, title: str)
     for number, line in enumerate(lines):
         shift = 1 + 0.012 * (number - len(lines) // 2)  # intervals at the same x do not cover each other
         color = COLORS[line.color]
+        found = line.distances.values()
         axes.errorbar(
             [x * shift for x in line.distances],
-            [d["value"] for d in line.distances.values()],
-            yerr=[
-                [d["value"] - d["low"] for d in line.distances.values()],
-                [d["high"] - d["value"] for d in line.distances.values()],
-            ],
+            [d["value"] for d in found],
+            yerr=[[d["value"] - d["low"] for d in found], [d["high"] - d["value"] for d in found]],
             color=color,
             linestyle="-" if line.solid else "--",
             marker="o" if line.solid else "s",

@@ -20,13 +20,7 @@ from course_lib.schedule import Schedule, sampling_times, start_time
 
 @dataclass(frozen=True, eq=False)
 class Network:
-    """What samplers draw from.
-
-    Args:
-        model: in eval mode, called as model(x_t, t, y).
-        schedule, target: those that it was trained with.
-        weak: a network that was trained less, to guide it.
-    """
+    """What samplers draw from, in eval mode; `weak` was trained less and guides the other."""
 
     model: nn.Module
     schedule: Schedule
@@ -52,22 +46,12 @@ Draw = Callable[[Network, Tensor, int, int], Tensor]
 
 @dataclass(frozen=True)
 class Sampler:
-    """One way from noise to pictures.
+    """One way from noise to pictures; if guided, it asks the weak network too, and its evaluations count."""
 
-    Args:
-        name: for the command line.
-        method: for tables, the same for the same mathematics.
-        library: "course_lib" or "diffusers".
-        draw: runs it.
-        evaluations: how many it is tried with by default.
-        guided: asks the weak network, too; its evaluations count.
-    """
-
-    name: str
-    method: str
+    method: str  # for tables, the same for the same mathematics
     library: str
     draw: Draw
-    evaluations: tuple[int, ...]
+    evaluations: tuple[int, ...]  # by default
     guided: bool = False
 
 
@@ -139,26 +123,17 @@ def build_scheduler(name: str, network: Network, order: int, **settings: Any) ->
 
 
 MANY, FEW = (10, 25, 50, 100), (5, 10, 25, 50)
-SDE = theirs("DPMSolverMultistepScheduler", 2, algorithm_type="sde-dpmsolver++")
+SDE, GUIDED = "DPM-Solver++(2M), stochastic", "DPM-Solver++(2M), stochastic, autoguided"
+THEIR_SDE = theirs("DPMSolverMultistepScheduler", 2, algorithm_type="sde-dpmsolver++")
 SAMPLERS = {
-    one.name: one
-    for one in (
-        Sampler("ddpm", "DDPM", "course_lib", ours(1.0, 1), MANY),
-        Sampler("ddim", "DDIM", "course_lib", ours(0.0, 1), FEW),
-        Sampler("2m", "DPM-Solver++(2M)", "course_lib", ours(0.0, 2), FEW),
-        Sampler("2m-sde", "DPM-Solver++(2M), stochastic", "course_lib", ours(1.0, 2), FEW),
-        Sampler(
-            "2m-sde-guided",
-            "DPM-Solver++(2M), stochastic, autoguided",
-            "course_lib",
-            ours(1.0, 2, guided=True),
-            MANY,
-            guided=True,
-        ),
-        Sampler("diffusers-ddpm", "DDPM", "diffusers", theirs("DDPMScheduler", 1), MANY),
-        Sampler("diffusers-ddim", "DDIM", "diffusers", theirs("DDIMScheduler", 1), FEW),
-        Sampler("diffusers-2m", "DPM-Solver++(2M)", "diffusers", theirs("DPMSolverMultistepScheduler", 2), FEW),
-        Sampler("diffusers-2m-sde", "DPM-Solver++(2M), stochastic", "diffusers", SDE, FEW),
-        Sampler("diffusers-unipc", "UniPC", "diffusers", theirs("UniPCMultistepScheduler", 2), FEW),
-    )
+    "ddpm": Sampler("DDPM", "course_lib", ours(1.0, 1), MANY),
+    "ddim": Sampler("DDIM", "course_lib", ours(0.0, 1), FEW),
+    "2m": Sampler("DPM-Solver++(2M)", "course_lib", ours(0.0, 2), FEW),
+    "2m-sde": Sampler(SDE, "course_lib", ours(1.0, 2), FEW),
+    "2m-sde-guided": Sampler(GUIDED, "course_lib", ours(1.0, 2, guided=True), MANY, guided=True),
+    "diffusers-ddpm": Sampler("DDPM", "diffusers", theirs("DDPMScheduler", 1), MANY),
+    "diffusers-ddim": Sampler("DDIM", "diffusers", theirs("DDIMScheduler", 1), FEW),
+    "diffusers-2m": Sampler("DPM-Solver++(2M)", "diffusers", theirs("DPMSolverMultistepScheduler", 2), FEW),
+    "diffusers-2m-sde": Sampler(SDE, "diffusers", THEIR_SDE, FEW),
+    "diffusers-unipc": Sampler("UniPC", "diffusers", theirs("UniPCMultistepScheduler", 2), FEW),
 }

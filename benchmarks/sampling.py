@@ -12,6 +12,7 @@ once, and the next start goes on from there.
 
 from __future__ import annotations
 
+import argparse
 import hashlib
 import statistics
 import time
@@ -40,7 +41,7 @@ from records import (
     read_rows,
     table,
 )
-from samplers import SAMPLERS, InTurn, Network, Sampler
+from samplers import SAMPLERS, InTurn, Network
 
 NAME = "sampling"
 BATCH = 250
@@ -57,7 +58,7 @@ def weights_id(model: nn.Module) -> str:
 
 
 def draw_in_turns(
-    network: Network, samplers: Sequence[Sampler], evaluations: int, count: int, seed: int
+    network: Network, names: Sequence[str], evaluations: int, count: int, seed: int
 ) -> dict[str, tuple[Tensor, float]]:
     """Samples of several samplers from the same noise, batch by batch in turn.
 
@@ -66,44 +67,35 @@ def draw_in_turns(
     """
     device = next(network.model.parameters()).device
     noise = torch.randn(count, 1, 28, 28, generator=make_generator(seed))
-    parts: dict[str, list[Tensor]] = {one.name: [] for one in samplers}
-    seconds = dict.fromkeys(parts, 0.0)
-    for one in samplers:  # imports and set-up at the first use do not count
-        one.draw(network, noise[:2].to(device), min(evaluations, 4), seed)
+    parts: dict[str, list[Tensor]] = {name: [] for name in names}
+    seconds = dict.fromkeys(names, 0.0)
+    for name in names:  # imports and set-up at the first use do not count
+        SAMPLERS[name].draw(network, noise[:2].to(device), min(evaluations, 4), seed)
     for number, x_T in enumerate(noise.split(BATCH)):
-        for one in samplers:
+        for name in names:
             began = time.perf_counter()
-            drawn = one.draw(network, x_T.to(device), evaluations, seed + number)
-            parts[one.name].append(drawn.cpu())  # this waits for a GPU
-            seconds[one.name] += time.perf_counter() - began
-    return {name: (torch.cat(parts[name]), seconds[name]) for name in parts}
+            drawn = SAMPLERS[name].draw(network, x_T.to(device), evaluations, seed + number)
+            parts[name].append(drawn.cpu())  # this waits for a GPU
+            seconds[name] += time.perf_counter() - began
+    return {name: (torch.cat(parts[name]), seconds[name]) for name in names}
 
 
-def run(network: Network, asked: Sequence[tuple[Sampler, int]], count: int, seed: int, source: str, path: Path) -> None:
-    """Make the rows that are not there yet.
-
-    Args:
-        network: whose weights.
-        asked: samplers, with numbers of evaluations.
-        count: samples of a row.
-        seed: of the noise.
-        source: data to judge with, "full" or "packaged".
-        path: the file of rows.
-    """
+def run(network: Network, asked: Sequence[tuple[str, int]], options: argparse.Namespace, path: Path) -> None:
+    """Make the rows of these samplers and numbers of evaluations that are not there yet."""
     device = next(network.model.parameters()).device
-    train, heldout = load_data(source)
-    same = {"weights": weights_id(network.model), "machine": describe(device)}
+    train, heldout = load_data(options.data)
 
-    def facts(one: Sampler, n: int) -> Row:
-        guidance = {"weak": weights_id(network.weak), "guidance": GUIDANCE} if one.guided else {}
-        about = {"data": source, "samples": count, "seed": seed, "features": FEATURES_ID, **guidance}
-        return {**same, **about, "kind": "sampler", "sampler": one.name, "evaluations": n}
+    def facts(name: str, n: int) -> Row:
+        guidance = {"weak": weights_id(network.weak), "guidance": GUIDANCE} if SAMPLERS[name].guided else {}
+        same = {"weights": weights_id(network.model), "machine": describe(device), "features": FEATURES_ID, **guidance}
+        asked = {"data": options.data, "samples": options.samples, "seed": options.seed}
+        return {**same, **asked, "kind": "sampler", "sampler": name, "evaluations": n}
 
     for n in sorted({n for _, n in asked}):
-        due = [one for one, each in asked if each == n and lacks(path, facts(one, n))]
-        for name, (drawn, seconds) in draw_in_turns(network, due, n, count, seed).items():
+        due = [name for name, each in asked if each == n and lacks(path, facts(name, n))]
+        for name, (drawn, seconds) in draw_in_turns(network, due, n, options.samples, options.seed).items():
             report = judge(drawn, train, heldout)
-            row = {**facts(SAMPLERS[name], n), "seconds": round(seconds, 2), "report": report.as_dict()}
+            row = {**facts(name, n), "seconds": round(seconds, 2), "report": report.as_dict()}
             append_row(path, {**row, **circumstances(device)})
             d = report.frechet
             print(f"{name}, {n} evaluations: distance {d.value:.2f} ({d.low:.2f} to {d.high:.2f})", flush=True)
@@ -188,10 +180,9 @@ def main(arguments: list[str] | None = None) -> int:
     made = load_shipped(device)
     model: nn.Module = InTurn(load_shipped(device, classes=True).model, 10).eval() if options.classes else made.model
     network = Network(model, made.schedule, made.target, load_shipped(device, weak=True).model)
-    chosen = [SAMPLERS[name] for name in options.samplers]
-    asked = [(one, n) for one in chosen for n in options.evaluations or one.evaluations]
+    asked = [(name, n) for name in options.samplers for n in options.evaluations or SAMPLERS[name].evaluations]
     try:
-        run(network, asked, options.samples, options.seed, options.data, path)
+        run(network, asked, options, path)
     except KeyboardInterrupt:
         print("stopped; the next start goes on from the rows so far", flush=True)
         return 130

@@ -20,10 +20,8 @@ x = load_fashion_mnist("test", source="packaged")[:64, 0].numpy()
 eps = np.random.default_rng(0).standard_normal(x.shape).astype("float32")
 slider = ipywidgets.FloatSlider(0.3, min=0, max=1, step=0.01, description="amount", layout={"width": "360px"})
 
-
 def mix(amount):
     return (1 - amount) * x + amount * eps
-
 
 def grid(amount):
     pixels = np.full((8, 29, 8, 29), 205, dtype=np.uint8)
@@ -40,7 +38,6 @@ def show(amount):
         ax.axis("off")
     plt.show()
 
-
 ipywidgets.interact(show, amount=slider);
 """
 
@@ -51,13 +48,11 @@ def show(amount):
     plt.axis("off")
     plt.show()
 
-
 ipywidgets.interact(show, amount=slider);
 """
 
 CLEAR = """
 output = ipywidgets.Output()
-
 
 def show(change):
     with output:
@@ -67,7 +62,6 @@ def show(change):
         ax.axis("off")
         display(figure)
         plt.close(figure)
-
 
 show(None)
 slider.observe(show, "value")
@@ -81,11 +75,9 @@ with plt.ioff():
 ax.axis("off")
 picture = ax.imshow(grid(slider.value), cmap="gray", vmin=0, vmax=255)
 
-
 def show(change):
     picture.set_data(grid(slider.value))
     figure.canvas.draw_idle()
-
 
 slider.observe(show, "value")
 ipywidgets.VBox([slider, figure.canvas])
@@ -97,13 +89,10 @@ def png(amount):
     Image.fromarray(grid(amount)).save(buffer, "png", compress_level=1)
     return buffer.getvalue()
 
-
 image = ipywidgets.Image(value=png(slider.value), format="png", width=464, height=464)
-
 
 def show(change):
     image.value = png(slider.value)
-
 
 slider.observe(show, "value")
 ipywidgets.VBox([slider, image])
@@ -112,7 +101,6 @@ ipywidgets.VBox([slider, image])
 BYTES = '''
 import anywidget
 import traitlets
-
 
 class Canvas(anywidget.AnyWidget):
     _esm = """
@@ -136,13 +124,10 @@ class Canvas(anywidget.AnyWidget):
     } };"""
     pixels = traitlets.Bytes().tag(sync=True)
 
-
 canvas = Canvas(pixels=grid(slider.value).tobytes())
-
 
 def show(change):
     canvas.pixels = grid(slider.value).tobytes()
-
 
 slider.observe(show, "value")
 ipywidgets.VBox([slider, canvas])
@@ -180,26 +165,17 @@ widgets.x0_hat_explorer(shipped.model, shipped.schedule, torch.from_numpy(x)[:8,
 
 @dataclass(frozen=True)
 class Way:
-    """One way to make pictures follow a slider.
-
-    Args:
-        label: for the table.
-        code: of the notebook, after `START`.
-        selector: finds its canvas or image in the page.
-        needs: a package that the course does not install, or "".
-        ours: whether it is the course's.
-        network: whether each picture is a forward pass.
-    """
+    """One way to make pictures follow a slider; its notebook is `START` and this code."""
 
     label: str
     code: str
-    selector: str
-    needs: str = ""
+    selector: str  # of the canvas or image in the page
+    needs: str = ""  # a package that the course does not install
     ours: bool = False
-    network: bool = False
+    network: bool = False  # each picture is a forward pass
 
 
-CANVAS = ".course-explorer canvas[data-panel]"
+CANVAS, X0_HAT = ".course-explorer canvas[data-panel]", '.course-explorer canvas[data-panel="x0_hat"]'
 WAYS = {
     "subplots": Way("interact + 64 subplots", SUBPLOTS, ".jp-RenderedImage img"),
     "imshow": Way("interact + one imshow", IMSHOW, ".jp-RenderedImage img"),
@@ -209,13 +185,7 @@ WAYS = {
     "bytes": Way("a canvas (anywidget) fed raw bytes by the kernel", BYTES, "canvas.raw"),
     "corruption": Way("**`corruption_explorer`**, 64 pictures", CORRUPTION, CANVAS, ours=True),
     "timestep": Way("**`timestep_explorer`**, 8 pictures in 8 schedules", TIMESTEP, CANVAS, ours=True),
-    "network": Way(
-        "**`x0_hat_explorer`**, 8 pictures through the network",
-        NETWORK,
-        '.course-explorer canvas[data-panel="x0_hat"]',
-        ours=True,
-        network=True,
-    ),
+    "network": Way("**`x0_hat_explorer`**, 8 pictures through the network", NETWORK, X0_HAT, ours=True, network=True),
 }
 
 

@@ -13,22 +13,17 @@ from __future__ import annotations
 import argparse
 import statistics
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
-from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.utils.flop_counter import FlopCounterMode
 
 from contestants import CONTESTANTS
 from course_lib.data import Pictures
-from course_lib.objective import denoising_loss
-from course_lib.runtime import can_compile, in_mode, pick_autocast, pick_device
-from course_lib.schedule import Schedule, make_schedule
+from course_lib.runtime import can_compile, pick_autocast, pick_device
+from course_lib.schedule import make_schedule
 from course_lib.shapes import count_parameters
-from course_lib.train import EMA, TrainConfig, Update, train
+from course_lib.train import EMA, TrainConfig, train
 from judging import load_data
 from records import (
     Row,
@@ -36,7 +31,6 @@ from records import (
     circumstances,
     command_line,
     describe,
-    has,
     lacks,
     made_on,
     publish,
@@ -52,22 +46,14 @@ BATCHES = {"cpu": (32,), "mps": (32, 128), "cuda": (128, 1024)}
 WARM_UP = 5
 
 
-@dataclass(frozen=True)
-class Way:
-    """Settings of a training; each way adds one to the way before."""
-
-    label: str
-    channels_last: bool = True
-    autocast: bool = True
-    compiled: bool = False
-
-
+#: Each way adds one setting to the way before: channels last, bfloat16, compiled.
 WAYS = {
-    "float32": Way("float32", channels_last=False, autocast=False),
-    "channels-last": Way("+ channels last", autocast=False),
-    "bfloat16": Way("+ bfloat16"),
-    "compiled": Way("+ compiled", compiled=True),
+    "float32": (False, False, False),
+    "channels-last": (True, False, False),
+    "bfloat16": (True, True, False),
+    "compiled": (True, True, True),
 }
+LABELS = {"float32": "float32", "channels-last": "+ channels last", "bfloat16": "+ bfloat16", "compiled": "+ compiled"}
 
 
 def ways_of(device: torch.device, names: Sequence[str], autocast: torch.dtype | None) -> list[str]:
@@ -76,97 +62,54 @@ def ways_of(device: torch.device, names: Sequence[str], autocast: torch.dtype | 
     return [name for name in names if (name != "bfloat16" or autocast) and (name != "compiled" or compiler)]
 
 
-def flops_per_picture(model: nn.Module, schedule: Schedule, x0: Tensor) -> int:
-    """Operations of convolutions and matrix products, forward and backward, for one picture (1, C, H, W).
-
-    A multiplication with its addition counts as two, attention as its two products.
-    """
-    t = torch.ones(1, dtype=torch.int64, device=x0.device)
-    # in eval mode, since BatchNorm cannot train on one picture of one pixel; it counts as nothing either way
-    with in_mode(model, training=False), FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
-        denoising_loss(model, schedule, x0, t, torch.zeros_like(x0)).sum().backward()
-    model.zero_grad(set_to_none=True)
-    return counter.get_total_flops()
-
-
-def product_rate(device: torch.device, dtype: torch.dtype) -> float:
-    """Operations per second of a large product of two matrices: the best of ten."""
-    n = 8192 if device.type == "cuda" else 2048
-    a, b = (torch.randn(n, n, device=device, dtype=dtype) for _ in range(2))
-    best = float("inf")
-    for _ in range(10):
-        _wait(device)
-        began = time.perf_counter()
-        a @ b
-        _wait(device)
-        best = min(best, time.perf_counter() - began)
-    return 2 * n**3 / best
-
-
-def _wait(device: torch.device) -> None:
-    if device.type != "cpu":
-        getattr(torch, device.type).synchronize(*([device] if device.type == "cuda" else []))
-
-
 class Timed:
-    """A training that is timed: by turns, after its first updates.
+    """A training that is timed in turns, after its first updates.
 
     Args:
-        model_name: one of `CONTESTANTS`.
-        way_name: one of `WAYS`.
+        model_name, way: what is trained, and one of `WAYS`.
         batch: pictures of an update.
         pictures: what to learn from, on the device.
         autocast: dtype for the ways that use it, or None.
-
-    Attributes:
-        first_seconds: time of the first update, compiling included.
-        rates: pictures per second, of each turn.
     """
 
-    def __init__(self, model_name: str, way_name: str, batch: int, pictures: Pictures, autocast: torch.dtype | None):
-        self.model_name, self.way_name, self.batch, self.device = model_name, way_name, batch, pictures.images.device
+    def __init__(self, model_name: str, way: str, batch: int, pictures: Pictures, autocast: torch.dtype | None) -> None:
+        self.batch, self.device = batch, pictures.images.device
         self.rates: list[float] = []
-        way = WAYS[way_name]
+        channels_last, bfloat16, compiled = WAYS[way]
         torch.manual_seed(0)
-        model, schedule = CONTESTANTS[model_name].build().to(self.device), make_schedule("cosine")
-        self.parameters = count_parameters(model)
-        self.flops = flops_per_picture(model, schedule, pictures[torch.zeros(1, dtype=torch.int64)])
-        model = model.to(memory_format=torch.channels_last) if way.channels_last else model
+        model = CONTESTANTS[model_name].build().to(self.device)
+        self.about = {"model": model_name, "way": way, "batch": batch, "parameters": count_parameters(model)}
+        model = model.to(memory_format=torch.channels_last) if channels_last else model
         ema = EMA(model)
-        if way.compiled:
+        if compiled:
             compile_alone(model)
-        config, dtype = TrainConfig(steps=10**9, batch_size=batch), autocast if way.autocast else None
-        self.updates: Iterator[Update] = train(model, schedule, pictures, config, ema=ema, autocast=dtype)
+        config, dtype = TrainConfig(steps=10**9, batch_size=batch), autocast if bfloat16 else None
+        self.updates = train(model, make_schedule("cosine"), pictures, config, ema=ema, autocast=dtype)
+        self.first_seconds = self.seconds_of(1)
+        self.seconds_of(WARM_UP - 1)
+
+    def seconds_of(self, updates: int) -> float:
+        """Make updates, and wait for a GPU."""
         began = time.perf_counter()
-        next(self.updates)
-        _wait(self.device)
-        self.first_seconds = time.perf_counter() - began
-        for _ in range(WARM_UP - 1):
+        for _ in range(updates):
             next(self.updates)
-        _wait(self.device)
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+        return time.perf_counter() - began
 
     def turn(self, seconds: float) -> None:
-        """Train for about so long, at least for one update, and note the rate."""
-        made, began = 0, time.perf_counter()
-        while not made or time.perf_counter() - began < seconds:
-            next(self.updates)
-            made += 1
-        _wait(self.device)
-        self.rates.append(made * self.batch / (time.perf_counter() - began))
+        """Train for about so long, at least for ten updates, and note the rate."""
+        took = self.seconds_of(10)
+        more = int(10 * (seconds / took - 1))
+        took += self.seconds_of(max(more, 0))
+        self.rates.append((10 + max(more, 0)) * self.batch / took)
 
-    def row(self, reference: float) -> Row:
-        """What was found, as a share of the rate of a large matrix product."""
-        rate = statistics.median(self.rates)
+    def row(self) -> Row:
+        """What was found."""
         return {
-            "model": self.model_name,
-            "way": self.way_name,
-            "batch": self.batch,
-            "parameters": self.parameters,
-            "flops_per_picture": self.flops,
-            "pictures_per_second": round(rate, 1),
+            **self.about,
+            "pictures_per_second": round(statistics.median(self.rates), 1),
             "slowest_and_fastest_turn": [round(min(self.rates), 1), round(max(self.rates), 1)],
-            "utilization": round(self.flops * rate / reference, 4),
-            "reference_flops_per_second": round(reference),
             "first_seconds": round(self.first_seconds, 1),
         }
 
@@ -178,19 +121,18 @@ def run(options: argparse.Namespace, device: torch.device, path: Path) -> None:
     asked = pictures[:32], torch.ones(32, dtype=torch.int64, device=device)
     picked = (pick_autocast(CONTESTANTS[model].build(), *asked) for model in options.models)
     autocast = next((each for each in picked if each), None)  # tried for all models if it suits one
-    ways, reference = ways_of(device, options.ways, autocast), product_rate(device, autocast or torch.float32)
     for batch in options.batches or BATCHES[device.type]:
-        trainings = []
-        for model in options.models:
-            about = {"model": model, "parameters": count_parameters(CONTESTANTS[model].build()), "batch": batch}
-            about["machine"] = describe(device)
-            due = [way for way in ways if lacks(path, {**about, "way": way})]
-            trainings += [Timed(model, way, batch, pictures, autocast) for way in due]
+        trainings = [
+            Timed(model, way, batch, pictures, autocast)
+            for model in options.models
+            for way in ways_of(device, options.ways, autocast)
+            if lacks(path, {"model": model, "batch": batch, "machine": describe(device), "way": way})
+        ]
         for _ in range(options.rounds):
             for each in trainings:
                 each.turn(options.seconds)
         for each in trainings:
-            row = each.row(reference)
+            row = each.row()
             append_row(path, {**row, **circumstances(device)})
             print(f"batch {batch}, {row['model']}, {row['way']}: {row['pictures_per_second']:.0f}/s", flush=True)
 
@@ -218,28 +160,15 @@ def report(path: Path) -> dict[str, str]:
         raise ValueError(f"{path} must hold rows; run the benchmark first")
     rows = {(row["batch"], row["model"], row["way"]): row for row in found if row["machine"] == found[-1]["machine"]}
     lines = []
-    order = sorted(rows, key=lambda key: (key[0], [*CONTESTANTS].index(key[1]), [*WAYS].index(key[2])))
-    for number, (batch, model, way) in enumerate(order):
-        row, before = rows[batch, model, way], rows[order[number - 1]]
-        pays = WAYS[way].compiled and has(row, {key: before[key] for key in ("batch", "model")}) and before is not row
-        cells = [
-            CONTESTANTS[model].label,
-            WAYS[way].label,
-            str(batch),
-            f"{row['pictures_per_second']:,.0f}",
-            f"{row['flops_per_picture'] / 1e6:,.0f}",
-            f"{row['utilization']:.1%}",
-            f"{row['first_seconds']:.1f}",
-            pays_back(row, before) if pays else "",
-        ]
-        lines.append(cells)
-    head = ["model", "settings", "batch", "pictures/s", "MFLOP a picture", "utilization", "first update (s)"]
-    last = rows[order[-1]]
-    text = (
-        f"{table([*head, 'compiling pays after'], lines)}\n\n{made_on([last], ('torch', 'diffusers'))} Utilization: "
-        "operations of the convolutions and matrix products of both passes, as a share of what one large matrix "
-        f"product reaches on this machine, {last['reference_flops_per_second'] / 1e12:.3g} TFLOP/s."
-    )
+    for batch, model in dict.fromkeys(key[:2] for key in sorted(rows, key=lambda key: (key[0], key[1] != "unet"))):
+        ways = [way for way in WAYS if (batch, model, way) in rows]
+        for before, way in zip([None, *ways], ways, strict=False):
+            row = rows[batch, model, way]
+            pays = pays_back(row, rows[batch, model, before]) if before and way == "compiled" else ""
+            rate, first = f"{row['pictures_per_second']:,.0f}", f"{row['first_seconds']:.1f}"
+            lines.append([CONTESTANTS[model].label, LABELS[way], str(batch), rate, first, pays])
+    head = ["model", "settings", "batch", "pictures/s", "first update (s)", "compiling pays after"]
+    text = f"{table(head, lines)}\n\n{made_on([found[-1]], ('torch', 'diffusers'))}"
     return {path.stem.replace("_", " "): text}
 
 

@@ -79,8 +79,8 @@ def own_tiny(model: nn.Module, pictures: Pictures, seed: int) -> OwnTraining:
 
 TINY = {
     **CONTESTANTS,
-    "unet": Contestant("unet", "UNet of this course", tiny_unet),
-    "diffusers": Contestant("diffusers", "diffusers UNet2DModel", lambda: Shifted(Tiny()), own_tiny),
+    "unet": Contestant("UNet of this course", tiny_unet),
+    "diffusers": Contestant("diffusers UNet2DModel", lambda: Shifted(Tiny()), own_tiny),
 }
 
 
