@@ -212,9 +212,9 @@ def test_every_check_is_quick():
     for name, exercise in FUNCTIONS.items():
         plain = changed(exercise.solution, lambda value: value + 1)
         answer = plain if name in PLAIN else list(exercise.mistakes.values())[-1]
-        start = time.perf_counter()
+        start = time.process_time()
         check(name, answer)
-        assert time.perf_counter() - start < 1, name
+        assert time.process_time() - start < 1, name
 
 
 def of_one_function(solution, mistakes=None):
