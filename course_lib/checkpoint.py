@@ -24,7 +24,7 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from .forward import TARGETS
-from .schedule import Schedule
+from .schedule import Schedule, validate_schedule
 from .unet import MODELS, AnyUNet
 from .validate import validate_choice
 
@@ -80,6 +80,7 @@ def save_checkpoint(
         OSError: the disk is full, or the folder cannot be written.
     """
     path = weights_path(path)
+    validate_schedule(schedule)
     validate_choice("target", target, TARGETS)
     validate_choice("model", type(model).__name__, MODELS)
     tensors = {f"model.{name}": tensor for name, tensor in model.state_dict().items()}

@@ -26,7 +26,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .folder import allocate, find_classes, find_pictures, list_names, read_pictures, readable
-from .validate import validate_choice, validate_finite, validate_number
+from .validate import validate_choice, validate_finite, validate_flag, validate_number
 
 #: The classes of Fashion-MNIST, by label.
 CLASS_NAMES = (
@@ -35,12 +35,12 @@ CLASS_NAMES = (
 )
 
 PACKAGED = Path(__file__).parent / "fashion_mnist" / "subset.npz"
-#: Where the full set is looked for; the first two as four idx files, gzipped or not.
+#: Where to look for the full set, besides the folder in COURSE_DATA_DIR.
 DEBIAN_DIR = Path("/usr/share/datasets/fashion-mnist")
 DOWNLOAD_DIR = Path(os.path.expanduser("~"), ".cache", "torchvision")
 SPLITS = {"train": "train", "test": "t10k"}
 SOURCES = ("full", "packaged")
-#: Height and width beyond which no picture is resized.
+#: The largest height and width; beyond it, even one picture asks too much of a network.
 LARGEST = 4096
 
 
@@ -141,6 +141,7 @@ class Pictures:
         """
         if self.labels is None:
             raise ValueError(self.unlabeled)
+        validate_number("label", label, integer=True)
         chosen = self.labels == label
         if not chosen.any():
             raise ValueError(f"no picture has label {label}; the labels are {self.labels.unique().tolist()}")
@@ -185,6 +186,7 @@ def load_fashion_mnist(
     """
     validate_choice("split", split, SPLITS)
     validate_number("size", size, 1, LARGEST, integer=True)
+    validate_flag("download", download)
     if source is not None:
         validate_choice("source", source, SOURCES)
     found = None if source == "packaged" else _find_full(split)
@@ -294,7 +296,7 @@ def load_folder(path: str | Path, size: int = 28, channels: int = 1) -> Pictures
     validate_choice("channels", channels, (1, 3))
     root = Path(path)
     if path == "" or not root.is_dir():  # Path("") is the current folder, which nobody means by ""
-        raise FileNotFoundError(f"there is no folder {readable(path)!r}")
+        raise FileNotFoundError(f"there is no folder {readable(path) or repr(path)}")
     files, left_out = find_pictures(root)
     if not files:
         there = f", but {left_out}: convert or rename them" if left_out else ""

@@ -13,9 +13,10 @@ from typing import Any
 import torch
 from diffusers import ModelMixin
 from diffusers.configuration_utils import ConfigMixin
-from torch import Tensor, nn
+from torch import Tensor
 
 from .unet import MODELS
+from .validate import validate_model
 
 
 @dataclass(frozen=True)
@@ -40,13 +41,15 @@ class ModelToDiffusers(ModelMixin, ConfigMixin):
 
     def __init__(
         self,
-        model: nn.Module | None = None,
+        model: Any = None,
         rung: str = "",
         arguments: Mapping[str, Any] | None = None,
         sample_size: int | None = None,
         in_channels: int | None = None,
     ) -> None:
         super().__init__()
+        if not rung:
+            validate_model(model)
         self.model = MODELS[rung](**(arguments or {})) if model is None else model
         built = getattr(self.model, "config", {})
         self.register_to_config(

@@ -13,8 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .schedule import Schedule, from_betas, zero_terminal_snr
-from .validate import validate_choice, validate_number
+from .schedule import Schedule, from_betas, validate_schedule, zero_terminal_snr
+from .validate import validate_choice, validate_flag, validate_model, validate_number
 
 #: Our targets and diffusers' prediction_type.
 PREDICTION_TYPES = {"eps": "epsilon", "x0": "sample", "v": "v_prediction"}
@@ -25,11 +25,11 @@ def to_diffusers(
 ) -> Any:
     """A scheduler of diffusers that takes the same steps as `sample.sample` with this target, eta, order and clip.
 
-    | eta     | order | scheduler                                                          |
-    |---------|-------|--------------------------------------------------------------------|
-    | 1       | 1     | DDPMScheduler                                                      |
-    | 0       | 1, 2  | DPMSolverMultistepScheduler (of first order, this is DDIM)         |
-    | 1       | 2     | DPMSolverMultistepScheduler, algorithm_type "sde-dpmsolver++"      |
+    | eta     | order | scheduler                                                             |
+    |---------|-------|-----------------------------------------------------------------------|
+    | 1       | 1     | DDPMScheduler                                                         |
+    | 0       | 1, 2  | DPMSolverMultistepScheduler (of first order, this is DDIM)            |
+    | 1       | 2     | DPMSolverMultistepScheduler, algorithm_type "sde-dpmsolver++"         |
     | between | 1     | DDIMScheduler; give step(..., eta=eta, use_clipped_model_output=True) |
 
     For eta = 0 it is not DDIMScheduler, because that clips x0_hat without correcting eps_hat unless it is told to.
@@ -54,6 +54,7 @@ def to_diffusers(
     >>> scheduler.timesteps.tolist()
     [999, 749, 499, 249]
     """
+    validate_schedule(schedule)
     if not schedule.is_variance_preserving:
         raise ValueError(
             f"diffusers' schedulers keep only ᾱ and rely on signal² + noise² = 1, which does not hold for "
@@ -62,6 +63,7 @@ def to_diffusers(
     validate_choice("target", target, PREDICTION_TYPES)
     validate_number("eta", eta, 0, 1)
     validate_choice("order", order, (1, 2))
+    validate_flag("clip", clip)
     if order == 2 and eta not in (0, 1):
         raise ValueError(f"diffusers has second-order samplers only for eta = 0 and eta = 1, got eta={eta!r}")
     options: dict[str, Any] = dict(
@@ -129,6 +131,7 @@ class ModelFromDiffusers(nn.Module):
 
     def __init__(self, unet: nn.Module) -> None:
         super().__init__()
+        validate_model(unet, "unet")
         self.unet = unet
         its = getattr(unet, "config", {})
         its = its if isinstance(its, Mapping) else vars(its)
@@ -150,6 +153,7 @@ class ModelFromDiffusers(nn.Module):
 
 
 def __getattr__(name: str) -> Any:
+    """`ModelToDiffusers`, from a file that is loaded on first use because it imports diffusers."""
     if name != "ModelToDiffusers":
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     _diffusers()

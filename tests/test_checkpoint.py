@@ -248,11 +248,12 @@ def test_missing_files_and_other_endings(saved: Path) -> None:
     [
         (dict(model=nn.Linear(1, 1)), ValueError, "model='Linear' is unknown; choose one of 'ClassicUNet'"),
         (dict(target="noise"), ValueError, "target='noise' is unknown"),
+        (dict(schedule="cosine"), TypeError, "schedule must be a course_lib.schedule.Schedule, got str; use make_s"),
         (dict(details={"model": nn.Linear(1, 1)}), TypeError, "not JSON serializable"),
         (dict(details={"loss": float("nan")}), ValueError, "not JSON compliant"),
         (dict(details={"deep": DEEP}), ValueError, "nested too deeply for JSON"),
     ],
-    ids=["model", "target", "object", "nan", "deep"],
+    ids=["model", "target", "schedule", "object", "nan", "deep"],
 )
 def test_what_cannot_be_saved_leaves_no_file(
     changes: dict[str, Any], error: type[Exception], message: str, tmp_path: Path

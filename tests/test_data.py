@@ -249,6 +249,7 @@ LABELED = Pictures(blank(4, 1, 4, 4), torch.tensor([0, 1, 1, 2]))
         (lambda: Pictures(TWO[:0]), ValueError, r"N >= 1, got \(0, 1, 4, 4\)"),
         (lambda: Pictures(TWO, torch.tensor([1])), ValueError, r"labels must have shape \(2,\), got"),
         (lambda: Pictures(TWO, torch.ones(2)), TypeError, "labels must be an int64 tensor, got torch.f"),
+        (lambda: LABELED.of_class("b"), TypeError, "label must be an int, got str"),  # type: ignore[arg-type]
         (lambda: LABELED.of_class(3), ValueError, r"no picture has label 3; the labels are \[0, 1, 2\]"),
         (lambda: Pictures(TWO).of_class(0), ValueError, "have no labels"),
         (lambda: load_fashion_mnist("valid"), ValueError, "split='valid' is unknown; choose one of 'train', 'test'"),

@@ -121,6 +121,10 @@ def test_a_table_that_was_shifted_after_its_betas_comes_over() -> None:
 
 def test_our_network_in_their_loop_is_asked_at_our_timestep_and_with_labels() -> None:
     model = randomize(UNet(8, channels=(8,), attention=(), num_classes=3)).eval()
+    make: Any
+    for make in (ModelToDiffusers, ModelFromDiffusers):
+        with pytest.raises(TypeError, match=r"must be a torch.nn.Module, got str"):
+            make("cosine")
     theirs, x, y = ModelToDiffusers(model), randn(2, 1, 8, 8), torch.tensor([2, 0])
     with torch.no_grad():
         expected = model(x, torch.tensor([7, 7]), y)
@@ -216,14 +220,15 @@ COSINE, FLOW = make_schedule("cosine", 10), dict(prediction_type="flow_predictio
     [
         (linear_amount(10), {}, r"signal² \+ noise² = 1, which does not hold for 'linear amount'; use a schedule made"),
         (COSINE, dict(target="velocity"), "target='velocity' is unknown; choose one of 'eps'"),
+        ("cosine", {}, "schedule must be a course_lib.schedule.Schedule, got str; use make_schedule"),
         (COSINE, dict(eta=1.5), "eta must lie in"),
         (COSINE, dict(order=3), "order=3 is unknown; choose one of 1, 2"),
         (COSINE, dict(order=2, eta=0.5), "second-order samplers only for eta = 0 and eta = 1, got eta=0.5"),
     ],
-    ids=["schedule", "target", "eta", "order", "both"],
+    ids=["path", "target", "name", "eta", "order", "both"],
 )
-def test_what_diffusers_cannot_express_is_refused(schedule: Schedule, options: dict[str, Any], message: str) -> None:
-    with pytest.raises(ValueError, match=message):
+def test_what_diffusers_cannot_express_is_refused(schedule: Any, options: dict[str, Any], message: str) -> None:
+    with pytest.raises((ValueError, TypeError), match=message):
         to_diffusers(schedule, **options)
 
 
