@@ -15,12 +15,13 @@ from course_lib.forward import (
     TARGETS,
     corrupt,
     make_target,
+    noise_like,
     q_posterior,
     q_sample,
     q_step,
     to_x0_eps,
 )
-from course_lib.schedule import Schedule, linear_amount, make_schedule, zero_terminal_snr
+from course_lib.schedule import Schedule, linear_amount, make_schedule
 from helpers import SCHEDULE_NAMES, every_schedule
 
 
@@ -36,64 +37,47 @@ def noise(*shape: int, seed: int = 1, dtype: torch.dtype = torch.float32) -> tor
 
 
 def test_corrupt_is_the_mixture_and_returns_the_noise_it_used(generator: torch.Generator) -> None:
-    x = pictures(3, 1, 4, 4)
-    for kind in (None, *NOISES):
+    x, given = pictures(3, 1, 4, 4), noise(3, 1, 4, 4)
+    for kind in (None, *NOISES, given):
         mixed, used = corrupt(x, 0.3, kind, generator=generator)
-        assert mixed.shape == used.shape == x.shape and mixed.dtype == torch.float32
+        assert mixed.dtype == torch.float32 and (kind is not given or used is given)
         torch.testing.assert_close(mixed, 0.7 * x + 0.3 * used)
-    given = noise(3, 1, 4, 4)
-    mixed, used = corrupt(x, 0.3, given)
-    assert used is given
-    torch.testing.assert_close(mixed, 0.7 * x + 0.3 * given)
+    assert torch.equal(corrupt(x, 0, given)[0], x) and torch.equal(corrupt(x, 1.0, given)[0], given)
 
 
-def test_amount_0_is_the_picture_and_amount_1_the_noise() -> None:
-    x, eps = pictures(2, 1, 4, 4), noise(2, 1, 4, 4)
-    assert torch.equal(corrupt(x, 0, eps)[0], x)
-    assert torch.equal(corrupt(x, 1, eps)[0], eps)
-    assert torch.equal(corrupt(x, 1.0, eps)[0], eps)
-
-
-def test_one_amount_per_picture() -> None:
-    x, eps = pictures(3, 2, 4, 5), noise(3, 2, 4, 5)
-    amount = torch.tensor([0.0, 0.25, 1.0])
-    mixed, _ = corrupt(x, amount, eps)
-    for i in range(3):
-        assert torch.equal(mixed[i : i + 1], corrupt(x[i : i + 1], amount[i].item(), eps[i : i + 1])[0])
-    for one in (torch.tensor(0.25), torch.tensor([0.25]), torch.tensor([[0.25]]), torch.tensor(0.25).double()):
+def test_one_amount_per_picture_is_the_linear_amount_schedule() -> None:
+    x, eps, t = pictures(4, 2, 4, 5), noise(4, 2, 4, 5), torch.tensor([0, 3, 7, 10])
+    mixed, _ = corrupt(x, t / 10, eps)
+    torch.testing.assert_close(mixed, q_sample(linear_amount(10), x, t, eps)[0])
+    for i in range(4):
+        assert torch.equal(mixed[i : i + 1], corrupt(x[i : i + 1], t[i].item() / 10, eps[i : i + 1])[0])
+    for one in (torch.tensor(0.25), torch.tensor([[0.25]]), torch.tensor(0.25).double()):
         torch.testing.assert_close(corrupt(x, one, eps)[0], corrupt(x, 0.25, eps)[0])
 
 
-def test_the_two_kinds_of_noise_have_the_moments_that_the_docstring_states(generator: torch.Generator) -> None:
+@pytest.mark.parametrize(("kind", "variance", "kurtosis"), [("gaussian", 1.0, 3.0), ("uniform", 1 / 3, 1.8)])
+def test_the_two_kinds_of_noise_have_their_moments(
+    kind: str, variance: float, kurtosis: float, generator: torch.Generator
+) -> None:
     x = torch.zeros(1, 1, 500, 500)
-    n = x.numel()
-    for kind, variance, kurtosis in (("gaussian", 1.0, 3.0), ("uniform", 1 / 3, 1.8)):
-        used = corrupt(x, 0.5, kind, generator=generator)[1].double()
-        assert abs(used.mean().item()) < 4 * math.sqrt(variance / n)  # four standard errors
-        assert abs(used.var().item() - variance) < 4 * variance * math.sqrt((kurtosis - 1) / n)
-        if kind == "uniform":
-            assert used.min() >= -1 and used.max() < 1 and used.max() > 0.999 and used.min() < -0.999
+    used = noise_like(x, kind, generator=generator).double()
+    assert abs(used.mean().item()) < 4 * math.sqrt(variance / x.numel())  # four standard errors
+    assert abs(used.var().item() - variance) < 4 * variance * math.sqrt((kurtosis - 1) / x.numel())
+    if kind == "uniform":
+        assert used.min() >= -1 and 0.999 < used.max() < 1 and used.min() < -0.999
 
 
 def test_the_variance_of_the_mixture_sags_as_predicted(generator: torch.Generator) -> None:
     x = pictures(1, 1, 500, 500, seed=3)
-    var_x, n = x.var().item(), x.numel()
     for amount in (0.1, 0.5, 0.9):
+        predicted = (1 - amount) ** 2 * x.var().item() + amount**2
         mixed, _ = corrupt(x, amount, generator=generator)
-        predicted = (1 - amount) ** 2 * var_x + amount**2
-        assert abs(mixed.var().item() - predicted) < 4 * predicted * math.sqrt(2 / n)
-
-
-def test_corrupt_is_the_linear_amount_schedule() -> None:
-    x, eps = pictures(4, 1, 3, 3), noise(4, 1, 3, 3)
-    schedule = linear_amount(10)
-    t = torch.tensor([0, 3, 7, 10])
-    torch.testing.assert_close(corrupt(x, t / 10, eps)[0], q_sample(schedule, x, t, eps)[0])
+        assert abs(mixed.var().item() - predicted) < 4 * predicted * math.sqrt(2 / x.numel())
 
 
 @pytest.mark.parametrize("draw", ["corrupt", "uniform", "q_sample", "q_step"])
 def test_same_seed_same_noise_and_given_noise_draws_nothing(draw: str) -> None:
-    x, schedule = pictures(2, 1, 4, 4), make_schedule("linear", 10)
+    x, schedule, state = pictures(2, 1, 4, 4), make_schedule("linear", 10), torch.get_rng_state()
 
     def call(generator: torch.Generator, given: torch.Tensor | None = None) -> tuple[torch.Tensor, torch.Tensor]:
         if draw == "q_sample":
@@ -107,60 +91,41 @@ def test_same_seed_same_noise_and_given_noise_draws_nothing(draw: str) -> None:
     assert torch.equal(first[0], second[0]) and torch.equal(first[1], second[1])
     assert not torch.equal(first[1], other[1])
     generator = torch.Generator().manual_seed(5)
-    state = generator.get_state()
     assert torch.equal(call(generator, first[1])[0], first[0])
-    assert torch.equal(generator.get_state(), state)
-
-
-def test_an_explicit_generator_leaves_the_global_one_alone() -> None:
-    state = torch.get_rng_state()
-    q_sample(make_schedule("linear", 10), pictures(1, 1, 2, 2), 5, generator=torch.Generator().manual_seed(0))
-    assert torch.equal(torch.get_rng_state(), state)
+    assert torch.equal(generator.get_state(), torch.Generator().manual_seed(5).get_state())
+    assert torch.equal(torch.get_rng_state(), state)  # an explicit generator leaves the global one alone
 
 
 # One step, any step
 
+PIXELS = torch.tensor([-1.0, 0.2, 0.9], dtype=torch.float64)
+
+
+def assert_moments(schedule: Schedule, x_t: torch.Tensor, t: int) -> None:
+    """Copies of each pixel, (3, n): mean a_t x_0 and variance b_t² within four standard errors, b_t/√n, b_t² √(2/n)."""
+    a, b, n = schedule.signal[t].item(), schedule.noise[t].item(), x_t[0].numel()
+    off = (x_t.flatten(1).mean(1) - a * PIXELS) / (b / math.sqrt(n))
+    assert off.abs().max() < 4, f"mean at t = {t} is off by {off.tolist()} standard errors"
+    off = (x_t.flatten(1).var(1) - b**2) / (b**2 * math.sqrt(2 / n))
+    assert off.abs().max() < 4, f"variance at t = {t} is off by {off.tolist()} standard errors"
+
 
 def test_the_closed_form_has_the_moments_of_the_simulated_chain(schedule: Schedule) -> None:
-    """Walk 19,600 copies of each of three pixels through the chain, one step at a time.
-
-    Mean and variance of the copies must be a_t x_0 and b_t² within four standard errors, b_t/√n and b_t² √(2/n).
-    """
-    n = 19_600
-    pixels = torch.tensor([-1.0, 0.2, 0.9], dtype=torch.float64)
-    x_t = pixels.view(3, 1, 1, 1).expand(3, 1, 140, 140)
-    generator = torch.Generator().manual_seed(11)
+    """19,600 copies of each of three pixels walk through the chain step by step; 19,600 others jump."""
+    x0 = PIXELS.view(3, 1, 1, 1).expand(3, 1, 140, 140)
+    x_t, generator = x0, torch.Generator().manual_seed(11)
     for t in range(1, schedule.T + 1):
         x_t, _ = q_step(schedule, x_t, t - 1, t, generator=generator)
         if t in (1, 2, 10, 50, 99, 100):
-            a, b = schedule.signal[t].item(), schedule.noise[t].item()
-            copies = x_t.flatten(1)
-            off = (copies.mean(1) - a * pixels) / (b / math.sqrt(n))
-            assert off.abs().max() < 4, f"mean at t = {t} is off by {off.tolist()} standard errors"
-            off = (copies.var(1) - b**2) / (b**2 * math.sqrt(2 / n))
-            assert off.abs().max() < 4, f"variance at t = {t} is off by {off.tolist()} standard errors"
-
-
-def test_the_jump_has_the_same_moments(schedule: Schedule) -> None:
-    n = 40_000
-    pixels = torch.tensor([-1.0, 0.2, 0.9], dtype=torch.float64)
-    x0 = pixels.view(3, 1, 1, 1).expand(3, 1, 200, 200)
-    generator = torch.Generator().manual_seed(12)
-    for t in (1, 2, 50, 100):
-        copies = q_sample(schedule, x0, t, generator=generator)[0].flatten(1)
-        a, b = schedule.signal[t].item(), schedule.noise[t].item()
-        assert ((copies.mean(1) - a * pixels) / (b / math.sqrt(n))).abs().max() < 4
-        assert ((copies.var(1) - b**2) / (b**2 * math.sqrt(2 / n))).abs().max() < 4
+            assert_moments(schedule, x_t, t)
+            assert_moments(schedule, q_sample(schedule, x0, t, generator=torch.Generator().manual_seed(t))[0], t)
 
 
 def test_a_chain_of_long_steps_reaches_the_same_place(schedule: Schedule) -> None:
-    x_t = torch.full((1, 1, 200, 200), 0.5, dtype=torch.float64)
-    generator = torch.Generator().manual_seed(13)
+    x_t, generator = PIXELS.view(3, 1, 1, 1).expand(3, 1, 140, 140), torch.Generator().manual_seed(13)
     for s, t in ((0, 7), (7, 60), (60, 100)):
         x_t, _ = q_step(schedule, x_t, s, t, generator=generator)
-    a, b, n = schedule.signal[100].item(), schedule.noise[100].item(), x_t.numel()
-    assert abs(x_t.mean().item() - 0.5 * a) < 4 * b / math.sqrt(n)
-    assert abs(x_t.var().item() - b**2) < 4 * b**2 * math.sqrt(2 / n)
+    assert_moments(schedule, x_t, 100)
 
 
 def test_q_sample_is_signal_times_picture_plus_noise_times_eps(schedule: Schedule) -> None:
@@ -245,36 +210,23 @@ def test_the_targets_by_hand() -> None:
     assert answers == pytest.approx({"eps": 2.0, "x0": 1.0, "v": 0.6 * 2 - 0.8 * 1, "velocity": 2.0 - 1.0})
 
 
-def invertible_times(kind: str, schedule: Schedule) -> list[int]:
-    """Where the pair can be had back: eps needs a picture left, x0 needs noise there; v and velocity need nothing."""
-    times = [0, 1, 2, 50, 99, 100]
-    if kind == "eps":
-        return [t for t in times if schedule.signal[t] > 0]
-    return times[1:] if kind == "x0" else times
-
-
 @pytest.mark.parametrize("kind", TARGETS)
 def test_every_target_and_back(kind: str, schedule: Schedule) -> None:
-    x0, eps = pictures(2, 1, 4, 4, dtype=torch.float64), noise(2, 1, 4, 4, dtype=torch.float64)
-    times = invertible_times(kind, schedule)
+    """With one timestep per picture and with one for all: wherever eps has a picture left, and x0 has noise."""
+    times = [0, 1, 2, 50, 99, 100]
+    if kind == "eps":
+        times = [t for t in times if schedule.signal[t] > 0]
+    times = times[1:] if kind == "x0" else times
     assert len(times) >= 5
-    for t in times:
-        x_t, _ = q_sample(schedule, x0, t, eps)
-        target = make_target(kind, schedule, x0, eps, t)
-        x0_hat, eps_hat = to_x0_eps(kind, schedule, target, x_t, t)
-        torch.testing.assert_close(x0_hat, x0, rtol=0, atol=1e-10)
-        torch.testing.assert_close(eps_hat, eps, rtol=0, atol=1e-10)
-
-
-@pytest.mark.parametrize("kind", TARGETS)
-def test_every_target_and_back_with_one_timestep_per_picture(kind: str, schedule: Schedule) -> None:
-    times = torch.tensor(invertible_times(kind, schedule))
-    shape = (len(times), 1, 3, 3)
+    shape, t = (len(times), 1, 4, 4), torch.tensor(times)
     x0, eps = pictures(*shape, dtype=torch.float64), noise(*shape, dtype=torch.float64)
-    x_t, _ = q_sample(schedule, x0, times, eps)
-    x0_hat, eps_hat = to_x0_eps(kind, schedule, make_target(kind, schedule, x0, eps, times), x_t, times)
+    x_t, target = q_sample(schedule, x0, t, eps)[0], make_target(kind, schedule, x0, eps, t)
+    x0_hat, eps_hat = to_x0_eps(kind, schedule, target, x_t, t)
     torch.testing.assert_close(x0_hat, x0, rtol=0, atol=1e-10)
     torch.testing.assert_close(eps_hat, eps, rtol=0, atol=1e-10)
+    for i, one in enumerate(times):
+        alone = to_x0_eps(kind, schedule, target[i : i + 1], x_t[i : i + 1], one)
+        torch.testing.assert_close(torch.cat(alone), torch.stack([x0_hat[i], eps_hat[i]]))
 
 
 @pytest.mark.parametrize("kind", TARGETS)
@@ -289,46 +241,31 @@ def test_any_answer_gives_a_pair_that_explains_x_t(kind: str, schedule: Schedule
 
 
 @pytest.mark.parametrize("name", ["zero terminal SNR", "linear amount"])
-def test_eps_cannot_be_inverted_where_no_picture_is_left(name: str) -> None:
-    schedule = every_schedule(10)[name]
-    x_t = noise(2, 1, 2, 2)
+def test_half_of_the_pair_is_unknown_where_no_picture_or_no_noise_is_left(name: str) -> None:
+    schedule, x_t = every_schedule(10)[name], noise(2, 1, 2, 2)
+    assert torch.equal(q_sample(schedule, pictures(2, 1, 2, 2), 10, x_t)[0], x_t)
     for t in (10, torch.tensor([3, 10])):
         with pytest.raises(ValueError, match=r"signal = 0.*'x0', 'v' or 'velocity', or start below T"):
             to_x0_eps("eps", schedule, x_t, x_t, t)
-    to_x0_eps("eps", schedule, x_t, x_t, 9)
-    for kind in ("x0", "v", "velocity"):
-        assert all(half.isfinite().all() for half in to_x0_eps(kind, schedule, x_t, x_t, 10))
-
-
-def test_x0_says_nothing_about_noise_where_there_is_none() -> None:
-    x_t = noise(2, 1, 2, 2)
     for t in (0, torch.tensor([3, 0])):
         with pytest.raises(ValueError, match="nothing about the noise at t = 0"):
-            to_x0_eps("x0", make_schedule("linear", 10), x_t, x_t, t)
+            to_x0_eps("x0", schedule, x_t, x_t, t)
+    for kind, t in (("eps", 9), ("x0", 10), ("v", 10), ("velocity", 10)):
+        assert all(half.isfinite().all() for half in to_x0_eps(kind, schedule, x_t, x_t, t))
 
 
-# Bad input: each function is called with good arguments but for one.
+# Bad input: each function gets good arguments but for one.
 
 SCHEDULE = make_schedule("linear", 10)
 GOOD: dict[Callable[..., Any], dict[str, Any]] = {
-    corrupt: dict(x=pictures(2, 1, 4, 4), amount=0.5, noise=None),
-    q_step: dict(schedule=SCHEDULE, x_s=noise(2, 1, 4, 4), s=3, t=4, eps=None),
-    q_sample: dict(schedule=SCHEDULE, x0=pictures(2, 1, 4, 4), t=4, eps=None),
-    q_posterior: dict(schedule=SCHEDULE, x_t=noise(2, 1, 4, 4), x0=pictures(2, 1, 4, 4), s=3, t=4),
-    make_target: dict(kind="v", schedule=SCHEDULE, x0=pictures(2, 1, 4, 4), eps=noise(2, 1, 4, 4), t=4),
-    to_x0_eps: dict(kind="v", schedule=SCHEDULE, prediction=noise(2, 1, 4, 4), x_t=noise(2, 1, 4, 4), t=4),
-}
-FIRST = {corrupt: "x", q_step: "x_s", q_sample: "x0", q_posterior: "x_t", make_target: "x0", to_x0_eps: "x_t"}
-SECOND = {
-    corrupt: "noise",
-    q_step: "eps",
-    q_sample: "eps",
-    q_posterior: "x0",
-    make_target: "eps",
-    to_x0_eps: "prediction",
+    corrupt: dict(x=pictures(2, 1, 4, 4), noise=None, amount=0.5),
+    q_step: dict(x_s=noise(2, 1, 4, 4), eps=None, schedule=SCHEDULE, s=3, t=4),
+    q_sample: dict(x0=pictures(2, 1, 4, 4), eps=None, schedule=SCHEDULE, t=4),
+    q_posterior: dict(x_t=noise(2, 1, 4, 4), x0=pictures(2, 1, 4, 4), schedule=SCHEDULE, s=3, t=4),
+    make_target: dict(x0=pictures(2, 1, 4, 4), eps=noise(2, 1, 4, 4), kind="v", schedule=SCHEDULE, t=4),
+    to_x0_eps: dict(x_t=noise(2, 1, 4, 4), prediction=noise(2, 1, 4, 4), kind="v", schedule=SCHEDULE, t=4),
 }
 TIMED = [function for function in GOOD if function is not corrupt]
-by_name = pytest.mark.parametrize("function", GOOD, ids=lambda f: f.__name__)
 
 
 def refused(function: Callable[..., Any], changes: dict[str, Any], error: type[Exception], message: str) -> None:
@@ -337,95 +274,78 @@ def refused(function: Callable[..., Any], changes: dict[str, Any], error: type[E
         function(**(GOOD[function] | changes))
 
 
-@by_name
+@pytest.mark.parametrize("function", GOOD, ids=lambda f: f.__name__)
 @pytest.mark.parametrize(
-    ("bad", "error", "message"),
+    ("which", "bad", "error", "message"),
     [
-        ([0.0], TypeError, "must be a torch.Tensor, got list"),
-        (torch.zeros(2, 1, 4, 4, dtype=torch.uint8), TypeError, "got torch.uint8; .*to_float"),
-        (torch.zeros(1, 4, 4), ValueError, r"must have 4 dimensions .*got 3"),
-        (torch.zeros(2, 1, 4, 4) / 0, ValueError, "NaN or infinite"),
-        (torch.zeros(0, 1, 4, 4), ValueError, "is empty"),
+        (0, torch.zeros(2, 1, 4, 4, dtype=torch.uint8), TypeError, "got torch.uint8; .*to_float"),
+        (0, torch.zeros(1, 4, 4), ValueError, r"must have 4 dimensions .*got 3"),
+        (0, torch.zeros(2, 1, 4, 4) / 0, ValueError, "NaN or infinite"),
+        (1, torch.zeros(2, 1, 4, 5), ValueError, r"must have the shape of .*\(2, 1, 4, 4\), got \(2, 1, 4, 5\)"),
+        (1, torch.zeros(2, 1, 4, 4).double(), TypeError, "must have the dtype of .*got torch.float64"),
+        (1, torch.full((2, 1, 4, 4), math.nan), ValueError, "holds 32 value.* NaN"),
     ],
 )
-def test_bad_pictures(function: Callable[..., Any], bad: Any, error: type[Exception], message: str) -> None:
-    refused(function, {FIRST[function]: bad}, error, f"^{FIRST[function]} .*{message}")
-
-
-@by_name
-@pytest.mark.parametrize(
-    ("bad", "error", "message"),
-    [
-        (torch.zeros(2, 1, 4, 5), ValueError, r"must have the shape of .*\(2, 1, 4, 4\), got \(2, 1, 4, 5\)"),
-        (torch.zeros(2, 1, 4, 4).double(), TypeError, "must have the dtype of .*got torch.float64"),
-        (torch.full((2, 1, 4, 4), math.nan), ValueError, "holds 32 value.* NaN"),
-        (torch.zeros(2, 1, 4, 4, device="meta"), ValueError, "must be on the device of .*cpu, got meta"),
-    ],
-)
-def test_bad_companions(function: Callable[..., Any], bad: Any, error: type[Exception], message: str) -> None:
-    refused(function, {SECOND[function]: bad}, error, f"^{SECOND[function]} .*{message}")
+def test_bad_pictures_and_companions(
+    function: Callable[..., Any], which: int, bad: Any, error: type[Exception], message: str
+) -> None:
+    name = list(GOOD[function])[which]
+    refused(function, {name: bad}, error, f"^{name} .*{message}")
 
 
 @pytest.mark.parametrize("function", TIMED, ids=lambda f: f.__name__)
 @pytest.mark.parametrize(
     ("bad", "error", "message"),
     [
-        (-1, ValueError, r"must lie in 0..10, got -1"),
         (11, ValueError, r"must lie in 0..10, got 11"),
-        (torch.tensor([4, 11]), ValueError, r"must lie in 0..10, got 4..11"),
+        (torch.tensor([4, -1]), ValueError, r"must lie in 0..10, got -1..4"),
         (torch.tensor([4]), ValueError, "one entry per picture, 2, got 1"),
-        (torch.tensor([4, 4, 4]), ValueError, "one entry per picture, 2, got 3"),
         (torch.tensor([4, 4], device="meta"), ValueError, r"on the device of the pictures, cpu, got meta; use"),
-        (torch.tensor([4.0, 4.0]), TypeError, "int64 or int32"),
         (4.0, TypeError, "got float"),
     ],
 )
 def test_bad_timesteps(function: Callable[..., Any], bad: Any, error: type[Exception], message: str) -> None:
-    refused(function, {"t": bad}, error, f"^t .*{message}")
-    if "s" in GOOD[function]:
-        refused(function, {"s": bad}, error, f"^s .*{message}")
+    for name in {"s", "t"} & GOOD[function].keys():
+        refused(function, {name: bad}, error, f"^{name} .*{message}")
 
 
-@pytest.mark.parametrize("function", [q_step, q_posterior], ids=lambda f: f.__name__)
-def test_steps_in_the_wrong_direction(function: Callable[..., Any]) -> None:
-    for s, t in ((4, 4), (5, 4), (torch.tensor([3, 4]), torch.tensor([4, 4]))):
-        refused(function, {"s": s, "t": t}, ValueError, "s must be earlier than t")
+@pytest.mark.parametrize("function", TIMED, ids=lambda f: f.__name__)
+def test_what_is_no_schedule_and_no_target_is_named(function: Callable[..., Any]) -> None:
+    expected = r"schedule must be a course_lib.schedule.Schedule, got {}"
+    refused(function, {"schedule": "cosine"}, TypeError, expected.format(r"str; use make_schedule\('cosine'\)$"))
+    refused(function, {"schedule": None}, TypeError, expected.format("NoneType$"))
+    if "kind" in GOOD[function]:
+        message = "kind='epsilon' is unknown; choose one of 'eps', 'x0', 'v', 'velocity'"
+        refused(function, {"kind": "epsilon"}, ValueError, message)
 
 
-@pytest.mark.parametrize("function", [corrupt, q_sample], ids=lambda f: f.__name__)
-def test_clean_pictures_out_of_range(function: Callable[..., Any]) -> None:
-    for low, high in ((0, 255), (-1.5, 0), (-0.5, 1.01)):
-        bad = torch.full((2, 1, 4, 4), float(low))
-        bad[1, 0, 2, 2] = high
-        message = f"must lie in [-1, 1], got values from {low:.3g} to {high:.3g}"
-        refused(function, {FIRST[function]: bad}, ValueError, re.escape(message))
+@pytest.mark.parametrize("function", [q_step, q_posterior])
+@pytest.mark.parametrize(("s", "t"), [(4, 4), (5, 4), (torch.tensor([3, 4]), torch.tensor([4, 4]))])
+def test_steps_in_the_wrong_direction(function: Callable[..., Any], s: Any, t: Any) -> None:
+    refused(function, {"s": s, "t": t}, ValueError, "s must be earlier than t")
 
 
-@pytest.mark.parametrize("function", [make_target, to_x0_eps], ids=lambda f: f.__name__)
-def test_an_unknown_target_lists_the_known_ones(function: Callable[..., Any]) -> None:
-    message = "kind='epsilon' is unknown; choose one of 'eps', 'x0', 'v', 'velocity'"
-    refused(function, {"kind": "epsilon"}, ValueError, re.escape(message))
+@pytest.mark.parametrize("function", [corrupt, q_sample])
+@pytest.mark.parametrize(("low", "high"), [(0, 255), (-1.5, 0), (-0.5, 1.01)])
+def test_clean_pictures_out_of_range(function: Callable[..., Any], low: float, high: float) -> None:
+    bad = torch.full((2, 1, 4, 4), float(low))
+    bad[1, 0, 2, 2] = high
+    message = re.escape(f"must lie in [-1, 1], got values from {low:.3g} to {high:.3g}")
+    refused(function, {next(iter(GOOD[function])): bad}, ValueError, message)
 
 
 @pytest.mark.parametrize(
     ("changes", "error", "message"),
     [
         ({"amount": -0.1}, ValueError, r"amount must lie in \[0, 1\], got -0.1"),
-        ({"amount": 1.1}, ValueError, r"amount must lie in \[0, 1\], got 1.1"),
         ({"amount": math.nan}, ValueError, r"amount must lie in \[0, 1\], got nan"),
         ({"amount": "half"}, TypeError, "amount must be a number, got str"),
-        ({"amount": None}, TypeError, "amount must be a number, got NoneType"),
         ({"amount": torch.tensor([0.5, 1.5])}, ValueError, r"amount must lie in \[0, 1\], got 0.5 to 1.5"),
         ({"amount": torch.tensor([0.5, math.nan])}, ValueError, r"amount must lie in \[0, 1\]"),
         ({"amount": torch.tensor([0.5] * 3)}, ValueError, r"one per picture, \(2,\), got shape \(3,\)"),
         ({"amount": torch.zeros(2, 1)}, ValueError, r"one per picture, \(2,\), got shape \(2, 1\)"),
-        (
-            {"amount": torch.tensor([0.5, 0.5], device="meta")},
-            ValueError,
-            "amount must be on the device of x, cpu, got",
-        ),
+        ({"amount": torch.zeros(2, device="meta")}, ValueError, "amount must be on the device of x, cpu, got"),
         ({"noise": "pink"}, ValueError, "noise='pink' is unknown; choose one of 'gaussian', 'uniform'"),
-        ({"noise": ""}, ValueError, "noise='' is unknown"),
         ({"noise": 0}, ValueError, "noise=0 is unknown"),
     ],
 )
@@ -447,13 +367,5 @@ def test_on_the_gpu_as_on_the_cpu(name: str) -> None:
         (to_x0_eps("v", schedule, eps, x0, t)[0], to_x0_eps("v", schedule, far[1], far[0], t.cuda())[0]),
     ):
         torch.testing.assert_close(there.cpu(), near)
-    with pytest.raises(
-        ValueError, match=r"t must be on the device of the pictures, cuda:0, got cpu; use t.to\(x.device\)"
-    ):
+    with pytest.raises(ValueError, match=r"device of the pictures, cuda:0, got cpu; use t.to\(x.device\)"):
         q_sample(schedule, far[0], t)
-
-
-def test_zero_terminal_snr_at_its_end_is_noise_alone() -> None:
-    schedule = zero_terminal_snr(make_schedule("cosine", 10))
-    x0, eps = pictures(1, 1, 2, 2), noise(1, 1, 2, 2)
-    assert torch.equal(q_sample(schedule, x0, 10, eps)[0], eps)
