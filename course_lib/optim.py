@@ -1,7 +1,7 @@
-"""Muon: an optimizer for the weights of convolutions and dense layers, which learns as much in fewer updates.
+"""Muon: an optimizer for convolutions and dense layers that learns as much in fewer updates.
 
-PyTorch has one too (`torch.optim.Muon`). It takes matrices alone, so no convolutions, and works in bfloat16, in which
-CPUs without special instructions for it multiply more than ten times slower.
+PyTorch has one too (`torch.optim.Muon`). It takes only matrices, so no convolutions, and works in bfloat16, which is
+more than ten times slower on a CPU without instructions for it.
 """
 
 from __future__ import annotations
@@ -13,28 +13,27 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .validate import validate_number
+from .validate import validate_counts, validate_model, validate_number
 
 #: a, b, c of the polynomial a x + b x³ + c x⁵, applied five times (Jordan et al. 2024).
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 
 
 def orthogonalize(matrices: Tensor) -> Tensor:
-    """Bring all singular values of each matrix near 1 and keep its directions: U S Vᵀ to about U Vᵀ.
+    """Bring all singular values of each matrix near 1 and keep its directions: U S Vᵀ becomes about U Vᵀ.
 
-    Newton-Schulz: five times X ← a X + b (X Xᵀ) X + c (X Xᵀ)² X, which takes each singular value x to
-    a x + b x³ + c x⁵ (Jordan et al. 2024, "Muon: an optimizer for hidden layers"). Values end within about
-    0.7 .. 1.2, which is near enough; those below about 0.0015 of the root of the sum of their squares stay below.
+    This is Newton-Schulz: five times X ← a X + b (X Xᵀ) X + c (X Xᵀ)² X, which maps each singular value x to
+    a x + b x³ + c x⁵ (Jordan et al. 2024, "Muon: an optimizer for hidden layers"). Afterwards they lie between about
+    0.7 and 1.2, which is close enough; five rounds do not lift those below about 0.0015 of the matrix's norm that far.
 
     Args:
         matrices: floats, (N, rows, columns).
 
     Returns:
         The same shape and dtype.
-
-    Raises:
-        ValueError: not three dimensions.
     """
+    if not isinstance(matrices, Tensor) or not matrices.is_floating_point():
+        raise TypeError(f"matrices must be a floating-point tensor, got {getattr(matrices, 'dtype', matrices)}")
     if matrices.ndim != 3:
         raise ValueError(f"matrices must have shape (N, rows, columns), got {tuple(matrices.shape)}")
     tall = matrices.shape[1] > matrices.shape[2]
@@ -48,19 +47,16 @@ def orthogonalize(matrices: Tensor) -> Tensor:
 
 
 class Muon(torch.optim.Optimizer):
-    """Momentum whose every update is orthogonalized, so that no direction of a weight matrix is left behind.
+    """Momentum with orthogonalized updates, so that no direction of a weight matrix is left behind.
 
-    M ← β M + (1 − β) G; W ← W − lr · 0.2 √max(rows, columns) · orthogonalize((1 − β) G + β M). The factor makes the
-    update about as large as AdamW's, so that one learning rate serves both (Liu et al. 2025, arXiv:2502.16982). The
-    weight of a convolution, (out, in, k, k), counts as a matrix (out, in·k·k).
+    M ← β M + (1 − β) G; W ← W − lr · 0.2 √max(rows, columns) · orthogonalize((1 − β) G + β M). The factor makes an
+    update about as large as AdamW's, so both can share a learning rate (Liu et al. 2025, arXiv:2502.16982). The weight
+    of a convolution, (out, in, k, k), counts as a matrix (out, in·k·k).
 
     Args:
         params: weights with two dimensions or more; see `is_matrix`.
         lr: learning rate, > 0.
         momentum: β, in [0, 1).
-
-    Raises:
-        TypeError, ValueError: a number out of range, or a parameter that is no matrix.
     """
 
     def __init__(self, params: Iterable[nn.Parameter], lr: float = 1e-3, momentum: float = 0.95) -> None:
@@ -74,7 +70,7 @@ class Muon(torch.optim.Optimizer):
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
-        """One update of all weights that have a gradient."""
+        """Update all weights that have a gradient; returns what the closure returns."""
         loss = None
         if closure is not None:
             with torch.enable_grad():
@@ -90,7 +86,7 @@ class Muon(torch.optim.Optimizer):
             buffers = [self.state[p]["momentum_buffer"] for p in weights]
             torch._foreach_lerp_(buffers, gradients, 1 - group["momentum"])
             directions = torch._foreach_lerp(gradients, buffers, group["momentum"])
-            same_shape = defaultdict(list)  # one batched product for all weights of a shape
+            same_shape = defaultdict(list)  # all weights of one shape go into one batched product
             for p, direction in zip(weights, directions, strict=True):
                 same_shape[p.flatten(1).shape].append((p, direction))
             for shape, pairs in same_shape.items():
@@ -101,25 +97,23 @@ class Muon(torch.optim.Optimizer):
 
 
 def make_optimizers(model: nn.Module, lr: float, parts: int = 1) -> list[torch.optim.Optimizer]:
-    """What trains a network here: Muon for its matrices, AdamW without weight decay for all else.
+    """The optimizers that train a network here: Muon for its matrices, AdamW without weight decay for the rest.
 
-    A table of embeddings, such as that of classes, is no matrix: a row has a gradient only where it was looked up, and
-    Muon would blow up what is left of it long afterwards.
+    A table of embeddings, such as that of the classes, goes to AdamW: a row has a gradient only when it is looked up,
+    and Muon would blow up the fading momentum of a rare one long afterwards.
 
     Args:
-        model: the network, on the device where it will be trained.
+        model: the network, on the device where you train it.
         lr: learning rate of both, > 0.
-        parts: the matrices are dealt out to this many Muons, >= 1, with about equal work, so that as many threads
-            can step at once. The updates are the same.
+        parts: how many Muons share the matrices, with about equal work, so that as many threads can step at once; the
+            updates stay the same.
 
     Returns:
         The optimizers, Muon first, without those that would have nothing to do.
-
-    Raises:
-        TypeError, ValueError: lr or parts out of range, or a model without parameters.
     """
+    validate_model(model)
     validate_number("lr", lr, 1e-12)
-    validate_number("parts", parts, 1, integer=True)
+    validate_counts(parts=parts)
     parameters = [p for p in model.parameters() if p.requires_grad]
     if not parameters:
         raise ValueError("model must have parameters that require a gradient, got none")
@@ -135,7 +129,7 @@ def make_optimizers(model: nn.Module, lr: float, parts: int = 1) -> list[torch.o
 
 
 def _deal(matrices: Sequence[nn.Parameter], parts: int) -> list[list[nn.Parameter]]:
-    """Deal matrices out so that orthogonalizing takes each part about as long: the largest first, to the least busy."""
+    """Give each part about equal work: the largest matrix first, always to the part with the least to do."""
     piles: list[list[nn.Parameter]] = [[] for _ in range(parts)]
     busy = [0] * parts
     for work, p in sorted(((_work(p), p) for p in matrices), key=lambda pair: -pair[0]):
@@ -146,7 +140,7 @@ def _deal(matrices: Sequence[nn.Parameter], parts: int) -> list[list[nn.Paramete
 
 
 def _work(parameter: nn.Parameter) -> int:
-    """Multiplications of one X ← a X + b (X Xᵀ) X + c (X Xᵀ)² X."""
+    """How many multiplications X ← a X + b (X Xᵀ) X + c (X Xᵀ)² X takes."""
     small, large = sorted(parameter.flatten(1).shape)
     return small * small * (2 * large + small)
 

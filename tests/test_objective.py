@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -93,101 +94,61 @@ def test_weights_are_finite_where_no_signal_is_left() -> None:
     assert {target: value[-1].item() for target, value in weights.items()} == dict(eps=1, x0=0, v=0, velocity=0)
 
 
-def test_bad_weights() -> None:
-    with pytest.raises(ValueError, match="target='noise' is unknown"):
-        min_snr_weights(SCHEDULE, "noise")
-    with pytest.raises(ValueError, match="gamma must lie in"):
-        min_snr_weights(SCHEDULE, gamma=0)
-    with pytest.raises(ValueError, match="gamma must lie in"):
-        min_snr_weights(SCHEDULE, gamma=float("inf"))
-
-
-def test_loss_by_timestep_uses_the_same_noise_everywhere() -> None:
-    model, times = UNet(4, channels=(16,), attention=()), torch.tensor([10, 1, 5])
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.add_(torch.randn(parameter.shape, generator=torch.Generator().manual_seed(4)) / 5)
-    rows = loss_by_timestep(model, SCHEDULE, X0, times, generator=torch.Generator().manual_seed(1))
-    assert rows.shape == (3,) and rows.device.type == "cpu" and not rows.requires_grad
-    for row, t in zip(rows, times, strict=True):
-        torch.testing.assert_close(row, denoising_loss(model, SCHEDULE, X0, t.expand(3), EPS).mean().detach())
-
-
-def test_loss_by_timestep_hands_on_labels_and_target() -> None:
-    model, y = Constant(0.25), torch.tensor([2, 0, 1])
-    generator = torch.Generator().manual_seed(1)
-    rows = loss_by_timestep(model, SCHEDULE, X0, T, generator=generator, target="v", y=y)
-    assert all(label is not None and torch.equal(label, y) for *_, label, _ in model.asked)
-    for row, t in zip(rows, T, strict=True):
-        expected = denoising_loss(Constant(0.25), SCHEDULE, X0, t.expand(3), EPS, target="v").mean()
-        torch.testing.assert_close(row, expected)
-
-
 @pytest.mark.parametrize("mode", [True, False])
-def test_loss_by_timestep_gives_the_mode_back(mode: bool) -> None:
-    model = Constant().train(mode)
-    loss_by_timestep(model, SCHEDULE, X0, T)
-    assert model.training is mode and not any(training for *_, training in model.asked)
+def test_loss_by_timestep_uses_the_same_noise_everywhere_and_gives_the_mode_back(mode: bool) -> None:
+    model, y = Constant(torch.rand(3, 1, 4, 4)).train(mode), torch.tensor([2, 0, 1])
+    generator = torch.Generator().manual_seed(1)
+    rows = loss_by_timestep(model, SCHEDULE, X0, T.flip(0), generator=generator, target="v", y=y)
+    assert rows.shape == (3,) and rows.device.type == "cpu" and not rows.requires_grad
+    assert all(label is not None and torch.equal(label, y) and not training for _, _, label, training in model.asked)
+    for row, t in zip(rows, T.flip(0), strict=True):
+        torch.testing.assert_close(row, denoising_loss(model, SCHEDULE, X0, t.expand(3), EPS, target="v").mean())
     with pytest.raises(ValueError, match="target='noise' is unknown"):
         loss_by_timestep(model, SCHEDULE, X0, T, target="noise")
     assert model.training is mode
 
 
-BAD: list[tuple[dict[str, Any], type[Exception], str]] = [
-    (dict(target="noise"), ValueError, "target='noise' is unknown; choose one of 'eps', 'x0', 'v', 'velocity'"),
-    (dict(x0=[0.0]), TypeError, "x0 must be a torch.Tensor, got list"),
-    (dict(x0=torch.zeros(3, 1, 4, 4, dtype=torch.uint8)), TypeError, "got torch.uint8; .*to_float"),
-    (dict(x0=X0[0]), ValueError, "x0 must have 4 dimensions"),
-    (dict(x0=X0 * 200), ValueError, r"x0 must lie in \[-1, 1\]"),
-    (dict(x0=X0 / 0), ValueError, "x0 holds .* NaN"),
-    (dict(eps=EPS[:1]), ValueError, "eps must have the shape of x0"),
-    (dict(eps=EPS.double()), TypeError, "eps must have the dtype of x0"),
-    (dict(eps=EPS / 0), ValueError, "eps holds .* NaN"),
-    (dict(eps=EPS.to("meta")), ValueError, "eps must be on the device of x0, cpu, got meta"),
-    (dict(t=T[:2]), ValueError, "t must have one entry per picture, 3, got 2"),
-    (dict(t=T.float()), TypeError, "t must hold int64 or int32"),
-    (dict(t=T.to("meta")), ValueError, r"t must be on the device of the pictures, cpu, got meta; use t.to\(x.device\)"),
-    (dict(t=T - 1), ValueError, "t must lie in 1..10, got 0..9"),
-    (dict(t=T + 1), ValueError, "t must lie in 1..10, got 2..11"),
+NO_SCHEDULE = (dict(schedule="cosine"), TypeError, r"schedule must be .*got str; use make_schedule\('cosine'\)")
+NO_TARGET = (dict(target="noise"), ValueError, "target='noise' is unknown; choose one of 'eps', 'x0', 'v', 'velocity'")
+BAD: list[tuple[Callable[..., Any], dict[str, Any], type[Exception], str]] = [
+    (denoising_loss, *NO_SCHEDULE),
+    (denoising_loss, *NO_TARGET),
+    (denoising_loss, dict(model="weights.safetensors"), TypeError, "model must be a torch.nn.Module, got str"),
+    (denoising_loss, dict(x0=[0.0]), TypeError, "x0 must be a torch.Tensor, got list"),
+    (denoising_loss, dict(x0=torch.zeros(3, 1, 4, 4, dtype=torch.uint8)), TypeError, "got torch.uint8; .*to_float"),
+    (denoising_loss, dict(x0=X0 * 200), ValueError, r"x0 must lie in \[-1, 1\]"),
+    (denoising_loss, dict(x0=X0 / 0), ValueError, "x0 holds .* NaN"),
+    (denoising_loss, dict(eps=EPS[:1]), ValueError, "eps must have the shape of x0"),
+    (denoising_loss, dict(eps=EPS / 0), ValueError, "eps holds .* NaN"),
+    (denoising_loss, dict(t=T[:2]), ValueError, "t must have one entry per picture, 3, got 2"),
+    (denoising_loss, dict(t=T.float()), TypeError, "t must hold int64 or int32"),
+    (denoising_loss, dict(t=T.to("meta")), ValueError, r"t must be .*cpu, got meta; use t.to\(x.device\)"),
+    (denoising_loss, dict(t=T - 1), ValueError, "t must lie in 1..10, got 0..9"),
+    # PyTorch would compare each channel with the one that came
+    (denoising_loss, dict(model=lambda x_t, t, y: x_t[:, :, :1]), ValueError, "prediction must have the shape of x0"),
+    (min_snr_weights, *NO_SCHEDULE),
+    (min_snr_weights, *NO_TARGET),
+    (min_snr_weights, dict(gamma=0), ValueError, "gamma must lie in"),
+    (loss_by_timestep, *NO_SCHEDULE),
+    (loss_by_timestep, dict(model=None), TypeError, "model must be a torch.nn.Module, got NoneType"),
+    (loss_by_timestep, dict(times=torch.tensor([0, 5])), ValueError, "times must lie in 1..10, got 0..5"),
+    (loss_by_timestep, dict(times=[5]), TypeError, r"times must be a tensor of integers, \(K,\), got list"),
 ]
 
 
-@pytest.mark.parametrize(("changes", "error", "message"), BAD)
-def test_bad_input(changes: dict[str, Any], error: type[Exception], message: str) -> None:
-    good: dict[str, Any] = dict(model=Constant(), schedule=SCHEDULE, x0=X0, t=T, eps=EPS)
-    denoising_loss(**good)
+@pytest.mark.parametrize(("function", "changes", "error", "message"), BAD)
+def test_bad_input(function: Callable[..., Any], changes: dict[str, Any], error: type[Exception], message: str) -> None:
+    batch: dict[str, Any] = dict(model=Constant(), schedule=SCHEDULE, x0=X0)
+    good = {"min_snr_weights": dict(schedule=SCHEDULE), "loss_by_timestep": batch | dict(times=T)}
+    given = good.get(function.__name__, batch | dict(t=T, eps=EPS))
+    function(**given)
     with pytest.raises(error, match=message):
-        denoising_loss(**(good | changes))
-
-
-def test_an_answer_of_another_shape_is_refused() -> None:
-    """Of one channel for three: PyTorch would compare each of the three with the one."""
-    x0 = torch.zeros(2, 3, 8, 8)
-    model = UNet(8, in_channels=3, out_channels=1, channels=(8,))
-    with pytest.raises(ValueError, match=r"prediction must have the shape of x0, \(2, 3, 8, 8\), got \(2, 1, 8, 8\)"):
-        denoising_loss(model, SCHEDULE, x0, torch.tensor([1, 2]), torch.randn(2, 3, 8, 8))
-
-
-@pytest.mark.parametrize(
-    ("times", "error", "message"),
-    [
-        (torch.tensor([0, 5]), ValueError, "times must lie in 1..10, got 0..5"),
-        (torch.tensor([5, 11]), ValueError, "times must lie in 1..10, got 5..11"),
-        (torch.tensor([5.0]), TypeError, "times must hold int64"),
-        ([5], TypeError, r"times must be a tensor of integers, \(K,\), got list"),
-        (5, TypeError, r"times must be a tensor of integers, \(K,\), got int"),
-    ],
-)
-def test_bad_times(times: Any, error: type[Exception], message: str) -> None:
-    with pytest.raises(error, match=message):
-        loss_by_timestep(Constant(), SCHEDULE, X0, times)
+        function(**(given | changes))
 
 
 @pytest.mark.cuda
 def test_on_the_gpu_as_on_the_cpu() -> None:
     there = denoising_loss(Constant(0.1), SCHEDULE, X0.cuda(), T.cuda(), EPS.cuda(), target="v")
     torch.testing.assert_close(there.cpu(), denoising_loss(Constant(0.1), SCHEDULE, X0, T, EPS, target="v"))
-    with pytest.raises(
-        ValueError, match=r"t must be on the device of the pictures, cuda:0, got cpu; use t.to\(x.device\)"
-    ):
+    with pytest.raises(ValueError, match=r"device of the pictures, cuda:0, got cpu; use t.to\(x.device\)"):
         denoising_loss(Constant(), SCHEDULE, X0.cuda(), T, EPS.cuda())

@@ -14,7 +14,7 @@ import pytest
 import torch
 from torch import nn
 
-from course_lib.runtime import DEVICES, can_compile, describe_machine, make_generator, pick_autocast, pick_device
+from course_lib.runtime import can_compile, describe_machine, make_generator, pick_autocast, pick_device
 
 
 @pytest.fixture
@@ -43,7 +43,6 @@ def test_the_best_device_is_picked(monkeypatch: pytest.MonkeyPatch, bare: None) 
         ("cuda", "this machine has no cuda; it has cpu"),
         ("mps", "this machine has no mps; it has cpu"),
         ("cuda:x", "name must be a device such as 'cpu' or 'cuda:1', got 'cuda:x'"),
-        (3, "name='3' is unknown"),
     ],
 )
 def test_devices_that_are_not_there(name: Any, message: str, bare: None) -> None:
@@ -114,13 +113,10 @@ def test_compiling_is_found_out_by_trying(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_generators_are_seeded() -> None:
-    def draw(seed: int) -> torch.Tensor:
-        return torch.randn(5, generator=make_generator(seed))
-
     state = torch.get_rng_state()
-    assert torch.equal(draw(3), draw(3)) and not torch.equal(draw(3), draw(4))
+    first, second, other = (torch.randn(5, generator=make_generator(seed)) for seed in (3, 3, 2**64 - 1))
+    assert torch.equal(first, second) and not torch.equal(first, other)
     assert torch.equal(torch.get_rng_state(), state)
-    assert len(draw(2**64 - 1)) == 5
     for seed in (-1, 2**64, 1.0, None, True):
         with pytest.raises((TypeError, ValueError), match="seed must"):
             make_generator(seed)  # type: ignore[arg-type]
@@ -129,8 +125,8 @@ def test_generators_are_seeded() -> None:
 def test_the_machine_in_one_line() -> None:
     line = describe_machine()
     assert platform.python_version() in line and torch.__version__ in line and "\n" not in line
-    assert f"training on: {pick_device().type}" in line and pick_device().type in DEVICES
-    assert "training on: cpu (CPU)" in describe_machine(torch.device("cpu"))
+    assert f"training on: {pick_device().type}" in line
+    assert describe_machine("cpu") == describe_machine(torch.device("cpu")) and "(CPU)" in describe_machine("cpu")
 
 
 @pytest.mark.cuda
