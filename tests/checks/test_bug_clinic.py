@@ -54,28 +54,18 @@ def test_there_are_eight_to_twelve_cases_each_with_its_parts():
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_the_smallest_test_is_red_on_the_broken_program(notebook, case):
+def test_the_smallest_test_is_red_on_the_broken_program_and_green_on_the_right_ones(notebook, case):
+    smallest, mend = notebook[f"test_{case}"], EXERCISES[f"mend_{case}"]
     with pytest.raises(AssertionError, match=r"\w{3,}"):
-        notebook[f"test_{case}"](program(notebook, case, "broken"))
-
-
-@pytest.mark.parametrize("case", CASES)
-def test_the_smallest_test_is_green_on_the_librarys(notebook, case):
-    notebook[f"test_{case}"](program(notebook, case, "library"))
-
-
-@pytest.mark.parametrize("case", CASES)
-def test_the_smallest_test_is_green_on_the_mended_program(notebook, case):
-    mend = EXERCISES[f"mend_{case}"]
+        smallest(program(notebook, case, "broken"))
+    smallest(program(notebook, case, "library"))
     assert isinstance(mend, Exercise)
-    answer = mend.answer
-    from_table = {3: lambda T: answer(make_schedule("linear", T).alpha_bar)}  # its mend takes a table, whatever made it
-    notebook[f"test_{case}"](from_table.get(case, answer))
+    from_table = {3: lambda T: mend.answer(make_schedule("linear", T).alpha_bar)}  # case 3 is mended from a table
+    smallest(from_table.get(case, mend.answer))
 
 
 @pytest.mark.parametrize("case", [case for case in CASES if case != 3])
 def test_the_check_names_what_is_wrong_with_the_broken_program(notebook, case):
-    """Who hands in the broken program is told its mistake, not a difference of numbers."""
     broken = check(f"mend_{case}", program(notebook, case, "broken"))
     assert broken.status == WRONG and broken.message in EXERCISES[f"mend_{case}"].mistakes
 
@@ -93,19 +83,13 @@ def test_verdict_reports_and_never_raises(notebook, capsys):
     ]
 
 
-def guide():
-    """The rows of the debugging guide, as lists of cells."""
-    text = SOURCE[SOURCE.index("# ## Debugging guide\n") :]
-    rows = re.findall(r"^# \| (.*) \|$", text[: text.index("# %%")], re.MULTILINE)
-    assert rows[0].split(" | ") == ["what you see", "likely causes", "smallest test", "case"]
-    return [row.split(" | ") for row in rows[1:]]
-
-
 def test_the_debugging_guide_names_every_case():
-    rows = guide()
+    text = SOURCE[SOURCE.index("# ## Debugging guide\n") :]
+    found = re.findall(r"^# \| (.*) \|$", text[: text.index("# %%")], re.MULTILINE)
+    head, *rows = [row.split(" | ") for row in found]
+    assert head == ["what you see", "likely causes", "smallest test", "case"]
     assert {len(row) for row in rows} == {4} and len(rows) >= len(CASES)
-    named = [int(number) for row in rows for number in re.findall(r"\d+", row[3])]
-    assert set(named) == set(CASES)
+    assert {int(number) for row in rows for number in re.findall(r"\d+", row[3])} == {*CASES}
 
 
 def test_nothing_is_given_away_before_the_diagnosis():
