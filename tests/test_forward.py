@@ -14,6 +14,7 @@ from course_lib.forward import (
     NOISES,
     TARGETS,
     corrupt,
+    left_in_words,
     make_target,
     noise_like,
     q_posterior,
@@ -21,7 +22,7 @@ from course_lib.forward import (
     q_step,
     to_x0_eps,
 )
-from course_lib.schedule import Schedule, linear_amount, make_schedule
+from course_lib.schedule import Schedule, linear_amount, make_schedule, zero_terminal_snr
 from helpers import SCHEDULE_NAMES, every_schedule
 
 
@@ -369,3 +370,11 @@ def test_on_the_gpu_as_on_the_cpu(name: str) -> None:
         torch.testing.assert_close(there.cpu(), near)
     with pytest.raises(ValueError, match=r"device of the pictures, cuda:0, got cpu; use t.to\(x.device\)"):
         q_sample(schedule, far[0], t)
+
+
+@pytest.mark.parametrize(
+    ("T", "words"), [(150, "still holds the picture: 0.47"), (500, "Careful"), (1000, "every practical purpose")]
+)
+def test_what_is_left_in_words(T: int, words: str) -> None:
+    assert words in left_in_words(make_schedule("linear", T))
+    assert "nothing of the picture" in left_in_words(zero_terminal_snr(make_schedule("linear", T)))

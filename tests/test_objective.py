@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from course_lib.forward import TARGETS, make_target, q_sample, to_x0_eps
-from course_lib.objective import denoising_loss, loss_by_timestep, min_snr_weights
+from course_lib.objective import denoising_loss, loss_by_timestep, min_snr_weights, smoothed
 from course_lib.schedule import Schedule, make_schedule, zero_terminal_snr
 from course_lib.unet import UNet
 
@@ -152,3 +152,14 @@ def test_on_the_gpu_as_on_the_cpu() -> None:
     torch.testing.assert_close(there.cpu(), denoising_loss(Constant(0.1), SCHEDULE, X0, T, EPS, target="v"))
     with pytest.raises(ValueError, match=r"device of the pictures, cuda:0, got cpu; use t.to\(x.device\)"):
         denoising_loss(Constant(), SCHEDULE, X0.cuda(), T, EPS.cuda())
+
+
+@pytest.mark.parametrize("smooth", [0.0, 0.5, 0.98])
+def test_smoothed_keeps_a_constant_and_averages(smooth: float) -> None:
+    assert smoothed([2.0] * 9, smooth) == pytest.approx([2.0] * 9)
+    losses = torch.rand(50, dtype=torch.float64).tolist()
+    weights = [smooth ** (49 - i) for i in range(50)]
+    wanted = sum(w * loss for w, loss in zip(weights, losses, strict=True)) / sum(weights)
+    assert smoothed(losses, smooth)[-1] == pytest.approx(wanted)
+    with pytest.raises(ValueError, match="smooth"):
+        smoothed([1.0], 1.0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -15,11 +16,13 @@ from course_lib.shapes import (
     conv_transpose_out,
     count_parameters,
     format_trace,
+    halve,
+    layer_size,
     nearest_sizes,
     pool_out,
     trace,
 )
-from course_lib.unet import BottleneckUNet, UNet
+from course_lib.unet import BottleneckUNet, DoubleConvUNet, UNet
 
 LAYERS = {conv_out: nn.Conv2d, pool_out: nn.MaxPool2d, conv_transpose_out: nn.ConvTranspose2d}
 
@@ -158,3 +161,53 @@ def test_a_trace_as_text() -> None:
     assert lines[0].split() == ["layer", "kind", "in", "out", "parameters"]
     assert lines[2].split() == ["0", "Conv2d", "2×1×8×8", "2×100×6×6", "1,000"]
     assert lines[-1].split() == ["total", "1,000"]
+
+
+@pytest.mark.parametrize("kernel", [1, 2, 3])
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("dilation", [1, 2])
+def test_layer_size_and_its_formula_agree_with_the_layers(kernel: int, stride: int, dilation: int) -> None:
+    options: dict[str, Any] = {"stride": stride, "dilation": dilation}
+    layers = {
+        "conv": nn.Conv2d(1, 1, kernel, padding=1, **options),
+        "pool": nn.MaxPool2d(kernel, padding=0, **options),
+        "transposed conv": nn.ConvTranspose2d(1, 1, kernel, padding=1, output_padding=stride - 1, **options),
+    }
+    for kind, layer in layers.items():
+        padding, extra = int(kind != "pool"), (stride - 1) * (kind == "transposed conv")
+        out, formula = layer_size(kind, 9, kernel, stride, padding, extra, dilation)
+        assert out == layer(torch.zeros(1, 1, 9, 9)).shape[2]
+        left = formula.split("=")[0].replace("⌊", "int(").replace("⌋", ")").replace("·", "*").replace("−", "-")
+        assert eval(left) == out == int(formula.split("=")[1])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("dense", 7, 3), "kind"),
+        (("conv", 3, 7), "smaller kernel"),
+        (("conv", 7, 3, 1, 0, 1), "transposed"),
+        (("pool", 7, 2, 2, 2), "padding"),
+        (("transposed conv", 4, 3, 2, 1, 2), "output_padding"),
+        (("transposed conv", 1, 1, 1, 3), "nothing is left"),
+    ],
+)
+def test_layer_size_refuses_what_the_layer_refuses(arguments: Any, words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        layer_size(*arguments)
+
+
+@pytest.mark.parametrize("size", [16, 28, 30, 32, 48])
+def test_halve_agrees_with_the_network(size: int) -> None:
+    model, x = DoubleConvUNet(1, 1, features=(8, 8, 8, 8), bottleneck=8).eval(), torch.zeros(1, 1, size, size)
+    if halve(size, 4)[2]:
+        with pytest.raises(ValueError, match="nearest good sizes"):
+            model(x)
+    else:
+        assert model(x).shape == x.shape
+
+
+def test_halving_breaks_where_a_size_is_odd_and_ends_at_one() -> None:
+    down, up, words = halve(28, 4)
+    assert down == [28, 14, 7, 3, 1] and (6, 7) in up and "7 → 3 → 6 ≠ 7" in words and "16 and 32" in words
+    assert halve(3, 4) == ([3, 1], [], "Nothing is left to halve after 1 pooling. The nearest good size is 16.")

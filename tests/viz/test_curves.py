@@ -1,0 +1,104 @@
+"""Plots show the numbers that they were given: curves, bars and marks are read back."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+from course_lib import viz
+from course_lib.blocks import sinusoidal_embedding
+from course_lib.schedule import make_schedule
+from course_lib.viz.gauge import gauge_place
+from helpers_viz import two_schedules
+
+
+def curve(axes: Any, label: str) -> tuple[list[float], list[float]]:
+    """The data of the line with this label."""
+    (line,) = (line for line in axes.get_lines() if line.get_label() == label)
+    return list(line.get_xdata()), list(line.get_ydata())
+
+
+def test_plot_curves_draws_the_data() -> None:
+    x, y = torch.linspace(0, 1, 7), torch.linspace(1, 2, 7)
+    axes: Any = viz.plot_curves({"c": (x, y)}, {"d": ([0.2], [0.4], [0.1])}, logy=True, mark=0.3).axes[0]
+    xs, ys = curve(axes, "c")
+    assert xs == pytest.approx(x.tolist()) and ys == pytest.approx(y.tolist())
+    (bars,) = axes.containers
+    assert bars[0].get_xdata() == [0.2] and bars[0].get_ydata() == [0.4]
+    assert axes.get_yscale() == "log"
+    assert any(set(line.get_xdata()) == {0.3} for line in axes.get_lines())
+
+
+def test_plot_variance_agrees_with_a_simulation() -> None:
+    generator = torch.Generator().manual_seed(0)
+    x, noise = (torch.randn(200_000, generator=generator, dtype=torch.float64) for _ in range(2))
+    x = 0.6 * x
+    axes: Any = viz.plot_variance([0.5], [0.34], picture_variance=float(x.var())).axes[0]
+    for label, a, b in (("weights 1−u and u: predicted", 0.7, 0.3), ("weights √(1−u) and √u", 0.7**0.5, 0.3**0.5)):
+        xs, ys = curve(axes, label)
+        at = min(range(len(xs)), key=lambda i: abs(xs[i] - 0.3))
+        assert ys[at] == pytest.approx(float((a * x + b * noise).var()), rel=0.01)
+
+
+def test_schedules_and_marker_sit_at_the_tables() -> None:
+    schedules = two_schedules(40)
+    figure: Any = viz.plot_schedules(schedules, t=15)
+    for schedule in schedules:
+        for axes, table in zip(figure.axes, (schedule.signal, schedule.noise, schedule.snr.log10()), strict=True):
+            xs, ys = curve(axes, schedule.name)
+            assert ys == pytest.approx(table[int(xs[0]) :].tolist())
+            marks = [line for line in axes.get_lines() if line.get_marker() == "o"]
+            assert (15, pytest.approx(float(table[15]))) in [(m.get_xdata()[0], m.get_ydata()[0]) for m in marks]
+
+
+def test_the_gauge_names_the_number_at_its_place() -> None:
+    figure: Any = viz.plot_gauge(make_schedule("linear", 150))
+    words = [text.get_text() for text in figure.findobj(lambda artist: hasattr(artist, "get_text"))]
+    assert any("a_T = 0.4682" in each for each in words)
+    places = gauge_place(torch.tensor([0.0, 0.02, 0.5, 1.0])) / 72
+    torch.testing.assert_close(places, torch.tensor([0.3, 0.3 + 5.8 * 0.02**0.5, 0.3 + 5.8 * 0.5**0.5, 6.1]))
+
+
+def test_plot_loss_draws_raw_smoothed_and_reference() -> None:
+    losses = [1.0, 0.5, 0.7, 0.2]
+    axes: Any = viz.plot_loss(losses, smooth=0.9, reference={"zero": 1.0}).axes[0]
+    assert list(axes.get_lines()[0].get_ydata()) == losses
+    assert curve(axes, "running mean")[1] == pytest.approx(viz.smoothed(losses, 0.9))
+    assert set(curve(axes, "zero")[1]) == {1.0}
+
+
+def test_loss_by_timestep_averages_within_intervals() -> None:
+    t, loss = torch.tensor([1, 10, 11, 20, 100]), torch.tensor([1.0, 3.0, 5.0, 5.0, 7.0])
+    axes: Any = viz.plot_loss_by_timestep(t, loss, T=100, bins=10).axes[0]
+    assert {p.get_x() + p.get_width() / 2: p.get_height() for p in axes.patches} == {5.0: 2.0, 15.0: 5.0, 95.0: 7.0}
+
+
+def test_histogram_is_a_density() -> None:
+    values = torch.randn(1000, generator=torch.Generator().manual_seed(0))
+    axes: Any = viz.plot_histogram(values).axes[0]
+    heights, edges, _ = axes.patches[0].get_data()
+    assert (heights * (edges[1:] - edges[:-1])).sum() == pytest.approx(1, abs=1e-5)
+
+
+def test_time_embedding_map_holds_the_embedding() -> None:
+    embedding = sinusoidal_embedding(torch.arange(20), 16)
+    figure: Any = viz.plot_time_embedding(embedding)
+    assert torch.equal(torch.as_tensor(figure.axes[0].get_images()[0].get_array().copy()), embedding)
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "words"),
+    [
+        (lambda: viz.plot_schedules(["linear"]), TypeError, "make_schedule"),  # type: ignore[list-item]
+        (lambda: viz.plot_schedules([make_schedule("linear", 10)], t=11), ValueError, "t must lie"),
+        (lambda: viz.plot_loss_by_timestep(torch.tensor([1]), torch.zeros(2), 9), ValueError, "shape"),
+        (lambda: viz.plot_time_embedding(torch.zeros(3)), ValueError, "embedding"),
+        (lambda: viz.plot_time_embedding(torch.zeros(3, 4), torch.arange(2)), ValueError, "one entry per row"),
+        (lambda: viz.plot_histogram({"noise": torch.tensor([1.0, float("nan")])}), ValueError, "noise holds 1 value"),
+    ],
+)
+def test_plots_refuse(call: Any, error: Any, words: str) -> None:
+    with pytest.raises(error, match=words):
+        call()

@@ -1,0 +1,174 @@
+"""What all explorers have in common, and what happens where one fails."""
+
+# mypy: allow-untyped-defs
+from __future__ import annotations
+
+import base64
+import gc
+import json
+import sys
+import weakref
+from pathlib import Path
+
+import ipywidgets
+import ipywidgets.embed
+import nbformat
+import numpy as np
+import pytest
+
+from course_lib import viz, widgets
+from course_lib.widgets.canvas import PictureCanvas
+from executed import WIDGET_STATE, scan
+from helpers_viz import EXPLORERS, PICTORIAL, assert_same, clothes, painted
+
+
+@pytest.fixture(params=EXPLORERS)
+def explorer(request: pytest.FixtureRequest) -> widgets.Explorer:
+    return EXPLORERS[request.param]()
+
+
+@pytest.fixture(params=PICTORIAL)
+def pictorial(request: pytest.FixtureRequest) -> widgets.Explorer:
+    return PICTORIAL[request.param]()
+
+
+# what all explorers have in common
+
+
+def test_every_position_of_every_control_can_be_computed(explorer: widgets.Explorer) -> None:
+    assert explorer.compute_all(limit=5) >= 3
+    assert "matplotlib.pyplot" not in sys.modules or not sys.modules["matplotlib.pyplot"].get_fignums()
+
+
+def test_the_bytes_sent_show_what_the_library_computes(pictorial: widgets.Explorer) -> None:
+    seen = []
+    for name in pictorial.controls:
+        for value in pictorial.positions(name, 5):
+            setattr(pictorial, name, value)
+            assert getattr(pictorial, name) == pictorial.controls[name].value == pictorial.values()[name] == value
+            found = painted(pictorial)
+            assert_same(found, pictorial.view(**pictorial.values()))
+            seen.append(str(found))
+    assert len(set(seen)) > len(pictorial.controls)
+    assert not pictorial.errors.outputs
+
+
+def test_every_control_is_shown_follows_the_hand_and_drives_the_canvas(explorer: widgets.Explorer) -> None:
+    sources = {link.source[0] for link in explorer.links if link.target[0] is explorer.canvas}
+    assert sources == set(explorer.controls.values())
+    assert all(link._model_name == "LinkModel" for link in explorer.links)
+    assert all(getattr(control, "continuous_update", True) for control in explorer.controls.values())
+    found, todo = set(), [explorer]
+    while todo:
+        widget = todo.pop()
+        found.add(widget)
+        todo += getattr(widget, "children", ())
+    assert found >= {*explorer.controls.values(), explorer.canvas, explorer.errors}
+    assert explorer in widgets.Explorer.alive and "course-explorer" in explorer._dom_classes
+
+
+def test_panels_fit_the_page_and_the_saved_state_is_small(explorer: widgets.Explorer) -> None:
+    state = ipywidgets.embed.dependency_state([explorer])
+    assert explorer.canvas.model_id in state
+    assert len(json.dumps(state)) < 400_000
+    if not isinstance(explorer.canvas, PictureCanvas):
+        return
+    B, _, H, W = explorer.canvas.spec["shape"]
+    view = explorer.view(**explorer.values())
+    for panel in (panel for line in explorer.canvas.spec["panels"] for panel in line):
+        if panel["kind"] == "pictures":
+            high, wide = -(-B // panel["columns"]) * (H + 1) + 1, panel["columns"] * (W + 1) + 1
+            assert np.shape(view[panel["name"]])[:2] == (high, wide)
+            assert wide * panel["scale"] <= 720
+
+
+def test_unknown_names_are_refused(explorer: widgets.Explorer) -> None:
+    with pytest.raises(AttributeError, match="no attribute"):
+        _ = explorer.nonsense
+    for call in (lambda: explorer.set(nonsense=1), lambda: explorer.positions("nonsense")):
+        with pytest.raises(ValueError, match="unknown; choose one of"):
+            call()
+
+
+def test_pages_that_cannot_run_it_get_a_still_picture_and_one_line(explorer: widgets.Explorer) -> None:
+    bundle = explorer._repr_mimebundle_()
+    assert "application/vnd.jupyter.widget-view+json" in bundle
+    assert "run this cell again" in bundle["text/plain"] and "make lab" in bundle["text/plain"]
+    pictures = [panel for panel in explorer.view(**explorer.values()).values() if not isinstance(panel, str)]
+    assert bool(pictures) == ("image/png" in bundle)
+    if pictures:
+        still = viz.Png(base64.b64decode(bundle["image/png"])).pixels()[::2, ::2].numpy()
+        high, wide = pictures[0].shape[:2]
+        first = pictures[0].reshape(high, wide, -1)[..., 0]
+        assert np.array_equal(still[:high, :wide].reshape(high, wide, -1)[..., 0], first)
+
+
+@pytest.mark.parametrize("name", EXPLORERS)
+def test_a_closed_explorer_is_let_go(name: str) -> None:
+    explorer = EXPLORERS[name]()
+    held = [weakref.ref(each) for each in (explorer, explorer.canvas)]
+    close(explorer)
+    del explorer
+    gc.collect()
+    assert [ref() for ref in held] == [None, None]
+
+
+def close(widget: ipywidgets.Widget) -> None:
+    """Close a widget with all in it and all that joins them."""
+    for each in (*getattr(widget, "links", ()), *getattr(widget, "children", ())):
+        close(each)
+    widget.close()
+
+
+def test_a_view_that_would_make_the_page_jump_is_an_error() -> None:
+    explorer = widgets.corruption_explorer(clothes(1))
+    view = explorer.view
+    explorer.view = lambda **values: {"text": "", **(view(**values) if values["amount"] < 0.5 else {})}
+    with pytest.raises(ValueError, match="same panels"):
+        explorer.compute_all()
+
+
+# errors
+
+
+def broken_at_three(value: int) -> None:
+    if value == 3:
+        raise RuntimeError("three is broken")
+
+
+def following() -> widgets.Explorer:
+    """An explorer whose slider Python follows, with a mistake at 3."""
+    slider, canvas = ipywidgets.IntSlider(0), PictureCanvas((1, 1, 1, 1), [])
+    explorer = widgets.Explorer(lambda value: {}, {"value": slider}, canvas, {"value": ("value", "value")})
+    explorer.follow("value", broken_at_three)
+    return explorer
+
+
+def test_an_error_is_raised_and_shown_until_a_value_works(tmp_path: Path) -> None:
+    explorer, path = following(), tmp_path / "executed.ipynb"
+
+    def problems_of_the_notebook() -> list[str]:
+        """What the scan of executed notebooks finds."""
+        model = {"model_name": "OutputModel", "state": {"outputs": list(explorer.errors.get_state()["outputs"])}}
+        notebook = nbformat.v4.new_notebook()
+        notebook.metadata["widgets"] = {WIDGET_STATE: {"state": {"id": model}}}
+        nbformat.write(notebook, path)
+        return scan([path])
+
+    with pytest.raises(RuntimeError, match="three is broken"):
+        explorer.value = 3
+    (output,) = explorer.errors.outputs
+    assert (output["output_type"], output["ename"]) == ("error", "RuntimeError")
+    assert "three is broken" in output["evalue"] and "broken_at_three" in "".join(output["traceback"])
+    (problem,) = problems_of_the_notebook()
+    assert "three is broken" in problem
+    explorer.value = 4
+    assert not explorer.errors.outputs and problems_of_the_notebook() == []
+
+
+def test_an_error_in_the_first_answer_fails_at_once() -> None:
+    explorer = following()
+    explorer.controls["value"].unobserve_all()
+    explorer.controls["value"].value = 3
+    with pytest.raises(RuntimeError, match="three is broken"):
+        explorer.follow("value", broken_at_three)
