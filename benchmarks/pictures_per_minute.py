@@ -15,12 +15,14 @@ Start it without OMP_WAIT_POLICY=PASSIVE, which slows the other libraries' train
 
 from __future__ import annotations
 
+import argparse
 import copy
 import hashlib
 import json
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -58,14 +60,9 @@ class Run:
     model: str
     recipe: str
     training: Training
-    folder: Path
+    folder: Path = Path()
     moments: list[tuple[float, float, bool]] = field(default_factory=list)
     saved: float = 0.0
-
-    @property
-    def state(self) -> Path:
-        """The file to go on from."""
-        return self.folder / "state.pt"
 
     def weights(self, minutes: float, weak: bool) -> Path:
         """The file of the weights to sample from after so many minutes, or after an eighth of them."""
@@ -73,7 +70,7 @@ class Run:
 
     def save(self) -> None:
         """Save the training, and say how far it is."""
-        self.training.save(self.state)
+        self.training.save(self.folder / "state.pt")
         self.saved = self.training.seconds
         print(f"{time.strftime('%H:%M')} {self.model}, {self.recipe}: {self.saved / 60:.1f} minutes", flush=True)
 
@@ -112,73 +109,53 @@ def take_turns(runs: Sequence[Run], seconds: float, reached: Callable[[Run, floa
                 run.save()
 
 
-@dataclass
 class Bench:
-    """One benchmark on one device.
+    """One benchmark on one device, with the options of the command line."""
 
-    Args:
-        device: where to train.
-        source: which data, "full" or "packaged".
-        samples: of each row, by each sampler.
-        evaluations: steps of each sample.
-        seed: of everything.
-        results, build: folders of what is kept in the repository and of what is not.
-    """
+    def __init__(self, options: argparse.Namespace, device: torch.device) -> None:
+        self.options, self.device = options, device
+        self.rows_path = options.results / f"{NAME}_{device.type}.jsonl"
+        self.train, self.heldout = load_data(options.data)
+        judging = {"samples": options.samples, "evaluations": options.evaluations}
+        self.judging: Row = {**judging, "guidance": GUIDANCE, "features": FEATURES_ID}
 
-    device: torch.device
-    source: str
-    samples: int
-    evaluations: int
-    seed: int
-    results: Path
-    build: Path
-
-    def __post_init__(self) -> None:
-        self.rows_path = self.results / f"{NAME}_{self.device.type}.jsonl"
-        self.train, self.heldout = load_data(self.source)
-
-    def facts(self, training: Training, model: str, recipe: str, minutes: float) -> Row:
+    def facts(self, run: Run, minutes: float) -> Row:
         """What identifies a training at one of its moments."""
         return {
-            "model": model,
-            "recipe": recipe,
+            "model": run.model,
+            "recipe": run.recipe,
             "minutes": minutes,
-            "details": json.loads(json.dumps(training.details)),
-            "parameters": count_parameters(training.model),
-            "data": self.source,
-            "seed": self.seed,
+            "details": json.loads(json.dumps(run.training.details)),
+            "parameters": count_parameters(run.training.model),
+            "data": self.options.data,
+            "seed": self.options.seed,
             "machine": describe(self.device),
             "threads": torch.get_num_threads(),
         }
 
     def start(self, model: str, recipe: str, minutes: Sequence[float]) -> Run:
         """A training as far as it has come, with the moments that have no row yet."""
-
-        def fresh() -> Training:
-            return start_training(CONTESTANTS[model], recipe, minutes[-1], self.train, self.seed, self.device)
-
-        training = fresh()
-        about = {**self.facts(training, model, recipe, minutes[-1]), "versions": circumstances(self.device)["versions"]}
+        begin = partial(start_training, CONTESTANTS[model], recipe, minutes[-1], self.train, self.options.seed)
+        run = Run(model, recipe, begin(self.device))
+        about = {**self.facts(run, minutes[-1]), "versions": circumstances(self.device)["versions"]}
         if recipe == "own":  # one training for all budgets
             del about["minutes"]
         digest = hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:8]
-        run = Run(model, recipe, training, self.build / f"{NAME}_{self.device.type}" / f"{model}_{recipe}_{digest}")
+        run.folder = self.options.build / f"{NAME}_{self.device.type}" / f"{model}_{recipe}_{digest}"
         waiting = [each for each in minutes if not self.settled(run, each)]
         every = sorted([(each, each, False) for each in waiting] + [(WEAK_AT * each, each, True) for each in waiting])
         run.moments = [each for each in every if not (each[2] and run.weights(*each[1:]).is_file())]
-        if run.moments and training.load(run.state) and training.seconds <= 60 * run.moments[0][0]:
-            run.saved = training.seconds
-        elif run.moments:  # begin anew, and let nothing that a lost training kept pass for its own
-            run.training, run.moments = fresh(), every
-            for _, each, weak in every:
+        if run.moments and run.training.load(run.folder / "state.pt"):
+            run.saved = run.training.seconds
+        if run.moments and not 0 < run.saved <= 60 * run.moments[0][0]:
+            run.training, run.moments, run.saved = begin(self.device), every, 0.0
+            for _, each, weak in every:  # what a lost training kept must not pass for what this one keeps
                 run.weights(each, weak).unlink(missing_ok=True)
         return run
 
     def settled(self, run: Run, minutes: float) -> bool:
         """Whether there is such a row, or weights from which one is made now."""
-        judging = {"samples": self.samples, "evaluations": self.evaluations, "guidance": GUIDANCE}
-        wanted = {**self.facts(run.training, run.model, run.recipe, minutes), **judging, "features": FEATURES_ID}
-        if not lacks(self.rows_path, wanted):
+        if not lacks(self.rows_path, {**self.facts(run, minutes), **self.judging}):
             return True
         if not all(run.weights(minutes, weak).is_file() for weak in (False, True)):
             return False
@@ -187,19 +164,14 @@ class Bench:
 
     def reached(self, run: Run, minutes: float, weak: bool) -> None:
         """Keep the weights of this moment; at the end of a budget also judge them, and tidy up after the last one."""
-        training = run.training
-        about = {
-            **self.facts(training, run.model, run.recipe, minutes),
-            **training.progress(),
-            "seconds": round(training.seconds, 2),
-            **circumstances(self.device),
-        }
-        save_whole(run.weights(minutes, weak), {"about": about, "weights": training.to_sample_from().state_dict()})
+        about = {**self.facts(run, minutes), **run.training.progress(), **circumstances(self.device)}
+        weights = run.training.to_sample_from().state_dict()
+        save_whole(run.weights(minutes, weak), {"about": about, "weights": weights})
         run.save()  # after the weights: a saved training has kept all that it is past
         if not weak:
             self.judge(run, minutes)
         if not run.moments:
-            run.state.unlink()
+            (run.folder / "state.pt").unlink()
 
     def judge(self, run: Run, minutes: float) -> None:
         """Draw samples from kept weights by every sampler, judge them, and write their row and the first few."""
@@ -215,21 +187,17 @@ class Bench:
                 networks[0],
                 run.training.schedule,
                 run.training.target,
-                self.samples,
-                evaluations=self.evaluations,
+                self.options.samples,
+                evaluations=self.options.evaluations,
                 clipped=way == "clipped",
                 weak=networks[1] if way == "guided" else None,
-                seed=self.seed,
+                seed=self.options.seed,
             )
             drawn[way] = Pictures(to_uint8(samples))
         row = {
             **abouts[0],
-            "samples": self.samples,
-            "evaluations": self.evaluations,
-            "guidance": GUIDANCE,
+            **self.judging,
             "weak_updates": abouts[1]["updates"],
-            "drawn": circumstances(self.device),
-            "features": FEATURES_ID,
             "reports": {way: judge(each, self.train, self.heldout).as_dict() for way, each in drawn.items()},
         }
         for way in (best_way(not_guided(row)), "guided"):
@@ -260,8 +228,7 @@ def main(arguments: list[str] | None = None) -> int:
         draw_pictures(path)
         return 0
     torch.compiler.config.force_disable_caches = True  # each training that compiles pays for it
-    settings = options.data, options.samples, options.evaluations, options.seed, options.results, options.build
-    bench = Bench(device, *settings)
+    bench = Bench(options, device)
     try:
         runs = [bench.start(*each) for each in plan(options.models, options.recipes, options.minutes)]
         waiting = [run for run in runs if run.moments]

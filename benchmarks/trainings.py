@@ -79,8 +79,8 @@ class Training:
     def progress(self) -> dict[str, Any]:
         """How far it is, for a row."""
         pictures = self.step * self.batch_size
-        rate = round(pictures / self.seconds, 1)
-        return {"updates": self.step, "pictures": pictures, "pictures_per_second": rate, "autocast": str(self.autocast)}
+        made = {"updates": self.step, "pictures": pictures, "seconds": round(self.seconds, 2)}
+        return {**made, "pictures_per_second": round(pictures / self.seconds, 1), "autocast": str(self.autocast)}
 
     def save(self, path: Path) -> None:
         """Write what `load` needs."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from argparse import Namespace
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -148,7 +149,8 @@ def test_a_stopped_benchmark_goes_on(
 
 
 def made(tmp_path: Path, data: str = "full") -> bench.Bench:
-    return bench.Bench(CPU, data, 20, 3, 0, tmp_path, tmp_path)
+    settings = {"samples": 20, "evaluations": 3, "seed": 0, "results": tmp_path, "build": tmp_path}
+    return bench.Bench(Namespace(data=data, **settings), CPU)
 
 
 def test_a_training_goes_on_only_where_it_kept_what_it_is_past(small: None, tmp_path: Path) -> None:
@@ -168,7 +170,7 @@ def test_a_training_goes_on_only_where_it_kept_what_it_is_past(small: None, tmp_
     assert (again.training.seconds, again.moments) == (0.0, every)
 
     made(tmp_path).reached(run, 8.0, weak=True)
-    run.state.unlink()  # so what this training kept must not guide the next one's samples
+    (run.folder / "state.pt").unlink()  # so what this training kept must not guide the next one's samples
     assert begun().moments == every and not run.weights(8.0, weak=True).exists()
 
 
@@ -190,7 +192,7 @@ def test_the_weights_of_an_eighth_guide_those_of_the_end(
         made(tmp_path).reached(run, minutes, weak)
     assert seen == [[2.0, None], [2.0, None], [2.0, 1.0]]
     (row,) = read_rows(tmp_path / "pictures_per_minute_cpu.jsonl")
-    assert (row["weak_updates"], row["updates"]) == (1, 2) and not run.state.exists()
+    assert (row["weak_updates"], row["updates"]) == (1, 2) and not (run.folder / "state.pt").exists()
 
 
 def test_guesses_are_clipped_where_ddpm_samples_and_it_begins_at_T() -> None:
