@@ -152,37 +152,22 @@ def picture_by_picture(rows: Rows) -> tuple[str, str]:
     return title, table(head, lines) if lines else ""
 
 
-def repeated(rows: Rows, judged: Sequence[Row]) -> tuple[str, str]:
-    """Trainings that were made more than once, oldest first: heading and table, empty if there are none."""
+def made_again(rows: Rows, judged: Sequence[Row]) -> tuple[str, str]:
+    """Each training and judging of what was made or judged more than once: heading and table, empty if nothing was."""
     lines = []
     for row in rows.values():
-        same = {key: row[key] for key in ("model", "recipe", "minutes", "details", "machine", "features", *ALIKE)}
-        again = {each["updates"]: each for each in judged if has(each, same)}.values()
-        if len(again) > 1:
-            by_guidance = [guided(each) for each in again]
-            cells = (
-                [f"{each['pictures']:,}" for each in again],
-                [interval(nearest(not_guided(each))) for each in again],
-                [interval(each) for each in by_guidance if each],
-            )
-            lines.append([*names(row), f"{row['minutes']:g}", *("; ".join(each) for each in cells)])
-    head = ["model", "recipe", "minutes", "pictures", "not guided", "guided"]
-    return "Trained more than once, of which the last counts", table(head, lines) if lines else ""
-
-
-def more_samples(rows: Rows, judged: Sequence[Row]) -> tuple[str, str]:
-    """What was judged by more samples on the same machine: heading and table, empty if nothing was."""
-    like = next(iter(rows.values()))
-    same = {key: like[key] for key in ("machine", "features", "evaluations", "data")}
-    chosen = [row for row in judged if row["samples"] > like["samples"] and has(row, same)]
-    lines = []
-    for row in {(*key_of(row), row["updates"]): row for row in chosen}.values():
-        about = [f"{row['minutes']:g}", f"{row['pictures']:,}", f"{row['samples']:,}"]
-        distance, by_guidance = nearest(not_guided(row)), guided(row)
-        cells = [interval(distance), interval(by_guidance) if by_guidance else "", f"{distance['floor']:.2f}"]
-        lines.append([*names(row), *about, *cells])
+        same = {
+            key: row[key] for key in ("model", "recipe", "minutes", "details", "machine", "features", "evaluations")
+        }
+        again = {(each["samples"], each["updates"]): each for each in judged if has(each, same)}
+        for each in again.values() if len(again) > 1 else ():
+            distance, by_guidance = nearest(not_guided(each)), guided(each)
+            about = [f"{each['minutes']:g}", f"{each['pictures']:,}", f"{each['samples']:,}", interval(distance)]
+            floor = f"{distance['floor']:.2f}"
+            lines.append([*names(each), *about, interval(by_guidance) if by_guidance else "", floor])
     head = ["model", "recipe", "minutes", "pictures", "samples", "not guided", "guided", "real pictures, held out"]
-    return "Judged by more samples, after trainings that need not be those above", table(head, lines) if lines else ""
+    title = "Trained more than once (the last one counts), or judged by more samples"
+    return title, table(head, lines) if lines else ""
 
 
 def every_measure(rows: Rows) -> tuple[str, str]:
@@ -284,12 +269,12 @@ def report(path: Path) -> dict[str, str]:
         f"bold. {last['samples']:,} samples a row, in {last['evaluations']} steps, by {by}; data: Fashion-MNIST, "
         f"{last['data']}. {made_on(rows.values(), PACKAGES)}"
     )
-    full = _listed(picture_by_picture(rows), repeated(rows, judged), more_samples(rows, judged), every_measure(rows))
+    full = _listed(picture_by_picture(rows), made_again(rows, judged), every_measure(rows))
     for others in elsewhere:
         about = [*others.values()][-1]
         title = f"On another machine, {about['machine']} ({max(row['date'] for row in others.values())[:10]})"
         title += ", not guided" * ("guided" not in about["reports"])
-        further = picture_by_picture(others), repeated(others, judged), more_samples(others, judged)
+        further = picture_by_picture(others), made_again(others, judged)
         full += "\n\n" + _listed((title, distance_table(shared(others))), *further)
     name = path.stem.replace("minute_", "minute ")
     return {name: short, f"{name} in full": full}

@@ -181,11 +181,7 @@ def main(arguments: list[str] | None = None) -> int:
     model: nn.Module = InTurn(load_shipped(device, classes=True).model, 10).eval() if options.classes else made.model
     network = Network(model, made.schedule, made.target, load_shipped(device, weak=True).model)
     asked = [(name, n) for name in options.samplers for n in options.evaluations or SAMPLERS[name].evaluations]
-    try:
-        run(network, asked, options, path)
-    except KeyboardInterrupt:
-        print("stopped; the next start goes on from the rows so far", flush=True)
-        return 130
+    run(network, asked, options, path)
     return 0
 
 

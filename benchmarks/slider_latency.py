@@ -129,7 +129,7 @@ def measure(way: Way, lab: Lab, chromium: Any, presses: int) -> Row:
         sheet.close()
 
 
-def run(chosen: Sequence[str], presses: int, path: Path = ROWS) -> None:
+def run(chosen: Sequence[str], presses: int) -> None:
     """Measure the ways in turn; each row is on disk before the next one begins."""
     began = datetime.now(UTC).isoformat(timespec="seconds")
     with (
@@ -148,7 +148,7 @@ def run(chosen: Sequence[str], presses: int, path: Path = ROWS) -> None:
             else:
                 row |= measure(way, lab, chromium, presses)
             row |= {"load": round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None, **about}
-            append_row(path, row)
+            append_row(ROWS, row)
             print(" | ".join(line_of(row)), flush=True)
 
 
@@ -160,29 +160,8 @@ def line_of(row: Row) -> list[str]:
     return [row["label"], f"{row['median_ms']:g}", f"{row['p95_ms']:g}", painted]
 
 
-def newest(rows: Sequence[Row]) -> list[Row]:
-    """The rows of the last run."""
-    return [row for row in rows if row["run"] == rows[-1]["run"]]
-
-
-def text_of(rows: Sequence[Row]) -> str:
-    """The table of some rows, and where they were made."""
-    head = ["way", "median ms", "p95 ms", f"painted in {SECONDS:g} s"]
-    last = rows[-1]
-    versions = last["versions"]
-    words = (
-        f"From key press to changed pixels, {max(row.get('presses', 0) for row in rows)} presses each, and pictures "
-        f"painted in a drag of {SECONDS:g} seconds: {last['machine']}; headless Chromium {versions['chromium']}, "
-        f"JupyterLab {versions['jupyterlab']}; {last['date'][:10]}."
-    )
-    forward = [row["forward_ms"] for row in rows if "forward_ms" in row]
-    if forward:
-        words += f" A forward pass takes {forward[0]:g} ms of what the network's slider takes."
-    return f"{table(head, map(line_of, rows), words=1)}\n\n{words}"
-
-
-def report(path: Path) -> dict[str, str]:
-    """The table of the last run, by the name of its block in benchmarks/README.md.
+def newest(path: Path = ROWS) -> list[Row]:
+    """The rows of the last run.
 
     Raises:
         ValueError: there are no rows yet.
@@ -190,7 +169,23 @@ def report(path: Path) -> dict[str, str]:
     rows = read_rows(path)
     if not rows:
         raise ValueError(f"{path} must hold rows; run the benchmark first")
-    return {NAME: text_of(newest(rows))}
+    return [row for row in rows if row["run"] == rows[-1]["run"]]
+
+
+def report(path: Path = ROWS) -> dict[str, str]:
+    """The table of the last run, by the name of its block in benchmarks/README.md."""
+    rows = newest(path)
+    last, versions = rows[-1], rows[-1]["versions"]
+    head = ["way", "median ms", "p95 ms", f"painted in {SECONDS:g} s"]
+    words = (
+        f"From key press to changed pixels, {max(row.get('presses', 0) for row in rows)} presses each, and pictures "
+        f"painted in a drag of {SECONDS:g} seconds: {last['machine']}; headless Chromium {versions['chromium']}, "
+        f"JupyterLab {versions['jupyterlab']}; {last['date'][:10]}."
+    )
+    for row in rows:
+        if "forward_ms" in row:
+            words += f" A forward pass takes {row['forward_ms']:g} ms of what the network's slider takes."
+    return {NAME: f"{table(head, map(line_of, rows), words=1)}\n\n{words}"}
 
 
 def main() -> int:
@@ -199,18 +194,17 @@ def main() -> int:
     parser.add_argument("--report", action="store_true", help="measure nothing; write the table of the last run")
     parser.add_argument("--ways", nargs="+", choices=WAYS, default=list(WAYS), help="which to measure (default: all)")
     parser.add_argument("--presses", type=int, default=PRESSES, help=f"of the arrow key (default: {PRESSES})")
-    parser.add_argument("--rows", type=Path, default=ROWS, help="where the rows go")
     options = parser.parse_args()
     if options.presses < 2:
         parser.error(f"--presses must be at least 2, got {options.presses}")
     if options.report:
-        publish(report(options.rows), options.rows.parent)
+        publish(report(), RESULTS)
         return 0
     lack = tools.missing()
     if lack:
         print(f"This benchmark {lack}.", file=sys.stderr)
         return 1
-    run(options.ways, options.presses, options.rows)
+    run(options.ways, options.presses)
     return 0
 
 

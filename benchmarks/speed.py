@@ -1,7 +1,7 @@
 """How fast is a training, and what does each setting earn? The course's model beside diffusers', by the same loop.
 
     python benchmarks/speed.py                  batches of 32 on a CPU, of 128 and 1024 on a GPU: some minutes
-    python benchmarks/speed.py --batches 256 --models unet --ways float32 compiled
+    python benchmarks/speed.py --batches 256 --models unet
     python benchmarks/speed.py --report         the table from the rows so far
 
 All models and settings of a batch size take turns in `course_lib.train.train`, data, optimizers and average included.
@@ -20,7 +20,7 @@ import torch
 
 from contestants import CONTESTANTS
 from course_lib.data import Pictures
-from course_lib.runtime import can_compile, pick_autocast, pick_device
+from course_lib.runtime import can_compile, pick_device
 from course_lib.schedule import make_schedule
 from course_lib.shapes import count_parameters
 from course_lib.train import EMA, TrainConfig, train
@@ -45,46 +45,32 @@ BATCHES = {"cpu": (32,), "mps": (32, 128), "cuda": (128, 1024)}
 #: Updates that do not count: in the first, a GPU loads its kernels and a compiler may be at work.
 WARM_UP = 5
 
-
-#: Each way adds one setting to the way before: channels last, bfloat16, compiled.
-WAYS = {
-    "float32": (False, False, False),
-    "channels-last": (True, False, False),
-    "bfloat16": (True, True, False),
-    "compiled": (True, True, True),
-}
-LABELS = {"float32": "float32", "channels-last": "+ channels last", "bfloat16": "+ bfloat16", "compiled": "+ compiled"}
-
-
-def ways_of(device: torch.device, names: Sequence[str], autocast: torch.dtype | None) -> list[str]:
-    """The ways that suit this device: bfloat16 if it is faster, compiling if there is a compiler."""
-    compiler = "compiled" in names and can_compile(device)
-    return [name for name in names if (name != "bfloat16" or autocast) and (name != "compiled" or compiler)]
+#: Each way adds one setting to the way before.
+WAYS = {"float32": "float32", "channels-last": "+ channels last", "compiled": "+ compiled"}
 
 
 class Timed:
-    """A training that is timed in turns, after its first updates.
+    """A training in float32 that is timed in turns, after its first updates.
 
     Args:
         model_name, way: what is trained, and one of `WAYS`.
         batch: pictures of an update.
         pictures: what to learn from, on the device.
-        autocast: dtype for the ways that use it, or None.
     """
 
-    def __init__(self, model_name: str, way: str, batch: int, pictures: Pictures, autocast: torch.dtype | None) -> None:
+    def __init__(self, model_name: str, way: str, batch: int, pictures: Pictures) -> None:
         self.batch, self.device = batch, pictures.images.device
         self.rates: list[float] = []
-        channels_last, bfloat16, compiled = WAYS[way]
         torch.manual_seed(0)
         model = CONTESTANTS[model_name].build().to(self.device)
         self.about = {"model": model_name, "way": way, "batch": batch, "parameters": count_parameters(model)}
-        model = model.to(memory_format=torch.channels_last) if channels_last else model
+        if way != "float32":
+            model = model.to(memory_format=torch.channels_last)
         ema = EMA(model)
-        if compiled:
+        if way == "compiled":
             compile_alone(model)
-        config, dtype = TrainConfig(steps=10**9, batch_size=batch), autocast if bfloat16 else None
-        self.updates = train(model, make_schedule("cosine"), pictures, config, ema=ema, autocast=dtype)
+        config = TrainConfig(steps=10**9, batch_size=batch)
+        self.updates = train(model, make_schedule("cosine"), pictures, config, ema=ema)
         self.first_seconds = self.seconds_of(1)
         self.seconds_of(WARM_UP - 1)
 
@@ -118,14 +104,12 @@ def run(options: argparse.Namespace, device: torch.device, path: Path) -> None:
     """Measure what has no row of this machine yet; the ways of a batch size take turns."""
     torch.compiler.config.force_disable_caches = True  # otherwise a second start would compile for nothing
     pictures = load_data(options.data)[0].to(device)
-    asked = pictures[:32], torch.ones(32, dtype=torch.int64, device=device)
-    picked = (pick_autocast(CONTESTANTS[model].build(), *asked) for model in options.models)
-    autocast = next((each for each in picked if each), None)  # tried for all models if it suits one
+    ways = [way for way in WAYS if way != "compiled" or can_compile(device)]
     for batch in options.batches or BATCHES[device.type]:
         trainings = [
-            Timed(model, way, batch, pictures, autocast)
+            Timed(model, way, batch, pictures)
             for model in options.models
-            for way in ways_of(device, options.ways, autocast)
+            for way in ways
             if lacks(path, {"model": model, "batch": batch, "machine": describe(device), "way": way})
         ]
         for _ in range(options.rounds):
@@ -166,7 +150,7 @@ def report(path: Path) -> dict[str, str]:
             row = rows[batch, model, way]
             pays = pays_back(row, rows[batch, model, before]) if before and way == "compiled" else ""
             rate, first = f"{row['pictures_per_second']:,.0f}", f"{row['first_seconds']:.1f}"
-            lines.append([CONTESTANTS[model].label, LABELS[way], str(batch), rate, first, pays])
+            lines.append([CONTESTANTS[model].label, WAYS[way], str(batch), rate, first, pays])
     head = ["model", "settings", "batch", "pictures/s", "first update (s)", "compiling pays after"]
     text = f"{table(head, lines)}\n\n{made_on([found[-1]], ('torch', 'diffusers'))}"
     return {path.stem.replace("_", " "): text}
@@ -176,7 +160,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Measure and write what has no row yet, then the table."""
     parser = command_line(__doc__)
     parser.add_argument("--models", nargs="+", default=["unet", "diffusers"], choices=[*CONTESTANTS])
-    parser.add_argument("--ways", nargs="+", default=[*WAYS], choices=[*WAYS])
     parser.add_argument("--batches", nargs="+", type=int, help="pictures of an update")
     parser.add_argument("--seconds", type=float, default=10.0, help="of a turn")
     parser.add_argument("--rounds", type=int, default=5, help="turns of each")

@@ -25,17 +25,15 @@ from course_lib.training.state import TrainState
 class Training:
     """A training that runs when it is told to; `OurTraining` and `OwnTraining` say how.
 
+    It keeps the seconds in which it ran, the number of its updates, and the dtype of its matrix products.
+
     Args:
         model: the network, on its device, called as model(x_t, t, y).
         pictures: what to learn from.
         schedule, target: what it is trained with, and what it predicts.
         batch_size: pictures of an update.
-        details: the numbers of the recipe.
+        details: the other numbers of the recipe.
 
-    Attributes:
-        seconds: time in which it ran.
-        step: updates so far.
-        autocast: dtype of the matrix products, or None.
     """
 
     def __init__(

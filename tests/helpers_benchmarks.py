@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 
-import speed
 import trainings
 from contestants import CONTESTANTS, Contestant, Shifted
 from course_lib.data import Pictures, load_fashion_mnist
@@ -27,8 +27,7 @@ HELDOUT = Pictures(load_fashion_mnist("test", source="packaged").images[::20].cl
 
 def without_trials(monkeypatch: pytest.MonkeyPatch) -> None:
     """Leave out the trials of bfloat16, which take seconds and may end either way."""
-    for module in (trainings, speed):
-        monkeypatch.setattr(module, "pick_autocast", lambda *_: None)
+    monkeypatch.setattr(trainings, "pick_autocast", lambda *_: None)
 
 
 class Clock:
@@ -48,10 +47,8 @@ class Tiny(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.conv = nn.Conv2d(1, 1, 3, padding=1)
-        self.seen: list[int] = []
 
     def forward(self, x: Tensor, t: Tensor) -> Any:
-        self.seen += t.tolist()
         return type("Answer", (), {"sample": self.conv(x)})()
 
 
@@ -84,11 +81,11 @@ TINY = {
 }
 
 
+@dataclass
 class Judged:
     """What `judge` found: everything at one distance."""
 
-    def __init__(self, value: float) -> None:
-        self.value = value
+    value: float
 
     def as_dict(self) -> Row:
         distance = dict(value=self.value, low=0.9 * self.value, high=1.1 * self.value, n=20, floor=0.18)
@@ -102,24 +99,18 @@ OWN = {"batch size": 128, "optimizer": "Adam", "lr": 1e-3, "ema": None, "target"
 def row(model: str, recipe: str, minutes: float, *values: float, **changes: Any) -> Row:
     """A row of pictures_per_minute.py; values are the distances unclipped, clipped and guided."""
     ways = zip(("unclipped", "clipped", "guided"), values, strict=False)
+    judging = {"samples": 1000, "evaluations": 25, "guidance": GUIDANCE, "features": FEATURES_ID}
+    where = {"machine": "M", "threads": 2, "versions": {"torch": "2"}, "date": "2025-01-02T00:00:00+00:00"}
     return {
         "model": model,
         "recipe": recipe,
         "minutes": minutes,
         "details": OWN if recipe == "own" else {},
-        "pictures": 12345,
-        "updates": 67,
-        "pictures_per_second": 89.0,
-        "samples": 1000,
-        "evaluations": 25,
-        "guidance": GUIDANCE,
         "data": "full",
         "seed": 0,
-        "machine": "M",
-        "threads": 2,
-        "versions": {"torch": "2"},
-        "date": "2025-01-02T00:00:00+00:00",
-        "features": FEATURES_ID,
+        **{"pictures": 12345, "updates": 67, "pictures_per_second": 89.0},
+        **judging,
+        **where,
         "reports": {way: Judged(value).as_dict() for way, value in ways},
         **changes,
     }

@@ -25,7 +25,7 @@ ROWS = MACHINES[0]
 OURS = ROWS["unet", "ours", 3]
 DRAWN = {key: row["report"]["frechet"] for key, row in sampling.newest(RESULTS / "sampling_cpu.jsonl").items()}
 TOLD = sampling.newest(RESULTS / "sampling_classes_cpu.jsonl")
-SLIDERS = {row["way"]: row for row in slider_latency.newest(read_rows(slider_latency.ROWS))}
+SLIDERS = {row["way"]: row for row in slider_latency.newest()}
 
 
 def says(words: str, *numbers: object) -> None:
@@ -51,7 +51,7 @@ def test_tables_are_those_of_a_report() -> None:
         **sampling.report(RESULTS / "sampling_classes_cpu.jsonl"),
         **speed.report(RESULTS / "speed_cpu.jsonl"),
         **ablations.report(RESULTS / "ablations_cpu.jsonl"),
-        **slider_latency.report(slider_latency.ROWS),
+        **slider_latency.report(),
     }
     found = dict(re.findall(r"<!-- (.*?): begin -->\n(.*?)<!-- \1: end -->", TEXT, re.DOTALL))
     assert {name: text.strip() for name, text in found.items() if text} == blocks, "call the benchmarks with --report"

@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 
-import browser
 import slider_latency as bench
 from records import append_row
 from slider_ways import WAYS, notebook_of
@@ -54,13 +53,3 @@ def test_the_table_is_of_the_last_run_and_says_what_could_not_be_measured(tmp_pa
     assert lines[3] == "| ipympl, set_data | ipympl is not installed |  |  |"
     assert lines[4] == "| **`corruption_explorer`**, 64 pictures | 8.5 | 15 | 82 |"
     assert all(words in lines[-1] for words in ("40 presses each", "a machine, 2 cores", "JupyterLab 4.6.6", "41.5 ms"))
-
-
-def test_without_a_browser_it_says_what_is_missing(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setenv(browser.VARIABLE, "/no/such/program")
-    monkeypatch.setattr("sys.argv", ["slider_latency.py"])
-    assert bench.main() == 1
-    said = capsys.readouterr().err
-    assert "This benchmark COURSE_CHROMIUM is '/no/such/program'" in said or "needs the package playwright" in said

@@ -7,25 +7,23 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 from torch import nn
 
 import speed
-from helpers_benchmarks import CPU, PICTURES, TINY, Clock, without_trials
+from helpers_benchmarks import PICTURES, TINY, Clock
 from records import read_rows
 
 
 def test_speed_is_measured_once_and_shown(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    without_trials(monkeypatch)
     compiled: list[nn.Module] = []
     monkeypatch.setattr(speed, "CONTESTANTS", TINY)
     monkeypatch.setattr(speed, "load_data", lambda source: (PICTURES, PICTURES))
     monkeypatch.setattr(speed, "can_compile", lambda device: True)
     monkeypatch.setattr(nn.Module, "compile", lambda model, **_: compiled.append(model))
     command = ["--models", "unet", "--batches", "4", "--seconds", "0.05", "--rounds", "3", "--device", "cpu"]
-    command += ["--ways", "float32", "channels-last", "compiled", "--results", str(tmp_path)]
+    command += ["--results", str(tmp_path)]
     assert speed.main(command) == 0
     rows = read_rows(tmp_path / "speed_cpu.jsonl")
     assert [row["way"] for row in rows] == ["float32", "channels-last", "compiled"] and len(compiled) == 1
@@ -38,7 +36,7 @@ def test_speed_is_measured_once_and_shown(
 
 def test_the_rate_of_a_turn_is_of_pictures_not_of_updates(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(speed, "CONTESTANTS", TINY)
-    timed = speed.Timed("unet", "float32", 3, PICTURES, None)
+    timed = speed.Timed("unet", "float32", 3, PICTURES)
     clock = Clock()
     monkeypatch.setattr(speed, "time", clock)
 
@@ -51,16 +49,6 @@ def test_the_rate_of_a_turn_is_of_pictures_not_of_updates(monkeypatch: pytest.Mo
     for seconds in (20, 0.1, 20):
         timed.turn(seconds)
     assert timed.rates == [6, 6, 6] and clock.now == 20 + 5 + 20  # two updates of three pictures in each second
-
-
-def test_ways_that_do_not_suit_a_device_are_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    def names(autocast: torch.dtype | None, compiler: bool) -> list[str]:
-        monkeypatch.setattr(speed, "can_compile", lambda device: compiler)
-        return speed.ways_of(CPU, [*speed.WAYS], autocast)
-
-    assert names(torch.bfloat16, True) == ["float32", "channels-last", "bfloat16", "compiled"]
-    assert names(None, True) == ["float32", "channels-last", "compiled"]
-    assert names(torch.bfloat16, False) == ["float32", "channels-last", "bfloat16"]
 
 
 def test_when_compiling_pays() -> None:
