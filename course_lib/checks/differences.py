@@ -124,6 +124,8 @@ def _relation(answers: list[list[Tensor]], truths: list[list[Tensor]]) -> str | 
     factors = [_line_through(value.flatten(), right.flatten()) for value, right in batches]
     if factors and all(line is not None and abs(line[1]) < 1e-5 for line in factors):
         return "Each picture is right but for a factor, which is another one for each: a weight is wrong or missing."
+    if ((got - truth).abs() <= 0.05 * truth.abs()).all():
+        return "All numbers are right to within 5 %, but not exactly: is something rounded, simulated or approximated?"
     if all(close(value.flatten().sort()[0], right.flatten().sort()[0]) for value, right in pairs):
         return "These are the right numbers in another order."
     return None

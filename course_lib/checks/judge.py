@@ -9,7 +9,7 @@ from __future__ import annotations
 import html
 import inspect
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from numbers import Real
 from typing import Any
@@ -82,6 +82,10 @@ class Result:
         )
 
 
+#: One wrong function, or several ways to write the same mistake.
+Mistake = Callable[..., Any] | Sequence[Callable[..., Any]]
+
+
 def as_it_is(answer: Any) -> Callable[..., Any]:
     """The answer is a function and takes the case itself."""
     return answer
@@ -94,22 +98,24 @@ class Exercise:
     Args:
         solution: the library's function (or class) under the signature that the learner is asked for.
         cases: makes the inputs from a generator: a list of argument tuples.
-        mistakes: sentence → the wrong function that it describes, same signature.
+        mistakes: sentence → the wrong function that it describes, or several of them, same signature.
         answer: the solution as a learner would write it; its body is what fills the stub.
         library: the functions or classes of the library that `solution(name)` shows.
         equation: what is computed, in LaTeX.
         adapt: makes of an answer the function that takes a case, where it is not that function already.
+        explain: what can be said of a wrong answer that is none of the mistakes; None where that is nothing.
         gradient: a gradient must lead from the result back to the weights of the networks in a case.
         praise: what to say when it is right.
     """
 
     solution: Callable[..., Any]
     cases: Callable[[torch.Generator], list[Case]]
-    mistakes: dict[str, Callable[..., Any]]
+    mistakes: Mapping[str, Mistake]
     answer: Callable[..., Any]
     library: Sequence[Callable[..., Any]]
     equation: str
     adapt: Callable[[Any], Callable[..., Any]] = as_it_is
+    explain: Callable[[Any], str | None] = lambda answer: None
     gradient: bool = False
     praise: str = "The same numbers as the library's own, on random inputs."
 
@@ -209,7 +215,8 @@ def _judge_function(exercise: Exercise, answer: Any) -> tuple[str, str]:
     names = _names(exercise)
     answers: list[Outcome] = []
     truths = []
-    problems: list[str] = []  # of answers that are right but for what they do besides
+    floats, misshapen = False, None
+    problems: list[str] = []  # besides the numbers
     for case in cases:
         given, solved = copied(case), copied(case)
         truths.append(call(solution, solved))
@@ -224,27 +231,34 @@ def _judge_function(exercise: Exercise, answer: Any) -> tuple[str, str]:
             break
         if got is None or got is ...:
             return NOT_DONE, "Nothing is returned yet: write the code above, then run this cell again."
-        problem = RESEEDED if reseeded(given, case) else form(got, truths[-1], describe(case, names))
-        if problem:
-            return WRONG, problem
-        problems += _besides(exercise, got, truths[-1], case, given, solved)
+        if reseeded(given, case):
+            return WRONG, RESEEDED
+        misshapen = form(got, truths[-1], describe(case, names))
+        if misshapen and not (isinstance(got, Tensor) and isinstance(truths[-1], Tensor)):
+            return WRONG, misshapen
         answers.append(numbers_of(got))
+        if misshapen:
+            break
+        floats |= isinstance(truths[-1], int) and isinstance(got, float)
+        problems += _besides(exercise, got, truths[-1], case, given, solved)
     right = [numbers_of(truth) for truth in truths]
-    if agree(answers, right):
-        if problems:
-            return WRONG, problems[0]
+    if len(answers) == len(cases) and agree(answers, right):
+        if problems or floats:
+            return WRONG, [*problems, FLOAT_FOR_INT][0]
         remarks = _remarks(exercise, answer, cases[0])
         return (REMARK, " ".join(remarks)) if remarks else (CORRECT, exercise.praise)
-    for sentence, wrong in exercise.mistakes.items():
-        if _agrees(answers, exercise.adapt(wrong), cases):
+    for sentence, mistake in exercise.mistakes.items():
+        if any(_agrees(answers, exercise.adapt(wrong), cases[: len(answers)]) for wrong in variants(mistake)):
             return WRONG, sentence
-    if COPIED in problems:
-        return WRONG, UNTOUCHED
-    if not isinstance(answers[-1], Exception):
-        told = overlooked(answer, (exercise.solution, exercise.answer), cases[0], names)
-        if told:
-            return WRONG, told
-    return WRONG, difference(answer, answers, right, lambda i: describe(cases[i], names))
+    known = misshapen or next((UNTOUCHED if one == COPIED else one for one in problems), None)
+    if not known and not isinstance(answers[-1], Exception):
+        known = exercise.explain(answer) or overlooked(answer, (exercise.solution, exercise.answer), cases[0], names)
+    return WRONG, known or difference(answer, answers, right, lambda i: describe(cases[i], names))
+
+
+def variants(mistake: Mistake) -> Sequence[Callable[..., Any]]:
+    """The wrong functions of one mistake."""
+    return mistake if isinstance(mistake, Sequence) else [mistake]
 
 
 def _besides(exercise: Exercise, got: Any, truth: Any, case: Case, given: Case, solved: Case) -> list[str]:
@@ -254,8 +268,6 @@ def _besides(exercise: Exercise, got: Any, truth: Any, case: Case, given: Case, 
         problems.append(COPIED)
     if exercise.gradient and not problems[0]:  # what was changed in place has no gradient any more
         problems.append(gradient_lost(got, given, truth, solved))
-    if isinstance(truth, int) and isinstance(got, float):
-        problems.append(FLOAT_FOR_INT)
     return [problem for problem in problems if problem]
 
 

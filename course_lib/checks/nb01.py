@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -11,18 +11,36 @@ from torch import Tensor
 from ..data import load_folder, to_float
 from ..forward import corrupt, noise_like
 from ..schedule import linear_amount
+from .effects import UNTOUCHED, Case
 from .inputs import SHAPES, column, noise, pictures
-from .judge import Choice, Exercise, Question
+from .judge import Choice, Exercise, Mistake, Question, variants
+from .nb00 import DATA_CONSTANTS, TO_FLOAT, stretched
+
+AXES_ARE_RIGHT = "The axes are right. "
 
 
-def _file_cases(g: torch.Generator) -> list[tuple[Any, ...]]:
-    """Square pictures, in which rows and columns can be swapped without another shape."""
-    shapes = ((2, 4, 4, 3), (5, 6, 6, 3), (1, 7, 7, 3))
-    return [(torch.randint(0, 256, shape, dtype=torch.uint8, generator=g),) for shape in shapes]
+def _file_cases(g: torch.Generator) -> list[Case]:
+    """First square pictures of three channels, in which swapped axes keep the shape; then all kinds, also dark ones."""
+    bright = ((2, 3, 3, 3, 256), (5, 6, 6, 3, 256), (3, 4, 7, 3, 256), (2, 5, 3, 1, 256))
+    shapes = (*bright, (4, 2, 6, 3, 60), (3, 2, 4, 3, 2))
+    return [(torch.randint(0, most, shape, dtype=torch.uint8, generator=g),) for *shape, most in shapes]
 
 
 def _channels_first(files: Tensor) -> Tensor:
     return files.permute(0, 3, 1, 2)
+
+
+def _per_channel(red: float, green: float, blue: float) -> Tensor:
+    return torch.tensor([red, green, blue]).view(3, 1, 1)
+
+
+def _with_channels_first(mistake: Mistake) -> list[Callable[[Tensor], Tensor]]:
+    """The same mistakes in the values, with the axes moved."""
+
+    def moved(wrong: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+        return lambda files: wrong(_channels_first(files))
+
+    return [moved(wrong) for wrong in variants(mistake)]
 
 
 def my_batch(files: Tensor) -> Tensor:
@@ -33,27 +51,31 @@ FILES_TO_BATCH = Exercise(
     lambda files: to_float(_channels_first(files)),
     _file_cases,
     {
-        "reshape leaves the bytes in their order and cuts them up anew, so that colors become pixels: use permute.": (
+        "The values are right, but the axes are not moved: they are still (B, H, W, C). Use permute.": to_float,
+        "reshape keeps the bytes in their order and only cuts them up anew, so colors turn into pixels: use permute.": (
             lambda f: to_float(f.reshape(f.shape[0], f.shape[3], f.shape[1], f.shape[2]))
         ),
-        "Rows and columns are swapped, so that the pictures lie on their side: the order of axes is (0, 3, 1, 2).": (
+        "Rows and columns are swapped, so the pictures lie on their side. The order of axes is (0, 3, 1, 2).": (
             lambda f: to_float(f.permute(0, 3, 2, 1))
         ),
-        "The channels are reversed, blue first. OpenCV keeps them so; here red stays channel 0.": (
+        "The channels went to the front, before the pictures: the order of axes is (0, 3, 1, 2).": (
+            lambda f: to_float(f.permute(3, 0, 1, 2))
+        ),
+        "The channels are reversed, blue first. OpenCV keeps them that way; here red is channel 0.": (
             lambda f: to_float(_channels_first(f).flip(1))
         ),
-        "The axes are right, but the values lie in [0, 1], as torchvision gives them: stretch by 2, shift by -1.": (
-            lambda f: _channels_first(f).float() / 255
+        "The axes are moved, but only the first channel is left: keep all of them.": (
+            lambda f: to_float(_channels_first(f)[:, :1])
         ),
-        "The axes are right, but the values are still 0 to 255: divide by 127.5, then subtract 1.": (
-            lambda f: _channels_first(f).float()
+        "The colors are averaged to grey. Keep all channels.": (
+            lambda f: to_float(_channels_first(f)).mean(1, keepdim=True)
         ),
-        "The axes are right, but this gives [0, 2]: subtract 1.": lambda f: _channels_first(f).float() / 127.5,
-        "The axes are right, but 2 times a byte wraps around above 255 (2 * 200 becomes 144): use float() first.": (
-            lambda f: 2 * _channels_first(f) / 255 - 1
+        **{AXES_ARE_RIGHT + sentence: _with_channels_first(wrong) for sentence, wrong in TO_FLOAT.mistakes.items()},
+        AXES_ARE_RIGHT + "Each picture is stretched by itself, so that dark ones come out bright.": (
+            lambda f: torch.stack([stretched(one) for one in _channels_first(f)])
         ),
-        "The axes are right, but a byte wraps around below 0 (10 - 128 becomes 138): use float() first.": (
-            lambda f: (_channels_first(f) - 128).float() / 127.5
+        AXES_ARE_RIGHT + DATA_CONSTANTS.replace("one data set", "ImageNet"): lambda f: (
+            (_channels_first(f).float() / 255 - _per_channel(0.485, 0.456, 0.406)) / _per_channel(0.229, 0.224, 0.225)
         ),
     },
     answer=my_batch,
@@ -62,7 +84,7 @@ FILES_TO_BATCH = Exercise(
 )
 
 
-def _corrupt_cases(g: torch.Generator) -> list[tuple[Any, ...]]:
+def _corrupt_cases(g: torch.Generator) -> list[Case]:
     return [(pictures(s, g), torch.rand(s[0], dtype=torch.float64, generator=g), noise(s, g)) for s in SHAPES]
 
 
@@ -71,28 +93,52 @@ def my_corrupt(x: Tensor, amount: Tensor, noise: Tensor) -> Tensor:
     return (1 - u) * x + u * noise
 
 
+def _mixed_with(u: Tensor, x: Tensor, n: Tensor) -> Tensor:
+    """The mixture with weights of any shape."""
+    return (1 - u) * x + u * n
+
+
 CORRUPT = Exercise(
     lambda x, amount, noise: corrupt(x, amount, noise)[0],
     _corrupt_cases,
     {
-        "Amount and 1 - amount are swapped: amount 0 must give the picture, amount 1 the noise.": (
+        "Amount and 1 - amount are swapped. Amount 0 must give the picture, amount 1 the noise.": (
             lambda x, u, n: column(u) * x + (1 - column(u)) * n
         ),
         "The noise is added, but the picture does not fade: weigh it by 1 - amount.": lambda x, u, n: x + column(u) * n,
-        "The picture fades, but the noise enters at full strength: weigh it by amount.": (
+        "The picture fades, but the noise comes in at full strength: weigh it by amount.": (
             lambda x, u, n: (1 - column(u)) * x + n
         ),
+        "The noise is subtracted: the two parts are added.": lambda x, u, n: (1 - column(u)) * x - column(u) * n,
+        "The noise is missing: add amount times noise.": lambda x, u, n: (1 - column(u)) * x,
         "These are square-root weights. They come in notebook 03; here the amount is linear.": (
             lambda x, u, n: (1 - column(u)).sqrt() * x + column(u).sqrt() * n
         ),
-        "Every picture got the amount of the first one: use all of amount, one entry per picture.": (
+        "The mixture is divided by √((1-u)² + u²), which keeps the variance. That comes below; here it may sag.": (
+            lambda x, u, n: my_corrupt(x, u, n) / ((1 - column(u)) ** 2 + column(u) ** 2).sqrt()
+        ),
+        "The mixture is right, but then it is cut off at -1 and 1. Noise may go beyond; only a screen cuts it off.": (
+            lambda x, u, n: my_corrupt(x, u, n).clamp(-1, 1)
+        ),
+        "It draws noise of its own. Use the noise that is given: the third argument.": [
+            lambda x, u, n: my_corrupt(x, u, torch.randn_like(x)),
+            lambda x, u, n: my_corrupt(x, u, torch.randn(x.shape)),
+            lambda x, u, n: my_corrupt(x, u, torch.rand_like(x)),
+        ],
+        "Every picture got the amount of the first one. Use all of amount: one entry for each picture.": (
             lambda x, u, n: (1 - u[0]) * x + u[0] * n
         ),
-        "Every picture got the average amount: use amount[i] for picture i, not the mean.": (
+        "Every picture got the average amount. Picture i wants amount[i].": (
             lambda x, u, n: (1 - u.mean()) * x + u.mean() * n
         ),
-        "amount met the wrong axis: shape (B,) lines up with the columns, W. Give it shape (B, 1, 1, 1) first.": (
+        "amount met the columns: PyTorch lines up (B,) with W, the last axis. Give it shape (B, 1, 1, 1) first.": (
             lambda x, u, n: (1 - u) * x + u * n
+        ),
+        "amount met the channels, since it has only three axes here. Give it shape (B, 1, 1, 1), with four.": (
+            lambda x, u, n: _mixed_with(u.view(-1, 1, 1), x, n)
+        ),
+        "amount met the rows, since it has only two axes here. Give it shape (B, 1, 1, 1), with four.": (
+            lambda x, u, n: _mixed_with(u.view(-1, 1), x, n)
         ),
     },
     answer=my_corrupt,
@@ -101,11 +147,15 @@ CORRUPT = Exercise(
 )
 
 
-def _draw_cases(g: torch.Generator) -> list[tuple[Any, ...]]:
-    return [(pictures(s, g), torch.Generator().manual_seed(i)) for i, s in enumerate(SHAPES, start=1)]
+def _draw_cases(g: torch.Generator) -> list[Case]:
+    """Generators that have been used before, so that starting them again shows."""
+    cases: list[Case] = [(pictures(s, g), torch.Generator().manual_seed(i)) for i, s in enumerate(SHAPES, start=1)]
+    for _, generator in cases:
+        torch.rand(3, generator=generator)
+    return cases
 
 
-def _drawn(shape: tuple[int, ...], x: Tensor, generator: torch.Generator | None) -> Tensor:
+def _randn(shape: tuple[int, ...], x: Tensor, generator: torch.Generator | None) -> Tensor:
     return torch.randn(shape, dtype=x.dtype, device=x.device, generator=generator)
 
 
@@ -117,26 +167,32 @@ DRAW_NOISE = Exercise(
     lambda x, generator: corrupt(x, 1.0, generator=generator)[1],
     _draw_cases,
     {
-        "This is uniform noise on [0, 1), never negative, of variance 1/12. Gaussian noise comes from torch.randn.": (
+        "This is uniform noise on [0, 1): never negative, with variance 1/12. torch.randn draws Gaussian noise.": (
             lambda x, g: torch.rand(x.shape, dtype=x.dtype, generator=g)
         ),
-        "This is uniform noise on [-1, 1), of variance 1/3. Gaussian noise, of variance 1, comes from torch.randn.": (
+        "This is uniform noise on [-1, 1), with variance 1/3. torch.randn draws Gaussian noise, with variance 1.": (
             lambda x, g: torch.rand(x.shape, dtype=x.dtype, generator=g) * 2 - 1
         ),
-        "All pictures got the same noise: draw as many numbers as x has, not one picture's worth.": (
-            lambda x, g: _drawn(x.shape[1:], x, g).expand_as(x)
+        "All pictures got the same noise. Draw as many numbers as x has, not one picture's worth.": (
+            lambda x, g: _randn(x.shape[1:], x, g).expand_as(x)
         ),
-        "All pixels of a picture got the same number: every pixel needs one of its own.": (
-            lambda x, g: _drawn((len(x), 1, 1, 1), x, g).expand_as(x)
+        "All channels of a picture got the same noise, which is grey. Every channel needs its own.": (
+            lambda x, g: _randn((len(x), 1, *x.shape[2:]), x, g).expand_as(x)
         ),
-        "The generator that is given is not used: pass generator=generator.": (lambda x, g: _drawn(x.shape, x, None)),
-        "The numbers were drawn as float32, but x is float64 here: pass dtype=x.dtype.": (
+        "All pixels of a picture got the same number. Every pixel needs its own.": (
+            lambda x, g: _randn((len(x), 1, 1, 1), x, g).expand_as(x)
+        ),
+        "The numbers are drawn one picture at a time, and so they are others. Draw them all in one call.": (
+            lambda x, g: torch.stack([_randn(x.shape[1:], x, g) for _ in x])
+        ),
+        UNTOUCHED: lambda x, g: _randn(x.shape, x, None),
+        "The numbers are drawn as float32, but x is float64 here: pass dtype=x.dtype.": (
             lambda x, g: torch.randn(x.shape, generator=g)
         ),
         "The noise is cut off at -1 and 1. Gaussian noise has no bounds; only a screen cuts it off.": (
-            lambda x, g: _drawn(x.shape, x, g).clamp(-1, 1)
+            lambda x, g: _randn(x.shape, x, g).clamp(-1, 1)
         ),
-        "The pictures are in it: return the noise alone.": lambda x, g: x + _drawn(x.shape, x, g),
+        "The pictures are in it: return the noise alone.": lambda x, g: x + _randn(x.shape, x, g),
     },
     answer=my_noise,
     library=[corrupt, noise_like],
@@ -153,15 +209,15 @@ def _noise_that_hides_more() -> str:
 
 STRONGER_NOISE = Choice(
     _noise_that_hides_more,
-    "At the same amount the variance of Gaussian noise is three times that of uniform noise: 1 against 1/3.",
+    "At the same amount Gaussian noise has three times the variance of uniform noise: 1 against 1/3.",
     {
-        "a": "All values equally often sounds wild, but none lies outside of [-1, 1]: the variance is only 1/3.",
-        "c": "The amount is the same, but it multiplies noise of another size: variance 1, or 1/3.",
+        "a": "That all values are equally likely sounds wild, but none lies outside of [-1, 1]: the variance is 1/3.",
+        "c": "The amount is the same, but it multiplies noise of another size: variance 1 here, 1/3 there.",
     },
 )
 
 
-def _variance_cases(g: torch.Generator) -> list[tuple[Any, ...]]:
+def _variance_cases(g: torch.Generator) -> list[Case]:
     rows = torch.rand(4, 3, dtype=torch.float64, generator=g)
     return [(row[0].item(), 0.2 + row[1].item(), 1.3 + row[2].item()) for row in rows]
 
@@ -185,20 +241,28 @@ MIXTURE_VARIANCE = Exercise(
     _variance_cases,
     {
         "The weights must be squared: Var(c · x) = c² · Var(x).": lambda u, p, n: (1 - u) * p + u * n,
-        "The weights are swapped: the picture has 1 - amount, the noise has amount.": lambda u, p, n: (
+        "The weights are swapped. The picture has 1 - amount, the noise has amount.": lambda u, p, n: (
             u**2 * p + (1 - u) ** 2 * n
         ),
-        "Only the weight of the noise is squared; the picture's must be, too.": lambda u, p, n: (1 - u) * p + u**2 * n,
-        "Only the weight of the picture is squared; the noise's must be, too.": lambda u, p, n: (
-            (1 - u) ** 2 * p + u * n
+        "Only the weight of the noise is squared; square the picture's, too.": lambda u, p, n: (1 - u) * p + u**2 * n,
+        "Only the weight of the picture is squared; square the noise's, too.": lambda u, p, n: (1 - u) ** 2 * p + u * n,
+        "The square goes over all of 1 - amount, not over amount alone: (1 - amount) ** 2.": lambda u, p, n: (
+            (1 - u**2) * p + u**2 * n
         ),
-        "There is a term too many: picture and noise are independent, so their covariance is 0.": (
-            lambda u, p, n: (1 - u) ** 2 * p + u**2 * n + 2 * u * (1 - u) * math.sqrt(p * n)
+        "That is a term too many. Picture and noise are independent, so their covariance is 0.": [
+            lambda u, p, n: (1 - u) ** 2 * p + u**2 * n + 2 * u * (1 - u) * math.sqrt(p * n),
+            lambda u, p, n: (1 - u) ** 2 * p + u**2 * n + 2 * u * (1 - u) * p * n,
+        ],
+        "Variances of independent things add up, also where the things are subtracted: plus, not minus.": (
+            lambda u, p, n: (1 - u) ** 2 * p - u**2 * n
         ),
-        "That is a standard deviation: leave out the square root.": (
+        "The two terms are multiplied; variances of independent things add up.": (
+            lambda u, p, n: (1 - u) ** 2 * p * u**2 * n
+        ),
+        "That is the standard deviation: leave out the square root.": (
             lambda u, p, n: math.sqrt((1 - u) ** 2 * p + u**2 * n)
         ),
-        "The variances are already squares; only the weights need squaring.": (
+        "The variances are squares already. Square the weights, and nothing else.": (
             lambda u, p, n: (1 - u) ** 2 * p**2 + u**2 * n**2
         ),
     },
@@ -210,12 +274,13 @@ MIXTURE_VARIANCE = Exercise(
 
 LEAST_VARIANCE = Question(
     lambda: _mixture_variance(0.5, 1.0, 1.0),
-    "0.5² · 1 + 0.5² · 1 = 0.5: half the variance is gone in the middle, and that is the sag of the curve.",
+    "0.5² · 1 + 0.5² · 1 = 0.5. Half of the variance is gone in the middle, and that is the sag of the curve.",
     {
-        1.0: "It would be 1 if the weights were √0.5 each. They are 0.5, and are squared.",
-        0.25: "That is one of the two terms: picture and noise each bring 0.25.",
+        1.0: "It would be 1 if the weights were √0.5 each. They are 0.5, and they come squared.",
+        0.25: "That is one of the two terms: picture and noise bring 0.25 each.",
+        0.125: "The square is taken once too often: 0.5² is 0.25, and there are two such terms.",
         0.7071067811865476: "That is the standard deviation; the variance is its square.",
-        0.0: "Something is left: both halves still vary.",
+        0.0: "Something is left, because both halves still vary.",
     },
 )
 
@@ -230,9 +295,13 @@ EQUAL_SHARES = Question(
     "1/(1 + √2) ≈ 0.414: there (1 - u)² · 0.5 = u². The pictures are the weaker part even before the middle.",
     {
         0.5: "At 0.5 the weights are equal, but the variances are not: the SNR is 0.5 there.",
-        1 / 3: "The weights come squared: at 1/3 they are as 2 to 1, their squares as 4 to 1, and the SNR is still 2.",
-        2 / 3: "At 2/3 the noise has twice the weight and twice the variance to begin with: the SNR is 1/8 there.",
-        1 / (1 + math.sqrt(0.5)): "The variances are swapped: the noise has 1, the pictures 0.5.",
+        1 / 3: "The weights come squared. At 1/3 they are as 2 to 1, their squares as 4 to 1, and the SNR is still 2.",
+        2 / 3: "At 2/3 the noise has twice the weight, and twice the variance to begin with: the SNR is 1/8 there.",
+        1
+        - math.sqrt(
+            0.5
+        ): "At 0.293 the picture's weight squared is 0.5, but the noise's is only 0.086: the SNR is 2.9.",
+        1 / (1 + math.sqrt(0.5)): "The variances are swapped: the noise has 1, the pictures have 0.5.",
     },
     tolerance=0.02,
 )

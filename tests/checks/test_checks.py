@@ -17,12 +17,17 @@ import torch
 
 from course_lib import checks
 from course_lib.checks import BY_NOTEBOOK, CORRECT, EXERCISES, NOT_DONE, REMARK, WRONG, Choice, Exercise, check
-from course_lib.checks.judge import ON_THE_CPU, as_it_is, judge
+from course_lib.checks.judge import ON_THE_CPU, as_it_is, judge, variants
 
 FUNCTIONS = {name: e for name, e in EXERCISES.items() if isinstance(e, Exercise)}
 PLAIN = {name: e for name, e in FUNCTIONS.items() if e.adapt is as_it_is}
 QUESTIONS = {name: e for name, e in EXERCISES.items() if not isinstance(e, Exercise)}
-MISTAKES = [(name, key) for name, e in EXERCISES.items() for key in e.mistakes]
+MISTAKES = [
+    (name, key, number)
+    for name, e in EXERCISES.items()
+    for key, mistake in e.mistakes.items()
+    for number in range(len(variants(mistake)) if name in FUNCTIONS else 1)
+]
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)
@@ -43,10 +48,11 @@ def test_accepts_the_number_or_letter(name):
     assert result.status == CORRECT and result.message == QUESTIONS[name].why
 
 
-@pytest.mark.parametrize(("name", "key"), MISTAKES, ids=str)
-def test_names_each_mistake(name, key):
+@pytest.mark.parametrize(("name", "key", "number"), MISTAKES, ids=str)
+def test_names_each_mistake(name, key, number):
     exercise = EXERCISES[name]
-    wrong, sentence = (exercise.mistakes[key], key) if isinstance(exercise, Exercise) else (key, exercise.mistakes[key])
+    found = exercise.mistakes[key]
+    wrong, sentence = (variants(found)[number], key) if isinstance(exercise, Exercise) else (key, found)
     result = check(name, wrong)
     assert (result.status, result.message) == (WRONG, sentence)
 
@@ -322,7 +328,7 @@ def test_the_readme_counts_exercises_and_mistakes():
     """A sentence counts once, also where several exercises say it."""
     names = [name for book in BY_NOTEBOOK.values() for name in book]
     assert len(names) == len(set(names)) == len(EXERCISES)
-    sentences = {key for name, key in MISTAKES if name in FUNCTIONS}
+    sentences = {key for name, key, _ in MISTAKES if name in FUNCTIONS}
     readme = (Path(__file__).resolve().parents[2] / "README.md").read_text(encoding="utf-8")
     assert f"{len(FUNCTIONS)} functions to write and {len(QUESTIONS)} questions to answer" in readme
     known = re.search(r"knows more than (\d+) mistakes", readme)

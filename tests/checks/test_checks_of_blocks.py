@@ -12,10 +12,10 @@ import torch.nn.functional as F
 from torch import nn
 
 from course_lib.blocks import DownBlock
-from course_lib.checks import CORRECT, NOT_DONE, WRONG, check, nb02
+from course_lib.checks import CORRECT, NOT_DONE, WRONG, check, nb02_down, nb02_forms, nb02_modules, nb02_sizes, nb02_up
 from course_lib.unet import BottleneckUNet, ClassicUNet, DoubleConvUNet
 
-BLOCKS = {"down_block": nb02.MyDownBlock, "up_block": nb02.MyUpBlock}
+BLOCKS = {"down_block": nb02_down.MyDownBlock, "up_block": nb02_up.MyUpBlock}
 
 
 # --- the same block in other words ------------------------------------------------------------------------------------
@@ -83,7 +83,9 @@ class UpWithSizeAsked(nn.Module):
     def __init__(self, in_channels, out_channels):
         super().__init__()
         self.enlarge = nn.ConvTranspose2d(2 * in_channels, out_channels, 3, stride=2, padding=1)
-        self.rest = nn.Sequential(nn.BatchNorm2d(out_channels), nn.ReLU(), *nb02._conv_norm_relu(*[out_channels] * 2))
+        self.rest = nn.Sequential(
+            nn.BatchNorm2d(out_channels), nn.ReLU(), *nb02_forms.conv_norm_relu_with(*[out_channels] * 2)
+        )
 
     def forward(self, x, skip):
         both = torch.hstack([x, skip])
@@ -127,7 +129,7 @@ class CatOnAnotherAxis(nn.Module):
     def __init__(self, channels, out_channels, axis):
         super().__init__()
         self.axis = axis
-        self.layers = nn.Sequential(*nb02._up_layers(channels, out_channels))
+        self.layers = nn.Sequential(*nb02_up._up_layers(channels, out_channels))
 
     def forward(self, x, skip):
         return self.layers(torch.cat([x, skip], dim=self.axis))
@@ -138,24 +140,30 @@ class CatOnAnotherAxis(nn.Module):
 def test_every_wrong_axis_is_named(axis, times):
     """Whether the layers then take what comes or not."""
     result = check("up_block", lambda i, o: CatOnAnotherAxis(times * i, o, axis))
-    assert (result.status, result.message) == (WRONG, nb02.WRONG_AXIS)
+    assert (result.status, result.message) == (WRONG, nb02_up.WRONG_AXIS)
 
 
 def join(*layers):
-    return nb02._Join(nb02._cat, *layers)
+    return nb02_up._Join(nb02_up._cat, *layers)
 
 
 @pytest.mark.parametrize(
     ("block", "sentence"),
     [
-        (lambda i, o: join(*nb02._up_layers(2 * i, o, padding=0, output_padding=0)), nb02.RIM_LEFT),
-        (lambda i, o: join(*nb02._up_layers(2 * i, o, stride=1, padding=2, output_padding=0)), nb02.STRIDE_AND_PADDING),
+        (lambda i, o: join(*nb02_up._up_layers(2 * i, o, padding=0, output_padding=0)), nb02_up.RIM_LEFT),
         (
-            lambda i, o: join(*nb02._up_layers(2 * i, o, kernel_size=2, stride=3, output_padding=0)),
-            nb02.KERNEL_AND_STRIDE,
+            lambda i, o: join(*nb02_up._up_layers(2 * i, o, stride=1, padding=2, output_padding=0)),
+            nb02_up.STRIDE_AND_PADDING,
         ),
-        (lambda i, o: join(*nb02._up_layers(2 * i, o, stride=1, output_padding=0)), nb02.NOT_DOUBLED),
-        (lambda i, o: join(*nb02._conv_norm_relu(i, o), *nb02._conv_norm_relu(o, o)), nb02.HALF_THE_CHANNELS),
+        (
+            lambda i, o: join(*nb02_up._up_layers(2 * i, o, kernel_size=2, stride=3, output_padding=0)),
+            nb02_up.KERNEL_AND_STRIDE,
+        ),
+        (lambda i, o: join(*nb02_up._up_layers(2 * i, o, stride=1, output_padding=0)), nb02_up.NOT_DOUBLED),
+        (
+            lambda i, o: join(*nb02_forms.conv_norm_relu_with(i, o), *nb02_forms.conv_norm_relu_with(o, o)),
+            nb02_up.HALF_THE_CHANNELS,
+        ),
     ],
 )
 def test_numbers_of_the_transposed_convolution(block, sentence):
@@ -175,10 +183,10 @@ def forward_of_two(self, x, skip=None):
 @pytest.mark.parametrize(
     ("init", "sentence"),
     [
-        (lambda self: nn.Module.__init__(self), nb02.ARGUMENTS),
-        (lambda self, i, o, depth: nn.Module.__init__(self), nb02.ARGUMENTS),
-        (nn.Module.__init__, nb02.ARGUMENTS),
-        (lambda self, i, o: None, nb02.NO_SUPER),
+        (lambda self: nn.Module.__init__(self), nb02_modules.ARGUMENTS),
+        (lambda self, i, o, depth: nn.Module.__init__(self), nb02_modules.ARGUMENTS),
+        (nn.Module.__init__, nb02_modules.ARGUMENTS),
+        (lambda self, i, o: None, nb02_modules.NO_SUPER),
     ],
 )
 def test_wrong_constructors(name, init, sentence):
@@ -200,8 +208,8 @@ def test_layers_that_nothing_would_train(name):
         block = right(i, o)
         self.inside = lambda *maps: block(*maps)
 
-    assert check(name, a_class(in_a_dict, forward_of_two)).message == nb02.IN_A_LIST
-    assert check(name, a_class(in_a_function, forward_of_two)).message == nb02.OUTSIDE
+    assert check(name, a_class(in_a_dict, forward_of_two)).message == nb02_modules.IN_A_LIST
+    assert check(name, a_class(in_a_function, forward_of_two)).message == nb02_modules.OUTSIDE
 
 
 # --- whatever else may be handed over ---------------------------------------------------------------------------------
@@ -258,7 +266,7 @@ def test_survives_a_constructor_that_raises(name):
 @pytest.mark.parametrize("name", BLOCKS)
 def test_leaves_no_hook_and_no_random_numbers_behind(name):
     before, hooks = torch.get_rng_state(), dict(nn.modules.module._global_forward_pre_hooks)
-    for block in (BLOCKS[name], broken(name, boom), nb02._forms(BLOCKS[name])[nb02.OUTSIDE]):
+    for block in (BLOCKS[name], broken(name, boom), nb02_forms.forms(BLOCKS[name])[nb02_modules.OUTSIDE]):
         check(name, block)
     assert torch.equal(torch.get_rng_state(), before)
     assert nn.modules.module._global_forward_pre_hooks == hooks
@@ -280,7 +288,7 @@ def test_an_unknown_mistake_takes_less_than_a_second(name):
 def test_merges_have_the_same_channels_in_both_networks(network):
     with torch.device("meta"):
         merges = [next(iter(merge)).in_channels for merge in network().merge]
-    assert merges == nb02.my_merge_channels((64, 128, 256, 512)) == [1024, 512, 256, 128]
+    assert merges == nb02_sizes.my_merge_channels((64, 128, 256, 512)) == [1024, 512, 256, 128]
     assert check("merge_channels", lambda f: torch.tensor([2 * c for c in f[::-1]])).status == CORRECT
     assert check("merge_channels", lambda f: tuple(map((2).__mul__, reversed(f)))).status == CORRECT
     assert "must return 4 values, but returns 3" in check("merge_channels", lambda f: f[1:]).message
