@@ -23,6 +23,8 @@ from .differences import Outcome, agree, describe, difference, form, name_of, nu
 from .effects import (
     COPIED,
     FLOAT64,
+    GRADIENT_CUT,
+    NO_GRADIENT,
     RESEEDED,
     UNTOUCHED,
     Case,
@@ -46,6 +48,8 @@ ON_THE_CPU = (
     "On a GPU it would fail, because it makes a tensor on the CPU: pass device=, the input's own, as in "
     "torch.ones(3, device=x.device)."
 )
+#: What becomes of sentences that say that the numbers are right, where they are not.
+WITH_WRONG_NUMBERS = {COPIED: UNTOUCHED, NO_GRADIENT: None, GRADIENT_CUT: None}
 FLOAT_FOR_INT = "The number is right, but it is a float where an int is wanted: use //, and ints alone."
 
 
@@ -250,9 +254,10 @@ def _judge_function(exercise: Exercise, answer: Any) -> tuple[str, str]:
     for sentence, mistake in exercise.mistakes.items():
         if any(_agrees(answers, exercise.adapt(wrong), cases[: len(answers)]) for wrong in variants(mistake)):
             return WRONG, sentence
-    known = misshapen or next((UNTOUCHED if one == COPIED else one for one in problems), None)
+    known = misshapen or next(filter(None, (WITH_WRONG_NUMBERS.get(one, one) for one in problems)), None)
     if not known and not isinstance(answers[-1], Exception):
-        known = exercise.explain(answer) or overlooked(answer, (exercise.solution, exercise.answer), cases[0], names)
+        known = call(exercise.explain, (answer,))
+        known = known or overlooked(answer, (exercise.solution, exercise.answer), cases, names)
     return WRONG, known or difference(answer, answers, right, lambda i: describe(cases[i], names))
 
 

@@ -41,6 +41,10 @@ DROPPED = (
     "A layer is called, but no gradient comes back to it, so training would not change it. Either its output is not "
     "used, or detach() or torch.no_grad() cuts it off."
 )
+NEEDED = (
+    "It changes a map in place that the gradient still needs (+= and the like), so training would stop with an error: "
+    "make a new map instead."
+)
 NORM_CHANNELS = (
     "BatchNorm2d takes the number of channels of the map that it is given. After the convolution, that is out_channels."
 )
@@ -222,7 +226,11 @@ def _look_at_layers(block: nn.Module, calls: list[Call], out: Any) -> None:
     weights = [*block.parameters()]
     if not isinstance(out, Tensor) or not weights:
         return
-    if not out.requires_grad or None in torch.autograd.grad(out.sum(), weights, allow_unused=True, retain_graph=True):
+    try:
+        found = torch.autograd.grad(out.sum(), weights, allow_unused=True) if out.requires_grad else [None]
+    except RuntimeError as error:
+        raise Wrong(NEEDED) from error
+    if any(gradient is None for gradient in found):
         raise Wrong(DROPPED)
 
 

@@ -57,16 +57,17 @@ def drawn(names: Sequence[str], given: Sequence[str]) -> str:
 
 
 def overlooked(
-    answer: Callable[..., Any], right: Sequence[Callable[..., Any]], case: Case, names: Sequence[str]
+    answer: Callable[..., Any], right: Sequence[Callable[..., Any]], cases: Sequence[Case], names: Sequence[str]
 ) -> str | None:
     """What to say of an answer that draws its own random numbers or has no use for an argument; None if neither.
 
     Args:
-        answer: the learner's function, which takes the case without raising.
+        answer: the learner's function, which takes the cases without raising.
         right: functions that are right; what they draw or ignore, the answer may.
-        case: the arguments.
+        cases: the arguments, several times.
         names: what they are called.
     """
+    case = cases[0]
     if len(names) != len(case):
         return None
     seen, due = Witness(), Witness()
@@ -82,7 +83,7 @@ def overlooked(
     unused = [
         name
         for i, name in enumerate(names)
-        if _ignores(answer, case, i) and not any(_ignores(function, case, i) for function in right)
+        if _ignores(answer, cases, i) and not any(_ignores(function, cases[:1], i) for function in right)
     ]
     if seen.unseeded and not due.unseeded:
         return drawn(seen.unseeded, unused)
@@ -91,8 +92,12 @@ def overlooked(
     return None
 
 
-def _ignores(function: Callable[..., Any], case: Case, i: int) -> bool:
-    """Whether the result stays the same when argument i is another one."""
+def _ignores(function: Callable[..., Any], cases: Sequence[Case], i: int) -> bool:
+    """Whether the result stays the same in every case when argument i is another one."""
+    return all(_ignores_in(function, case, i) for case in cases)
+
+
+def _ignores_in(function: Callable[..., Any], case: Case, i: int) -> bool:
     before, after = copied(case), copied(case)
     other = _other(case[i])
     if other is None:
@@ -113,4 +118,4 @@ def _other(value: Any) -> Any:
         return 255 - value if value.dtype == torch.uint8 else torch.where(value > 1, value - 1, value + 1)
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
-    return value * 0.9 + 0.03 if isinstance(value, float) else value - 1 if value > 1 else value + 1
+    return value * 0.6 + 0.17 if isinstance(value, float) else value - 1 if value > 1 else value + 1

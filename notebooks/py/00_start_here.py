@@ -165,7 +165,7 @@ display(check("to_float", data.to_float))  # the library's own function, which i
 
 # %%
 def my_to_float(images):
-    """images: uint8, any shape; returns floats in [-1, 1], same shape."""
+    """images: uint8, any shape, also a dark batch; returns float32 in [-1, 1], same shape, and leaves images as they are."""
     return ...  # your code
 
 

@@ -126,7 +126,7 @@ for bad in (images, images.float()):
 
 # %%
 def my_batch(files):
-    """files (B, H, W, C), uint8; returns the pictures, (B, C, H, W), floats in [-1, 1]."""
+    """files (B, H, W, C), uint8, H and W may differ, C is 1 or 3; returns (B, C, H, W), float32 in [-1, 1]."""
     return ...  # your code
 
 
@@ -194,7 +194,7 @@ viz.show_rows({name: to_float(batch) for name, batch in ways.items()})
 
 # %%
 def my_corrupt(x, amount, noise):
-    """x (B, C, H, W), amount (B,), noise like x; returns the mixture, like x."""
+    """x (B, C, H, W), amount (B,), noise like x; returns the mixture, like x, not clipped; x stays as it is."""
     return ...  # your code
 
 

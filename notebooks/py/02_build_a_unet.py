@@ -245,7 +245,7 @@ torch.testing.assert_close(layer(both), apart, atol=1e-5, rtol=1e-5)
 
 # %%
 def my_merge_channels(features):
-    """A sequence of ints, top level first; returns a list of ints, the deepest merge first."""
+    """A list or tuple of ints in any order of size, top level first, left as it is; returns a list, deepest merge first."""
     return ...  # your code
 
 
@@ -322,7 +322,7 @@ print(f"{tuple(x.shape)} -> {tuple(tiny(x).shape)}, {count_parameters(tiny):,} p
 
 # %%
 def my_parameters(in_channels, out_channels):
-    """Two ints in, the number of weights and biases out."""
+    """Two ints in, the number of weights and biases out, an int."""
     return ...  # your code
 
 

@@ -10,10 +10,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from course_lib.checks import CORRECT, NOT_DONE, REMARK, WRONG, Exercise, Question, Result, effects
+from course_lib.checks import CORRECT, NOT_DONE, REMARK, WRONG, Choice, Exercise, Question, Result, effects
 from course_lib.checks.differences import CHANGES
 from course_lib.checks.inputs import FLOAT_TIMES, ONE_TIME_EACH, SHARE_OF_T, Network, noise
-from course_lib.checks.judge import MARK, ON_THE_CPU, judge
+from course_lib.checks.judge import FLOAT_FOR_INT, MARK, ON_THE_CPU, judge
 
 
 def of(solution, *cases, mistakes=None, **options):
@@ -196,3 +196,87 @@ def test_a_single_wrong_number_is_shown_with_the_right_one_and_the_arguments():
     exercise = of(lambda size, kernel: size - kernel + 1, (7, 3), (9, 2), (15, 5))
     sentence = "It gives 5 where 11 is right (for size = 15, kernel = 5). The hints below may help."
     assert judge(exercise, lambda size, kernel: size - 2 * kernel) == (WRONG, sentence)
+
+
+def of_one_function(solution, **options):
+    cases = [(torch.linspace(0, 1, n, dtype=torch.float64),) for n in (3, 4)]
+    return of(solution, *cases, **options)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        lambda x: x + torch.arange(len(x), device=x.device),
+        lambda x: x + torch.arange(len(x)).to(x.device),
+        lambda x: x + torch.arange(len(x)).to(x),
+        lambda x: x + torch.ones_like(x).cumsum(0) - 1,
+        lambda x: x + torch.tensor(1.0) * x.new_tensor(range(len(x))),  # single numbers may come from anywhere
+        lambda x: x[torch.arange(len(x))] + x.new_tensor(range(len(x))),  # and so may indices
+        lambda x: x + sum(float(v) * 0 for v in x) + torch.arange(len(x), device=x.device),
+    ],
+)
+def test_tensors_made_on_the_device_of_the_input_are_fine(answer):
+    assert judge(of_one_function(lambda x: x + torch.arange(len(x), device=x.device)), answer)[0] == CORRECT
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        lambda x: x + torch.arange(len(x)),
+        lambda x: x + torch.tensor([0, 1, 2, 3])[: len(x)],
+        lambda x: x + torch.arange(len(x), device="cpu"),
+        lambda x: x + torch.cat([torch.zeros(1), torch.arange(1, len(x))]),
+        lambda x: torch.stack([x, torch.arange(len(x)) * 1.0]).sum(0),
+        lambda x: x.cpu() + 0 * x + torch.arange(len(x), device=x.device),
+        lambda x: torch.tensor((x + torch.arange(len(x), device=x.device)).tolist()),
+        lambda x: x + torch.arange(9)[(x * 0 + torch.arange(len(x), device=x.device)).long()],
+    ],
+)
+def test_tensors_made_on_the_cpu_are_seen_without_a_gpu(answer):
+    status, words = judge(of_one_function(lambda x: x + torch.arange(len(x), device=x.device)), answer)
+    assert status == REMARK and words.startswith(ON_THE_CPU)
+
+
+def test_an_int_is_asked_for_and_no_float():
+    exercise = of(lambda n, k: n // k, (7, 2), (9, 3), (28, 5))
+    assert judge(exercise, lambda n, k: n // k)[0] == CORRECT
+    assert judge(exercise, lambda n, k: n / k // 1) == (WRONG, FLOAT_FOR_INT)
+
+
+def test_several_values():
+    exercise = of_one_function(lambda x: (x, x.sum()), mistakes={"The sum is a mean.": lambda x: (x, x.mean())})
+    assert judge(exercise, lambda x: [x, sum(x)])[0] == CORRECT
+    assert judge(exercise, lambda x: (x, sum(x) / len(x))) == (WRONG, "The sum is a mean.")
+    assert judge(exercise, lambda x: x) == (WRONG, "It must return 2 values, but returns a Tensor.")
+    assert "but returns 3" in judge(exercise, lambda x: (x, x, x))[1]
+    assert "returns shape (3,) where () is wanted" in judge(exercise, lambda x: (x, x))[1]
+
+
+def test_a_mistake_may_show_in_the_shape_and_be_written_in_several_ways():
+    exercise = of(lambda x: x[1:], (X,), mistakes={"All.": lambda x: x, "One.": [lambda x: x[:1], lambda x: x[2:]]})
+    for wrong, words in ((lambda x: x * 1, "All."), (lambda x: x[:1], "One."), (lambda x: x[-1:], "One.")):
+        assert judge(exercise, wrong) == (WRONG, words)
+    assert "returns shape (1, 3) where (2, 3) is wanted" in judge(exercise, lambda x: x[1:2])[1]
+
+
+def test_noise_that_the_answer_draws_itself_is_the_same_each_time():
+    exercise = of_one_function(lambda x: x, mistakes={"There is noise in it.": lambda x: x + torch.randn_like(x)})
+    assert judge(exercise, lambda x: torch.randn_like(x) + x) == (WRONG, "There is noise in it.")
+
+
+def test_the_line_that_raised_is_shown():
+    def my_function(x):
+        y = x * 2
+        return y.nonsense
+
+    message = judge(of_one_function(lambda x: x), my_function)[1]
+    assert "raises AttributeError" in message and 'in "return y.nonsense"' in message
+
+
+def test_a_letter():
+    choice = Choice(lambda: "b", "It is b.", {"a": "Not a.", "c": "Not c."})
+    for answer in ("b", " B ", "(b)", "b."):
+        assert judge(choice, answer) == (CORRECT, "It is b.")
+    assert judge(choice, "c") == (WRONG, "Not c.") and judge(choice, ...)[0] == NOT_DONE
+    for other in ("d", "", 2, ["b"], len):
+        assert judge(choice, other) == (WRONG, "The answer is one of 'a', 'b', 'c'.")
