@@ -1,0 +1,214 @@
+"""Distances against torchmetrics, scipy and scikit-learn on random features, and against known truths."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import scipy.stats
+import torch
+from scipy.linalg import sqrtm
+from sklearn.metrics.pairwise import polynomial_kernel
+from torch import Tensor, nn
+from torchmetrics.image.fid import FrechetInceptionDistance
+from torchmetrics.image.kid import KernelInceptionDistance
+
+from course_lib.metrics import (
+    frechet_distance,
+    frechet_interval,
+    kernel_distance,
+    kernel_interval,
+    precision_recall,
+)
+from helpers_metrics import gen, randn, two_sets
+
+
+def exactly(mean: Tensor, cov: Tensor, n: int = 40, seed: int = 0) -> Tensor:
+    """Features whose sample mean and covariance are exactly these."""
+    x = randn(n, len(mean), seed=seed)
+    x = x - x.mean(0)
+    white = x @ torch.linalg.inv(torch.linalg.cholesky(torch.cov(x.T))).T
+    return white @ torch.linalg.cholesky(cov).T + mean
+
+
+class Identity(nn.Module):
+    """What torchmetrics takes for a feature network: the input is the features."""
+
+    def __init__(self, num_features: int) -> None:
+        super().__init__()
+        self.num_features = num_features
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x
+
+
+def all_pairs(x: Tensor, y: Tensor) -> float:
+    """The kernel distance as its formula is written, with scikit-learn's kernel."""
+
+    def kernel(x: Tensor, y: Tensor) -> np.ndarray:
+        return polynomial_kernel(x.numpy(), y.numpy(), degree=3, gamma=1 / x.shape[1], coef0=1)
+
+    xx, yy = (kernel(z, z)[~np.eye(len(z), dtype=bool)].mean() for z in (x, y))
+    return float(xx + yy - 2 * kernel(x, y).mean())
+
+
+@pytest.mark.parametrize(("n", "m", "d"), [(150, 90, 6), (80, 80, 1), (300, 200, 32), (20, 500, 30)])
+def test_frechet_is_that_of_torchmetrics_and_scipy(n: int, m: int, d: int) -> None:
+    x, y = two_sets(n, m, d)
+    theirs = FrechetInceptionDistance(feature=Identity(d)).set_dtype(torch.float64)
+    theirs.update(x, real=False)
+    theirs.update(y, real=True)
+    assert frechet_distance(x, y) == pytest.approx(theirs.compute().item(), rel=1e-6)
+    if n > d:  # scipy's root of a singular product is a matter of rounding
+        cov, cov_y = torch.cov(x.T).view(d, d).numpy(), torch.cov(y.T).view(d, d).numpy()
+        root = sqrtm(cov @ cov_y).real.trace()
+        mean = (x.mean(0) - y.mean(0)).square().sum().item()
+        assert frechet_distance(x, y) == pytest.approx(mean + cov.trace() + cov_y.trace() - 2 * root, rel=1e-8)
+
+
+def test_frechet_of_gaussians_that_are_known() -> None:
+    low, high = torch.tensor([0.0, 1.0, 2.0]).double(), torch.tensor([1.0, 1.0, 0.0]).double()
+    std, other = torch.tensor([1.0, 2.0, 3.0]).double(), torch.tensor([2.0, 2.0, 5.0]).double()
+    x, y = exactly(low, std.square().diag()), exactly(high, other.square().diag(), seed=1)
+    assert frechet_distance(x, y) == pytest.approx((1 + 0 + 4) + (1 + 0 + 4), rel=1e-9)
+    assert frechet_distance(x + 3, x) == pytest.approx(27, rel=1e-9)
+    assert frechet_distance(3 * (x - low), x - low) == pytest.approx(4 * (1 + 4 + 9), rel=1e-9)
+
+
+def test_frechet_is_symmetric_never_negative_and_0_for_equal_moments() -> None:
+    x, y = two_sets()
+    assert frechet_distance(x, y) == pytest.approx(frechet_distance(y, x), rel=1e-9)
+    assert 0 <= frechet_distance(x, x) < 1e-9
+    assert 0 <= frechet_distance(x, x.flip(0)) < 1e-9
+    flat = torch.cat([x, torch.zeros(len(x), 2).double()], 1)  # a covariance without full rank
+    assert 0 <= frechet_distance(flat, flat) < 1e-6
+    assert frechet_distance(x.float(), y.float()) == pytest.approx(frechet_distance(x, y), rel=1e-5)
+
+
+@pytest.mark.parametrize(("shift", "least", "most"), [(0.5, 0.88, 0.985), (0.0, 0.9, 1.0)])
+def test_intervals_hold_the_expected_distance_as_often_as_they_say(shift: float, least: float, most: float) -> None:
+    # Gaussian features against a fixed real set; without a shift the samples are like the real features. What the
+    # Fréchet distance is on average at this n comes from 1,000 sets of samples.
+    n, d, trials, generator = 200, 3, 200, gen()
+    real = randn(3000, d, seed=1)
+
+    def draw(n: int = n) -> Tensor:
+        x = torch.randn(n, d, generator=generator, dtype=torch.float64)
+        return x * torch.linspace(1, 1 + shift, d).double() + shift / 2
+
+    expected = sum(frechet_distance(draw(), real) for _ in range(1000)) / 1000
+    known = kernel_distance(draw(200_000), real)  # no bias: its expectation is that of very many samples
+    held = torch.zeros(2)
+    for _ in range(trials):
+        x = draw()
+        low, high = frechet_interval(x, real, resamples=100, generator=generator)
+        held[0] += low <= expected <= high
+        low, high = kernel_interval(x, real)
+        held[1] += low <= known <= high
+    assert (held / trials >= least).all() and (held / trials <= most).all(), held / trials
+
+
+def test_the_frechet_interval_is_that_of_scipy() -> None:
+    """Scipy's bootstrap of the root of the distance; ours takes out what repeats add on average."""
+    x, y = two_sets(120, 150, 3)
+
+    def root(chosen: np.ndarray) -> float:
+        return frechet_distance(x[torch.from_numpy(chosen)], y) ** 0.5
+
+    theirs = scipy.stats.bootstrap(
+        (np.arange(120),),
+        root,
+        vectorized=False,
+        n_resamples=2000,
+        method="basic",
+        confidence_level=0.9,
+        rng=np.random.default_rng(0),
+    )
+    shift = theirs.bootstrap_distribution.mean() - frechet_distance(x, y) ** 0.5
+    expected = [max(end + shift, 0) ** 2 for end in theirs.confidence_interval]
+    ours = frechet_interval(x, y, level=0.9, resamples=2000, generator=gen(1))
+    assert ours == pytest.approx(expected, rel=0.05)
+
+
+def test_the_frechet_interval_follows_level_seed_and_number() -> None:
+    x, y = two_sets(400)
+    wide, narrow = (frechet_interval(x, y, level=level, generator=gen()) for level in (0.99, 0.5))
+    assert wide[0] < narrow[0] < frechet_distance(x, y) < narrow[1] < wide[1]
+    assert frechet_interval(x, y, generator=gen(1)) == frechet_interval(x, y, generator=gen(1))
+    assert frechet_interval(x, y, generator=gen(1)) != frechet_interval(x, y, generator=gen(2))
+    few, many = (frechet_interval(x[:n], y, generator=gen()) for n in (50, 400))
+    assert few[1] - few[0] > 1.5 * (many[1] - many[0])
+    low, high = kernel_interval(x, y, level=0.5)
+    wide = kernel_interval(x, y, level=0.99)
+    assert wide[0] < low < kernel_distance(x, y) < high < wide[1]
+
+
+@pytest.mark.filterwarnings("ignore:Metric .Kernel Inception Distance. will save all:UserWarning")
+@pytest.mark.parametrize(("n", "d"), [(100, 6), (60, 1), (50, 32)])
+def test_kernel_is_that_of_torchmetrics(n: int, d: int) -> None:
+    x, y = two_sets(n, n, d)
+    theirs = KernelInceptionDistance(feature=Identity(d), subsets=1, subset_size=n).set_dtype(torch.float64)
+    theirs.update(x, real=False)
+    theirs.update(y, real=True)
+    assert kernel_distance(x, y) == pytest.approx(theirs.compute()[0].item(), rel=1e-9)
+
+
+@pytest.mark.parametrize(("n", "m"), [(2, 2), (30, 70), (1500, 1001)])
+def test_kernel_is_the_mean_over_all_pairs(n: int, m: int) -> None:
+    x, y = two_sets(n, m)
+    assert kernel_distance(x, y) == pytest.approx(all_pairs(x, y), rel=1e-9)
+
+
+def test_kernel_has_no_bias() -> None:
+    real = randn(2000, 4, seed=99)
+    for n in (5, 50):
+        values = torch.tensor([kernel_distance(randn(n, 4, seed=s), randn(n, 4, seed=10_000 + s)) for s in range(400)])
+        error = values.std() / len(values) ** 0.5
+        assert values.mean().abs() < 4 * error
+        against = torch.tensor([kernel_distance(randn(n, 4, seed=s) * 1.2, real) for s in range(400)])
+        truth = kernel_distance(randn(200_000, 4, seed=5) * 1.2, real)
+        assert (against.mean() - truth).abs() < 4 * against.std() / len(against) ** 0.5
+
+
+def test_the_kernel_interval_is_the_jackknife() -> None:
+    x, y = two_sets(25, 40)
+    without = torch.tensor([all_pairs(torch.cat([x[:i], x[i + 1 :]]), y) for i in range(25)])
+    error = (24 / 25 * (without - without.mean()).square().sum()).sqrt().item()
+    low, high = kernel_interval(x, y)
+    assert (low + high) / 2 == pytest.approx(kernel_distance(x, y))
+    assert (high - low) / 2 == pytest.approx(1.959964 * error, rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    "function", [frechet_distance, frechet_interval, kernel_distance, kernel_interval, precision_recall]
+)
+def test_what_are_no_features(function: Callable) -> None:
+    some, none = torch.zeros(9, 3), [[0.0]]
+    cases: list[tuple[Any, Any, type[Exception], str]] = [
+        (some.int(), some, TypeError, "^features must be a floating-point tensor"),
+        (some, none, TypeError, r"real_features must be .* got list; use embed\(pictures\).features"),
+        (some[:1], some, ValueError, r"features must have shape \(N, D\) with N >= 2, got \(1, 3\)"),
+        (some, torch.zeros(9), ValueError, r"real_features must have shape .* got \(9,\)"),
+        (some, torch.zeros(9, 4), ValueError, "same length, got 3 and 4; were they made by the same"),
+        (some + math.nan, some, ValueError, "features holds 27 value"),
+    ]
+    for x, y, error, message in cases:
+        with pytest.raises(error, match=message):
+            function(x, y)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: frechet_interval(randn(9, 2), randn(9, 2), level=1), "level must lie in"),
+        (lambda: frechet_interval(randn(9, 2), randn(9, 2), resamples=1), "resamples must lie in"),
+        (lambda: kernel_interval(randn(9, 2), randn(9, 2), level=0), "level must lie in"),
+        (lambda: kernel_interval(randn(2, 2), randn(9, 2)), "at least 3 samples, got 2"),
+    ],
+)
+def test_bad_arguments(call: Callable[[], object], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        call()

@@ -1,0 +1,166 @@
+"""Everything measured at once; shares, neighbors and copies."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable
+
+import pytest
+import torch
+from sklearn.neighbors import NearestNeighbors
+from torch import Tensor
+
+from course_lib.data import CLASS_NAMES, Pictures, load_fashion_mnist, to_float, to_uint8
+from course_lib.metrics import (
+    embed,
+    frechet_distance,
+    frechet_interval,
+    kernel_distance,
+    kernel_interval,
+    measure,
+    nearest,
+    nearest_distance,
+    precision_recall,
+    sure_share,
+)
+from helpers_metrics import blur, gen, held_out_pictures, randn, train_pictures
+
+
+@pytest.mark.parametrize(("n", "m", "k"), [(300, 300, 5), (700, 90, 1), (40, 600, 3)])
+def test_precision_and_recall_are_those_by_scikit_learn(n: int, m: int, k: int) -> None:
+    x, y = randn(n, 4) + 1, randn(m, 4, seed=1)
+
+    def inside(points: Tensor, centers: Tensor) -> float:
+        radius = NearestNeighbors(n_neighbors=k + 1).fit(centers).kneighbors(centers)[0][:, k]
+        every = NearestNeighbors(n_neighbors=len(centers)).fit(centers)
+        distances, index = every.kneighbors(points)
+        return float((distances <= radius[index]).any(1).mean())
+
+    precision, recall = precision_recall(x, y, k)
+    assert (precision, recall) == (inside(x, y), inside(y, x)) and 0 < precision < 1 and 0 < recall < 1
+
+
+def test_precision_and_recall_where_they_are_known() -> None:
+    x = randn(200, 3)
+    assert precision_recall(x, x) == (1, 1)
+    assert precision_recall(x + 100, x) == (0, 0)
+    two = torch.cat([x, x + 100])  # half of the kinds
+    precision, recall = precision_recall(randn(200, 3, seed=1), two)
+    assert precision > 0.9 and 0.4 < recall <= 0.5
+    recall, precision = precision_recall(two, randn(200, 3, seed=1))
+    assert precision > 0.9 and 0.4 < recall <= 0.5
+    assert precision_recall(torch.zeros(9, 3), torch.zeros(9, 3)) == (1, 1)  # balls of radius 0 hold their center
+
+
+def test_the_sure_share_by_hand() -> None:
+    rows = [[0.95, 0.05, 0], [0.6, 0.4, 0], [0, 0.9, 0.1], [0.91, 0, 0.09]]
+    result = sure_share(torch.tensor(rows, dtype=torch.float64))
+    assert result.share == 0.75 and result.counts == (3, 1, 0)
+    assert result.by_class[:2] == pytest.approx((2 / 3, 1)) and math.isnan(result.by_class[2])
+    assert sure_share(torch.tensor(rows), threshold=0).share == 1
+
+
+def test_the_nearest_pictures_are_those_of_scikit_learn() -> None:
+    noisy = held_out_pictures()[:50] + 0.3 * torch.randn(50, 1, 28, 28, generator=gen())
+    known = load_fashion_mnist("train", source="packaged").images[:4500]  # more than one block
+    x, y = to_float(to_uint8(noisy)), to_float(known)
+    theirs, places = NearestNeighbors(n_neighbors=3).fit(y.flatten(1).double()).kneighbors(x.flatten(1).double())
+    distances, index = nearest(x, y, 3)
+    assert torch.equal(index, torch.from_numpy(places)) and index.max() >= 4096
+    torch.testing.assert_close(distances, torch.from_numpy(theirs), atol=1e-12, rtol=1e-12)
+    distance, first = nearest_distance(noisy, Pictures(known))
+    assert torch.equal(first, index[:, 0])
+    torch.testing.assert_close(distance, distances[:, 0] / 28, atol=1e-12, rtol=1e-12)
+
+
+def test_the_scale_of_the_nearest_distance() -> None:
+    black, white = torch.full((1, 1, 4, 4), -1.0), torch.full((1, 1, 4, 4), 1.0)
+    assert nearest_distance(white, black)[0].item() == 2
+    distance, index = nearest_distance(torch.cat([white, black, white * 5]), torch.cat([black, white]))
+    assert distance.tolist() == [0, 0, 0] and index.tolist() == [1, 0, 1]
+
+
+def test_the_report_holds_every_measure() -> None:
+    train, test = train_pictures(), held_out_pictures()
+    samples = blur(test[:300])
+    report = measure(samples, train, test, generator=gen(3), resamples=50)
+    ours, known = embed(samples).features, embed(train).features
+    assert (report.n, report.n_real, report.n_train, report.frechet.n, report.kernel.n) == (300, 300, 2000, 300, 300)
+    draw = gen(3)
+    held = test[torch.randperm(2000, generator=draw)[:300]]
+    peers = known[torch.randperm(2000, generator=draw)[:300]]
+    real = embed(held)
+    for found, distance, interval in (
+        (report.frechet, frechet_distance, frechet_interval(ours, known, resamples=50, generator=draw)),
+        (report.kernel, kernel_distance, kernel_interval(ours, known)),
+    ):
+        assert found.value == pytest.approx(distance(ours, known))
+        assert (found.low, found.high) == pytest.approx(interval)
+        assert found.floor == pytest.approx(distance(real.features, known), rel=1e-3, abs=1e-4)
+        assert found.floor < found.low < found.value < found.high
+    assert (report.precision.value, report.recall.value) == precision_recall(ours, peers)
+    assert (report.precision.real, report.recall.real) == precision_recall(real.features, peers)
+    assert report.classes == sure_share(embed(samples).probabilities) and report.sure.value == report.classes.share
+    assert report.sure.real == report.real_classes.share == pytest.approx(sure_share(real.probabilities).share)
+    near, real_near = (nearest_distance(x, train)[0] for x in (samples, held))
+    assert report.nearest.value == near.median() and report.nearest.real == real_near.median()
+    assert report.copies.value == (near < real_near.quantile(0.01)).double().mean()
+    assert report.copies.real == pytest.approx(0.01, abs=0.004)
+    assert report == measure(Pictures(to_uint8(samples)), train, test, generator=gen(3), resamples=50)
+
+
+def test_the_report_knows_copies_and_few_held_out_pictures() -> None:
+    train, test = train_pictures(), held_out_pictures()
+    report = measure(train[:100], train, Pictures(test.images[:40]), generator=gen(), resamples=20)
+    assert (report.n, report.n_real) == (100, 40)
+    assert report.nearest.value == 0 < report.nearest.real and report.copies.value == 1
+    assert "100 samples beside 40 held-out pictures" in str(report)
+
+
+def test_the_report_can_be_read_and_stored() -> None:
+    train, test = train_pictures(), held_out_pictures()
+    report = measure(torch.randn(50, 1, 28, 28, generator=gen()), train, test, generator=gen(), resamples=20)
+    stored = json.loads(json.dumps(report.as_dict(), allow_nan=False))
+    assert None in stored["classes"]["by_class"]
+    assert stored["frechet"]["value"] == report.frechet.value and stored["classes"]["counts"] == [
+        *report.classes.counts
+    ]
+    text = str(report)
+    assert max(map(len, text.splitlines())) <= 88 and "FID" not in text
+    rows = {line[:30].strip(): line[30:].split() for line in text.splitlines()}
+    d = report.frechet
+    assert rows["Fréchet distance"] == f"{d.value:.2f} {d.low:.2f} to {d.high:.2f} {d.floor:.2f}".split()
+    assert rows["recall"] == [f"{report.recall.value:.1%}", f"{report.recall.real:.1%}"]
+    assert all(name in text for name in CLASS_NAMES) and "–" in text  # no noise looks like some of the classes
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: precision_recall(randn(5, 2), randn(9, 2)), r"k must lie in \[1, 4\], got 5"),
+        (lambda: sure_share(torch.zeros(3)), r"shape \(N, K\), got \(3,\)"),
+        (lambda: sure_share(randn(4, 3)), r"sum 1 in each row; use scores.softmax\(1\)"),
+        (lambda: sure_share(torch.eye(3), 1.5), "threshold must lie in"),
+        (lambda: nearest_distance(torch.zeros(1, 1, 4, 4), torch.zeros(1, 1, 5, 4)), "must have one shape, got"),
+        (lambda: nearest(torch.zeros(1, 1, 4, 4), torch.zeros(2, 1, 4, 4), 3), r"k must lie in \[1, 2\], got 3"),
+        (lambda: nearest_distance(torch.zeros(1, 4, 4), torch.zeros(1, 1, 4, 4)), "pictures must have 4 dimensions"),
+    ],
+)
+def test_bad_arguments(call: Callable[[], object], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        call()
+
+
+def test_what_cannot_be_measured() -> None:
+    test = held_out_pictures()
+    with pytest.raises(TypeError, match=r"train must be course_lib.data.Pictures, got Tensor"):
+        measure(test[:20], test[:20], test)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="samples must hold at least 10 pictures, got 9"):
+        measure(test[:9], test, test)
+    with pytest.raises(ValueError, match="samples holds 1 value"):
+        broken = test[:20]
+        broken[3, 0, 5, 5] = math.inf
+        measure(broken, test, test)
+    with pytest.raises(TypeError, match="probabilities must be a floating-point tensor, got list"):
+        sure_share([[1.0]])  # type: ignore[arg-type]
