@@ -12,33 +12,14 @@ from typing import Any
 
 import nbformat
 
-from html_site import STATE, VIEW, build
+from html_site import STATE, build
+from html_widgets import VIEW
 
-README = """# A small course
-
-![A picture of the course](figures/one.png)
-
-**Two notebooks that test the pages.**
-
-```
-make lab     # open it
-make test    # prove it
-```
-
-| | You will see | Minutes: you | computer |
-|---|---|---|---|
-| [00 First](notebooks/00_first.ipynb) | sliders | 10 | 1 |
-| [01 Second](notebooks/01_second.ipynb) | a link | 25 | 2 |
-
-## Licences
-
-Code: [MIT](LICENSE).
-"""
 FIRST = r"""# First
 
 **You will do:** move a slider with $x_t$.
 
-**You need:** nothing.
+**You need:** 10 minutes.
 
 ![A dot](../figures/one.png)
 
@@ -141,13 +122,12 @@ def executed(text: str, data: list[dict[str, Any]], state: dict[str, Any]) -> nb
 
 
 class Course:
-    """A small course in a folder: its README, a figure, two notebooks, and executed copies of them."""
+    """A small course in a folder: a figure, two notebooks, and executed copies of them."""
 
     def __init__(self, home: Path) -> None:
         self.home, self.run, self.out = home, home / "build" / "executed", home / "build" / "html"
         for folder in ("figures", "notebooks", "course_lib", "build/executed"):
             (home / folder).mkdir(parents=True)
-        (home / "README.md").write_text(README, encoding="utf-8")
         (home / "LICENSE").write_text("free", encoding="utf-8")
         (home / "figures" / "one.png").write_bytes(png(30, 20))
         picture = {"image/png": base64.b64encode(png(8, 4)).decode()}

@@ -33,7 +33,7 @@ LICENSES = {
     "LICENSE-text": "LICENSE-text",
     "LICENSE-fashion-mnist": "course_lib/fashion_mnist/LICENSE",
 }
-TITLE = "Diffusion models, from noise to pictures: the notebooks"
+TITLE = f"{notebooks.COURSE}: the notebooks"
 README = """{title}
 
 notebooks/   open them in their order, 00_start_here.ipynb first{kind}

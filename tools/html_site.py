@@ -14,293 +14,41 @@ import argparse
 import base64
 import copy
 import hashlib
-import json
-import lzma
-import os
 import re
 import shutil
 import struct
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import jinja2
-import nbformat
 from bs4 import BeautifulSoup, Tag
 from nbconvert import HTMLExporter
-from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath
 from nbformat import NotebookNode
-from py_mini_racer import MiniRacer
 
 import executed as finished
+import notebooks
+from html_assets import PAGES, notices, write_assets
+from html_check import check_page
+from html_text import Equations, Renderer, markdown_to_html, mend_headings
+from html_widgets import needed_widgets, shown_widgets, widget_scripts
 from run_notebooks import EXECUTED, run
 
 ROOT = Path(__file__).resolve().parent.parent
-PAGES = ROOT / "tools" / "pages"
-VENDOR = PAGES / "vendor"
 HTML = ROOT / "build" / "html"
 MOST_BYTES = 60_000_000
 MOST_BYTES_OF_A_PAGE = 6_000_000
-VIEW = "application/vnd.jupyter.widget-view+json"
 STATE = finished.WIDGET_STATE
-LINKS = ("LinkModel", "DirectionalLinkModel")
 PICTURES = (".png", ".jpg", ".jpeg", ".gif", ".svg", ".webp")
+HERO = "figures/hero.gif"
 NO_ALT = "No description has been provided for this image"  # what nbconvert writes
-TYPESET = """
-function typeset(latex, display) {
-  try { return { html: katex.renderToString(latex, { displayMode: display, strict: "error" }) }; }
-  catch (error) { return { error: error.message }; }
-}"""
 
 
 class SiteError(ValueError):
     """What is wrong with the site, one sentence a line."""
-
-
-# --- equations --------------------------------------------------------------------------------------------------------
-
-
-class Equations:
-    """KaTeX, run at build time: HTML for the eye, and MathML beside it for a screen reader."""
-
-    def __init__(self) -> None:
-        self._engine = MiniRacer()
-        self._engine.eval((VENDOR / "katex" / "katex.min.js").read_text(encoding="utf-8"))
-        self._engine.eval(TYPESET)
-        self._known: dict[tuple[str, bool], str] = {}
-
-    def typeset(self, latex: str, *, display: bool) -> str:
-        """The HTML of one equation.
-
-        Args:
-            latex: without the dollar signs.
-            display: on a line of its own.
-
-        Raises:
-            ValueError: KaTeX does not understand it, or warns of it.
-        """
-        key = (latex.strip(), display)
-        if key not in self._known:
-            answer = self._engine.call("typeset", *key)
-            if "error" in answer:
-                reason = str(answer["error"]).replace("\u0332", "")
-                raise ValueError(f"the equation {key[0]!r} cannot be set: {reason}")
-            self._known[key] = answer["html"]
-        return self._known[key]
-
-    def __len__(self) -> int:
-        """How many different ones were set."""
-        return len(self._known)
-
-
-class _Renderer(IPythonRenderer):
-    """Markdown to HTML as in JupyterLab, with equations set here and not in the browser."""
-
-    def __init__(self, equations: Equations, problems: list[str]) -> None:
-        super().__init__(escape=False, exclude_anchor_links=True)
-        self._equations, self._problems = equations, problems
-
-    def _set(self, latex: str, *, display: bool) -> str:
-        try:
-            return self._equations.typeset(latex, display=display)
-        except ValueError as error:
-            self._problems.append(str(error))
-            return f"<code>{self.escape_html(latex)}</code>"
-
-    def block_math(self, body: str) -> str:
-        return self._set(body, display=True)
-
-    def inline_math(self, body: str) -> str:
-        return self._set(body, display=False)
-
-    def latex_environment(self, name: str, body: str) -> str:
-        return self._set(rf"\begin{{{name}}}{body}\end{{{name}}}", display=True)
-
-
-def markdown_to_html(source: str, equations: Equations, problems: list[str]) -> str:
-    """The HTML of a markdown text; what is wrong with its equations is added to `problems`."""
-    return MarkdownWithMath(renderer=_Renderer(equations, problems)).render(source)
-
-
-# --- widgets ----------------------------------------------------------------------------------------------------------
-
-
-def _strings(value: Any) -> Iterator[str]:
-    """Every string in nested lists and dicts."""
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, dict):
-        for inner in value.values():
-            yield from _strings(inner)
-    elif isinstance(value, list):
-        for inner in value:
-            yield from _strings(inner)
-
-
-def shown_widgets(notebook: NotebookNode) -> list[str]:
-    """The ids of the widgets that the cells of a notebook show."""
-    outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
-    return [output.data[VIEW]["model_id"] for output in outputs if VIEW in output.get("data", {})]
-
-
-def needed_widgets(models: dict[str, Any], shown: Iterable[str]) -> dict[str, Any]:
-    """The part of a notebook's widget state that a page needs.
-
-    A widget is needed if a cell shows it, if a needed widget names it, or if a link joins it to a needed one. Links
-    name what they join and nothing names them, so they are followed in both directions.
-
-    Args:
-        models: widget id to model, as in a notebook's metadata.
-        shown: ids of widgets that cells show.
-
-    Returns:
-        The needed ones, in the old order.
-    """
-    names: dict[str, set[str]] = {}
-    for name, model in models.items():
-        said = {text.removeprefix("IPY_MODEL_").removeprefix("anywidget:") for text in _strings(model.get("state"))}
-        names[name] = said & models.keys()
-    links = [name for name, model in models.items() if model.get("model_name") in LINKS]
-    kept: set[str] = set()
-    waiting = [name for name in shown if name in models]
-    while waiting:
-        name = waiting.pop()
-        if name not in kept:
-            kept.add(name)
-            waiting += names[name]
-            waiting += [link for link in links if name in names[link]]
-    return {name: model for name, model in models.items() if name in kept}
-
-
-def share_modules(models: dict[str, Any]) -> dict[str, str]:
-    """Take out of widgets what several hold alike: the text of their module and of its style sheet.
-
-    Args:
-        models: widget id to model; changed in place, so that the name of a text stands where the text was.
-
-    Returns:
-        Name to text.
-    """
-    places: dict[str, list[tuple[dict[str, Any], str]]] = {}
-    for model in models.values():
-        state = model.get("state", {})
-        for key in ("_esm", "_css"):
-            if isinstance(state.get(key), str):
-                places.setdefault(state[key], []).append((state, key))
-    shared = {}
-    for text, found in places.items():
-        if len(found) > 1 and len(text) > 1000:
-            name = f"shared:{hashlib.sha256(text.encode()).hexdigest()[:16]}"
-            shared[name] = text
-            for state, key in found:
-                state[key] = name
-    return shared
-
-
-def _in_script(value: Any) -> str:
-    """JSON that may stand in a script element."""
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c")
-
-
-def widget_scripts(state: dict[str, Any], loader: str) -> str:
-    """The end of a page with widgets: their state, what they share, and the programs that bring them to life."""
-    state = copy.deepcopy(state)
-    shared = share_modules(state["state"])
-    texts = [
-        f'<script type="application/json" data-shared="{name}">{_in_script(text)}</script>'
-        for name, text in shared.items()
-    ]
-    return "\n".join([*texts, f'<script type="{STATE}">{_in_script(state)}</script>', loader])
-
-
-# --- what a page may hold ---------------------------------------------------------------------------------------------
-
-_LOADS = {
-    "src": None,  # of any element
-    "srcset": None,
-    "poster": None,
-    "background": None,
-    "data": ("object",),
-    "href": ("link", "image", "use"),
-    "xlink:href": ("image", "use"),
-}
-_OUTSIDE = re.compile(r"\s*(?:[a-z][a-z0-9+.-]*:)?//|\s*(?:https?|ftp|file):", re.IGNORECASE)
-_STYLE_LOADS = re.compile(r"url\(\s*['\"]?\s*((?:https?:)?//[^)'\"]*)|@import\s+([^;]+)", re.IGNORECASE)
-_HTML_LOADS = re.compile(r"<[^<>]*\ssrc\s*=\s*['\"]?\s*((?:https?:)?//[^\s'\">]*)", re.IGNORECASE)
-_DOLLARS = re.compile(r"\$[^$\s](?:[^$\n]*[^$\s])?\$")
-
-
-def _style_problems(text: str) -> Iterator[str]:
-    for match in _STYLE_LOADS.finditer(text):
-        yield f"a style loads {match[1] or match[2]}: nothing may come from the network."
-
-
-def _state_problems(soup: BeautifulSoup) -> Iterator[str]:
-    scripts = soup.find_all("script", type=STATE)
-    models = {}
-    for script in scripts:
-        models.update(json.loads(script.get_text())["state"])
-    for script in soup.find_all("script", type=VIEW):
-        if json.loads(script.get_text())["model_id"] not in models:
-            yield "a cell shows a widget whose state is not in the page: was its state saved with the notebook?"
-    for model in models.values():
-        for key, value in model.get("state", {}).items():
-            for text in _strings(value):
-                if key in ("_esm", "_css") and text.startswith(("http://", "https://")):
-                    yield f"a widget loads {text}: nothing may come from the network."
-                elif match := _HTML_LOADS.search(text):
-                    yield f"a widget loads {match[1]}: nothing may come from the network."
-
-
-def check_page(path: Path) -> list[str]:
-    """What is wrong with one page of the site, read from its HTML.
-
-    Args:
-        path: of the page, in its site.
-
-    Returns:
-        Sentences, none if all is well: nothing is loaded from the network, what the page loads or links to in the
-        site is there, widgets have their state, and no equation is left between dollar signs.
-    """
-    soup = BeautifulSoup(path.read_text(encoding="utf-8"), "html.parser")
-    problems = []
-    for element in soup.find_all(True):
-        for name, value in element.attrs.items():
-            value = " ".join(value) if isinstance(value, list) else str(value)
-            elements = _LOADS.get(name, ())
-            if (elements is None or element.name in elements) and _OUTSIDE.match(value):
-                problems.append(f"<{element.name}> loads {value}: nothing may come from the network.")
-            elif name == "style":
-                problems += _style_problems(value)
-            if name in ("src", "href") and not urlsplit(value).scheme and not value.startswith("//"):
-                problems += _local_problems(path, value)
-    for style in soup.find_all("style"):
-        problems += _style_problems(style.get_text())
-    problems += _state_problems(soup)
-    for hidden in soup.find_all(["script", "style", "code", "pre", "math", "svg"]):
-        hidden.decompose()
-    for text in soup.find_all(string=_DOLLARS):
-        problems.append(f"an equation was not set, write it outside of HTML: {str(text).strip()!r}.")
-    return [f"{path.name}: {problem}" for problem in problems]
-
-
-def _local_problems(page: Path, link: str) -> Iterator[str]:
-    parts = urlsplit(link)
-    target = page.parent / unquote(parts.path) if parts.path else page
-    if not target.is_file():
-        yield f"{link} leads to a file that is not there."
-    elif parts.fragment and target.suffix == ".html":
-        name = unquote(parts.fragment)
-        text = target.read_text(encoding="utf-8")
-        if f'id="{name}"' not in text and not BeautifulSoup(text, "html.parser").find(id=name):
-            yield f"{link} leads to a place that is not there."
-
-
-# --- the site ---------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -311,14 +59,14 @@ class Page:
         stem: file name without its ending.
         title: the notebook's heading.
         do: what follows "You will do:", as HTML.
-        minutes: how long it takes, in words; empty where the README does not say.
+        need: what follows "You need:", as HTML, with the minutes.
         picture: src and alt text of the notebook's first figure.
     """
 
     stem: str
     title: str
     do: str
-    minutes: str
+    need: str
     picture: dict[str, str] | None
 
     @property
@@ -337,43 +85,14 @@ class Page:
         return match[0] if (match := re.match(r"\d+", self.stem)) else ""
 
 
-def _markdown(notebook: NotebookNode) -> str:
-    return "\n\n".join(cell.source for cell in notebook.cells if cell.cell_type == "markdown")
+def _paragraphs(notebook: NotebookNode) -> list[str]:
+    """The text of the first cell, which says what the notebook is about."""
+    return [part.strip() for part in notebook.cells[0].source.split("\n\n")]
 
 
-def _first(pattern: str, text: str) -> str:
-    match = re.search(pattern, text, re.DOTALL | re.MULTILINE)
-    return match[1].strip() if match else ""
-
-
-def readme_commands(readme: str) -> list[tuple[str, str]]:
-    """The commands of the README's first code block, with what it says of each."""
-    lines = _first(r"^```\w*\n(.*?)^```", readme).splitlines()
-    parts = [line.partition("#") for line in lines if line.strip()]
-    return [(command.strip(), purpose.strip()) for command, _, purpose in parts]
-
-
-def readme_minutes(readme: str, stem: str) -> str:
-    """What the README's table says of a notebook's minutes."""
-    row = _first(rf"^(\|[^\n]*\(notebooks/{re.escape(stem)}\.ipynb\)[^\n]*\|)\s*$", readme)
-    cells = [cell.strip() for cell in row.strip("|").split("|")]
-    return f"{cells[-2]} minutes for you, {cells[-1]} for the computer" if len(cells) >= 4 else ""
-
-
-def anywidget_module() -> Path:
-    """The AMD module that the installed anywidget ships for pages without JupyterLab.
-
-    Raises:
-        SiteError: anywidget is not installed, or without that file.
-    """
-    try:
-        files = metadata.files("anywidget") or []
-    except metadata.PackageNotFoundError:
-        files = []
-    for file in files:
-        if file.as_posix().endswith("nbextensions/anywidget/index.js"):
-            return Path(os.path.realpath(str(file.locate())))
-    raise SiteError("anywidget's nbextensions/anywidget/index.js is not installed: run `make setup`.")
+def _after(mark: str, paragraphs: list[str]) -> str:
+    """What follows a mark at the beginning of a paragraph; empty where no paragraph has it."""
+    return next((part.removeprefix(mark).strip() for part in paragraphs if part.startswith(mark)), "")
 
 
 class Site:
@@ -383,8 +102,6 @@ class Site:
         self.out, self.home = out, home
         self.problems: list[str] = []
         self.equations = Equations()
-        self.readme = (home / "README.md").read_text(encoding="utf-8")
-        self.title = _first(r"^# ([^\n]+)$", self.readme)
         self.stems: list[str] = []
         self.code_styles: list[str] = []
         self.exporter = HTMLExporter(template_name="course", extra_template_basedirs=[str(PAGES)])
@@ -401,7 +118,7 @@ class Site:
     def latex(self, source: str) -> str:
         """HTML of a text/latex output, with or without its dollar signs."""
         body = source.strip()
-        renderer = _Renderer(self.equations, self.problems)
+        renderer = Renderer(self.equations, self.problems)
         inline = re.fullmatch(r"\$([^$]+)\$", body)
         return renderer.inline_math(inline[1]) if inline else renderer.block_math(body.strip("$"))
 
@@ -430,20 +147,22 @@ class Site:
     # --- one notebook ---
 
     def describe(self, stem: str, notebook: NotebookNode) -> Page:
-        """What the first page says of a notebook, all of it from the notebook and the README."""
-        text = _markdown(notebook)
-        do = self.markdown(_first(r"^\*\*You will do:\*\*(.+?)(?:\n\n|\Z)", text))
-        do = re.sub(r"\A\s*<p>(.*)</p>\s*\Z", r"\1", do, flags=re.DOTALL)
-        title = _first(r"^# ([^\n]+)$", text) or stem
-        return Page(stem, title, do, readme_minutes(self.readme, stem), self.picture(text, "notebooks"))
+        """What the first page says of a notebook, all of it from the notebook's first cell."""
+        about = _paragraphs(notebook)
+        do, need = (self.inline(_after(f"**You {word}:**", about)) for word in ("will do", "need"))
+        return Page(stem, _after("# ", about) or stem, do, need, self.picture(about))
 
-    def picture(self, text: str, folder: str) -> dict[str, str] | None:
-        """The first picture of a markdown text, copied into the site."""
-        found = re.search(r"!\[([^\]]*)\]\(([^)\s]+)\)", text)
-        target = self.target(found[2], folder) if found else None
-        if found is None or target is None or not target.is_file():
+    def inline(self, source: str) -> str:
+        """HTML of one paragraph, without its element."""
+        return self.markdown(source).strip().removeprefix("<p>").removesuffix("</p>")
+
+    def picture(self, paragraphs: list[str]) -> dict[str, str] | None:
+        """The first picture of a text, copied into the site."""
+        images = BeautifulSoup(self.markdown("\n\n".join(paragraphs)), "html.parser").find_all("img", src=True)
+        target = self.target(str(images[0]["src"]), "notebooks") if images else None
+        if target is None or not target.is_file():
             return None
-        return {"src": self.keep_file(target), "alt": found[1]}
+        return {"src": self.keep_file(target), "alt": str(images[0].get("alt", ""))}
 
     def export(self, page: Page, before: Page | None, after: Page | None, notebook: NotebookNode) -> str:
         """The HTML of one notebook's page."""
@@ -467,7 +186,7 @@ class Site:
                 words = f"{other.number} {other.title}".strip()
                 text = arrow + words if kind == "prev" else words + arrow
                 links.append({"kind": kind, "href": other.href, "text": text})
-        site = {"title": self.title, "page": page, "links": links, "commands": readme_commands(self.readme)}
+        site = {"title": notebooks.COURSE, "page": page, "links": links}
         resources = {"metadata": {"name": page.stem, "path": ""}, "site": site}
         html, made = self.exporter.from_notebook_node(notebook, resources)
         self.code_styles = made["inlining"]["css"]
@@ -500,7 +219,7 @@ class Site:
         for number, image in enumerate(main.find_all("img", src=True)):
             self.mend_image(image, page, lazy=number > 0)
         contents = main.find("details", class_="contents")
-        sections = self.mend_headings(main)
+        sections = mend_headings(main)
         if isinstance(contents, Tag) and isinstance(contents.ul, Tag) and sections:
             del contents["hidden"]
             for name, heading in sections:
@@ -551,102 +270,38 @@ class Site:
         if lazy:
             image["loading"] = "lazy"
 
-    def mend_headings(self, main: Tag) -> list[tuple[str, Tag]]:
-        """Give headings the names that JupyterLab gives them, and a link; the sections, as (name, heading)."""
-        seen: dict[str, int] = {}
-        sections = []
-        for heading in main.find_all(["h1", "h2", "h3", "h4"]):
-            words = copy.copy(heading)
-            for equation in words.find_all(class_="katex"):
-                source = equation.find("annotation")
-                equation.replace_with(f"${source.get_text()}$" if isinstance(source, Tag) else "")
-            name = words.get_text().strip().replace(" ", "-")
-            seen[name] = seen.get(name, 0) + 1
-            name = name if seen[name] == 1 else f"{name}-{seen[name]}"
-            heading["id"] = name
-            link = BeautifulSoup("", "html.parser").new_tag("a", href=f"#{name}", attrs={"class": "anchor"})
-            link["aria-label"] = f"Link to {words.get_text().strip()}"
-            link.string = "#"
-            heading.append(link)
-            if heading.name == "h2":
-                sections.append((name, heading))
-        return sections
-
     # --- what the pages share ---
 
     def contents(self, pages: list[Page]) -> str:
         """The HTML of the first page."""
-        sentence = self.markdown(_first(r"^\*\*(.+?)\*\*$", self.readme)).strip()
-        licences = self.markdown(_first(r"^## Licences\n(.+?)(?:^## |\Z)", self.readme)).strip()
-        html = self.templates.get_template("contents.html.j2").render(
-            title=self.title,
-            sentence=re.sub(r"\A<p>|</p>\Z", "", sentence),
-            picture=self.picture(self.readme, "."),
-            commands=readme_commands(self.readme),
+        hero = self.home / HERO
+        return self.templates.get_template("contents.html.j2").render(
+            title=notebooks.COURSE,
+            picture=self.keep_file(hero) if hero.is_file() else None,
             pages=pages,
-            licences=re.sub(r"</?(?:p|a)\b[^>]*>", "", licences),
-            notices=[name for name, _ in self.notices()],
+            notices=[name for name, _ in notices()],
         )
-        return html
-
-    def notices(self) -> list[tuple[str, Path]]:
-        """The licences of what others wrote, as (name in the site, file)."""
-        found = [(f"{path.parent.name}-{path.name}", path) for path in sorted(VENDOR.glob("*/*LICENSE*"))]
-        licence = next(
-            (file for file in metadata.files("anywidget") or [] if file.name.upper().startswith("LICENSE")), None
-        )
-        found += [("anywidget-LICENSE", Path(str(licence.locate())))] if licence is not None else []
-        return [(name if name.endswith(".txt") else f"{name}.txt", path) for name, path in found]
-
-    def write_assets(self) -> None:
-        """Write what all pages share: styles, fonts, and the programs that bring widgets to life."""
-        assets = self.out / "assets"
-        for name in ("html-manager", "katex", "licences"):
-            (assets / name).mkdir(parents=True, exist_ok=True)
-        for path in VENDOR.glob("html-manager/*.woff2"):
-            shutil.copyfile(path, assets / "html-manager" / path.name)
-        with lzma.open(VENDOR / "html-manager" / "embed-amd.js.xz") as packed:
-            (assets / "html-manager" / "embed-amd.js").write_bytes(packed.read())
-        shutil.copyfile(VENDOR / "katex" / "katex.min.css", assets / "katex" / "katex.min.css")
-        shutil.copytree(VENDOR / "katex" / "fonts", assets / "katex" / "fonts")
-        shutil.copyfile(VENDOR / "requirejs" / "require.js", assets / "require.js")
-        shutil.copyfile(anywidget_module(), assets / "anywidget.js")
-        for name in ("site.css", "theme.js", "widgets.js"):
-            shutil.copyfile(PAGES / name, assets / name)
-        loader = self.exporter.environment.loader
-        if loader is None:
-            raise SiteError("nbconvert has no templates.")
-        styles = [
-            loader.get_source(self.exporter.environment, f"static/{name}.css")[0]
-            for name in ("index", "theme-light", "theme-dark")
-        ]
-        (assets / "lab.css").write_text("\n".join([*styles[:2], *self.code_styles]), encoding="utf-8")
-        dark = (PAGES / "dark.css").read_text(encoding="utf-8")
-        (assets / "lab-dark.css").write_text(f"{styles[2]}\n{dark}", encoding="utf-8")
-        shutil.copyfile(VENDOR / "VENDORED.md", assets / "licences" / "VENDORED.txt")
-        for name, path in self.notices():
-            shutil.copyfile(path, assets / "licences" / name)
 
     def build(self, executed: Path) -> list[Path]:
         """Write every page; see `build`."""
-        notebooks = {path.stem: nbformat.read(path, as_version=4) for path in sorted(executed.glob("*.ipynb"))}
-        if not notebooks:
+        books = {path.stem: notebooks.read(path) for path in sorted(executed.glob("*.ipynb"))}
+        if not books:
             raise SiteError(f"{executed} holds no executed notebook: run `make html`.")
-        self.stems = list(notebooks)
-        pages = [self.describe(stem, notebook) for stem, notebook in notebooks.items()]
+        self.stems = list(books)
+        pages = [self.describe(stem, notebook) for stem, notebook in books.items()]
         written = [self.out / "index.html"]
         for number, page in enumerate(pages):
             before = pages[number - 1] if number else None
             after = pages[number + 1] if number + 1 < len(pages) else None
             first = len(self.problems)
-            html = self.export(page, before, after, notebooks[page.stem])
+            html = self.export(page, before, after, books[page.stem])
             self.problems[first:] = [
                 problem if problem.startswith(page.file) else f"{page.file}: {problem}"
                 for problem in self.problems[first:]
             ]
             written.append(self.out / page.href)
             written[-1].write_text(html, encoding="utf-8", newline="\n")
-        self.write_assets()
+        write_assets(self.out, self.exporter, self.code_styles)
         written[0].write_text(self.contents(pages), encoding="utf-8", newline="\n")
         for path in written:
             self.problems += check_page(path)

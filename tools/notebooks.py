@@ -24,6 +24,8 @@ from nbformat import NotebookNode
 
 ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOKS = ROOT / "notebooks"
+#: The name of the course.
+COURSE = "Diffusion models, from noise to pictures"
 LONGEST_CELL = 25
 MEND = "make notebooks"
 TAKE_OVER = ".venv/bin/python tools/notebooks.py adopt"
