@@ -82,19 +82,12 @@ class Proportional(RandomBatches):
 
 @dataclass(frozen=True)
 class Variant:
-    """The recipe with one thing changed.
-
-    Args:
-        label: for the table.
-        train: other settings of the training, as in `course_lib.runs.RunConfig.of`.
-        unet: other arguments of `UNet`.
-        patches: replacements, by the name of what they replace while the variant trains.
-    """
+    """The recipe with one thing changed: settings as in `RunConfig.of`, arguments of `UNet`, or parts of the loop."""
 
     label: str
     train: Mapping[str, Any] = field(default_factory=dict)
     unet: Mapping[str, Any] = field(default_factory=dict)
-    patches: Mapping[str, Any] = field(default_factory=dict)
+    patches: Mapping[str, Any] = field(default_factory=dict)  # by the name of what they replace
 
     def start(self, pictures: Pictures, minutes: float, seed: int, device: torch.device) -> OurTraining:
         """A training that has not begun, made and run while the variant is in force."""
@@ -144,12 +137,6 @@ def heldout_loss(model: nn.Module, schedule: Schedule, target: str, heldout: Pic
 
     min(SNR, γ) · |x0_hat − x0|², averaged over the timesteps of the cosine schedule. On another schedule, the timestep
     with the nearest signal-to-noise ratio takes their place, so that all models have as much noise to remove.
-
-    Args:
-        model: called as model(x_t, t, y).
-        schedule, target: those that it was trained with.
-        heldout: the pictures, used in turn.
-        draws: pictures with a timestep and noise each.
     """
     device = next(model.parameters()).device
     generator = make_generator(0)

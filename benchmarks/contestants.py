@@ -22,11 +22,7 @@ from trainings import OurTraining, OwnTraining, Training
 
 
 class Shifted(nn.Module):
-    """A network of another library, called the course's way: its timesteps 0..T−1 are our t − 1.
-
-    Args:
-        net: called as net(x_t, t − 1); may answer with a tensor, or with an object that holds it as `sample`.
-    """
+    """A network of another library, called the course's way: its timesteps 0..T−1 are our t − 1."""
 
     def __init__(self, net: nn.Module) -> None:
         super().__init__()
@@ -34,7 +30,7 @@ class Shifted(nn.Module):
 
     def forward(self, x_t: Tensor, t: Tensor, y: None = None) -> Tensor:
         """(B, C, H, W) and t (B,) in 1..T to (B, C, H, W)."""
-        answer = self.net(x_t, t - 1)
+        answer = self.net(x_t, t - 1)  # a tensor, or diffusers' object that holds one
         return answer if isinstance(answer, Tensor) else answer.sample
 
 
@@ -146,16 +142,7 @@ CONTESTANTS = {
 def start_training(
     contestant: Contestant, recipe: str, minutes: float, pictures: Pictures, seed: int, device: torch.device
 ) -> Training:
-    """A training that has not begun.
-
-    Args:
-        contestant: who.
-        recipe: "own", as published, or "ours", the course's.
-        minutes: the budget, to which the course's recipe fits its learning rate.
-        pictures: what to learn from.
-        seed: of the weights and the batches.
-        device: where.
-    """
+    """A training that has not begun, with its "own" recipe or "ours", which fits the learning rate to the minutes."""
     torch.manual_seed(seed)
     model = contestant.build().to(device)
     if recipe == "ours":

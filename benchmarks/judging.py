@@ -42,13 +42,11 @@ def draw_samples(
     DDPM begins at T and clips to [-1, 1], as the other libraries' own samplers do by default.
 
     Args:
-        model: called as model(x_t, t, y), in eval mode.
-        schedule, target: those that it was trained with.
-        count: number of samples.
+        model, schedule, target: a network in eval mode, and what it was trained with.
+        count, seed: number of samples, and seed of all noise.
         evaluations: steps; each asks the model once.
         clipped: sample by DDPM.
         weak: a network that guides the model and is asked as often.
-        seed: of all noise.
 
     Returns:
         float32 (count, 1, 28, 28), on the CPU.

@@ -47,14 +47,10 @@ SAVE_EVERY = 150.0
 
 @dataclass
 class Run:
-    """A training and the moments at which its weights are kept.
+    """A training, and the moments still to come at which its weights are kept.
 
-    Args:
-        model, recipe: what is trained.
-        training: the training itself.
-        folder: where it is saved.
-        moments: those still to come, in order: minutes of training, the budget they belong to, and whether these are
-            the weak weights, of an eighth of the budget.
+    A moment is the minutes of training, the budget that they belong to, and whether these are the weak weights, of an
+    eighth of the budget.
     """
 
     model: str
@@ -90,12 +86,9 @@ def plan(models: Sequence[str], recipes: Sequence[str], minutes: Sequence[float]
 
 
 def take_turns(runs: Sequence[Run], seconds: float, reached: Callable[[Run, float, bool], None]) -> None:
-    """Let all trainings run in turn until each has reached its last moment.
+    """Let all trainings run in turns of so many seconds until each has reached its last moment.
 
-    Args:
-        runs: the trainings.
-        seconds: length of a turn.
-        reached: called with a training, a budget, and whether only an eighth of it is over; its time does not count.
+    `reached` is called with a training, a budget, and whether only an eighth of it is over; its time does not count.
     """
     while active := [run for run in runs if run.moments]:
         for run in active:

@@ -60,9 +60,8 @@ def key_of(row: Row) -> Key:
 
 def guided(row: Row) -> Row | None:
     """The distance of the guided samples; None if there are none, or `AutoGuidance` guides otherwise by now."""
-    return (
-        row["reports"]["guided"]["frechet"] if "guided" in row["reports"] and has(row, {"guidance": GUIDANCE}) else None
-    )
+    kept = has(row, {"guidance": GUIDANCE}) and row["reports"].get("guided")
+    return kept["frechet"] if kept else None
 
 
 def not_guided(row: Row) -> Row:
@@ -156,9 +155,8 @@ def made_again(rows: Rows, judged: Sequence[Row]) -> tuple[str, str]:
     """Each training and judging of what was made or judged more than once: heading and table, empty if nothing was."""
     lines = []
     for row in rows.values():
-        same = {
-            key: row[key] for key in ("model", "recipe", "minutes", "details", "machine", "features", "evaluations")
-        }
+        alike = ("model", "recipe", "minutes", "details", "machine", "features", "evaluations")
+        same = {key: row[key] for key in alike}
         again = {(each["samples"], each["updates"]): each for each in judged if has(each, same)}
         for each in again.values() if len(again) > 1 else ():
             distance, by_guidance = nearest(not_guided(each)), guided(each)

@@ -6,6 +6,7 @@ import argparse
 import json
 import os
 import platform
+import re
 import subprocess
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
@@ -63,20 +64,14 @@ def describe(device: torch.device) -> str:
     """The GPU; or the processor, its cores and its widest instructions."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-        name = next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        name = platform.processor() or platform.machine()
+    info = Path("/proc/cpuinfo")
+    named = re.search(r"^model name\s*: (.*)$", info.read_text(encoding="utf-8") if info.exists() else "", re.MULTILINE)
+    name = named[1].strip() if named else platform.processor() or platform.machine()
     return f"{name}, {os.cpu_count()} cores, {torch.backends.cpu.get_cpu_capability()}"
 
 
-def _commit() -> str | None:
-    asked = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True)
-    return asked.stdout.strip() or None
-
-
-COMMIT = _commit()  # at the start: somebody may commit while a benchmark runs
+GIT = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True)
+COMMIT = GIT.stdout.strip() or None  # at the start: somebody may commit while a benchmark runs
 
 
 def made_on(rows: Iterable[Row], names: Sequence[str]) -> str:

@@ -81,13 +81,7 @@ def ours(eta: float, order: int, guided: bool = False) -> Draw:
 
 
 def theirs(scheduler: str, order: int, **settings: Any) -> Draw:
-    """A scheduler of diffusers, whose timestep t is our t + 1.
-
-    Args:
-        scheduler: name of its class.
-        order: begins where ours of this order begins.
-        settings: other arguments than its defaults.
-    """
+    """A scheduler of diffusers, whose timestep t is our t + 1; it begins where ours of this order begins."""
 
     def draw(network: Network, x_T: Tensor, evaluations: int, seed: int) -> Tensor:
         driver = build_scheduler(scheduler, network, order, **settings)

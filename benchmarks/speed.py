@@ -50,13 +50,7 @@ WAYS = {"float32": "float32", "channels-last": "+ channels last", "compiled": "+
 
 
 class Timed:
-    """A training in float32 that is timed in turns, after its first updates.
-
-    Args:
-        model_name, way: what is trained, and one of `WAYS`.
-        batch: pictures of an update.
-        pictures: what to learn from, on the device.
-    """
+    """A training in float32 that is timed in turns, after its first updates; the pictures are on its device."""
 
     def __init__(self, model_name: str, way: str, batch: int, pictures: Pictures) -> None:
         self.batch, self.device = batch, pictures.images.device

@@ -114,13 +114,8 @@ class OurTraining(Training):
     """`course_lib.train.train` with its defaults, its learning rate fitted to a time budget.
 
     It compiles the model where `python -m course_lib train` would; the time for that counts. A trial decides on
-    bfloat16; the next one may end the other way, so a saved training keeps what it began with.
-
-    Args:
-        model, pictures: see `Training`.
-        seed: of data order, timesteps and noise.
-        minutes: the budget.
-        changes: other settings than the defaults, as in `RunConfig.of`.
+    bfloat16; the next one may end the other way, so a saved training keeps what it began with. `changes` are other
+    settings than the defaults, as in `RunConfig.of`.
     """
 
     def __init__(self, model: nn.Module, pictures: Pictures, seed: int, minutes: float, **changes: Any) -> None:
@@ -174,14 +169,7 @@ class OwnTraining(Training):
     """A plain loop at one learning rate in float32, as in the published recipes of the others.
 
     It sees the same batches as the course's loop. Nothing but the updates takes time: no worker processes, no logging.
-
-    Args:
-        model, pictures, schedule, target, batch_size: see `Training`.
-        seed: of the batches.
-        loss: of pictures x0, timesteps t in 1..T and noise eps.
-        optimizer: of the model's parameters.
-        grad_clip: longest gradient, or None.
-        average: an ema_pytorch.EMA of the model, or None.
+    `loss` is of pictures x0, timesteps t in 1..T and noise eps; `average` is an ema_pytorch.EMA of the model.
     """
 
     def __init__(

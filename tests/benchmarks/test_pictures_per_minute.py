@@ -64,13 +64,8 @@ def test_only_the_time_of_its_own_turns_counts(monkeypatch: pytest.MonkeyPatch, 
 
 
 def test_a_recipe_that_knows_its_budget_is_a_training_for_each() -> None:
-    assert plan(["unet", "diffusers"], ["own", "ours"], [10, 3]) == [
-        ("unet", "ours", [3]),
-        ("unet", "ours", [10]),
-        ("diffusers", "ours", [3]),
-        ("diffusers", "ours", [10]),
-        ("diffusers", "own", [3, 10]),
-    ]
+    ours = [(name, "ours", [each]) for name in ("unet", "diffusers") for each in (3, 10)]
+    assert plan(["unet", "diffusers"], ["own", "ours"], [10, 3]) == [*ours, ("diffusers", "own", [3, 10])]
     assert plan(["unet", "diffusers"], ["own"], [3]) == [("unet", "ours", [3]), ("diffusers", "own", [3])]
 
 

@@ -1,16 +1,14 @@
-"""Rates are of pictures, and each way is measured once."""
+"""Each way is measured once, and the table says when compiling pays."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 from torch import nn
 
 import speed
-from helpers_benchmarks import PICTURES, TINY, Clock
+from helpers_benchmarks import PICTURES, TINY
 from records import read_rows
 
 
@@ -32,23 +30,6 @@ def test_speed_is_measured_once_and_shown(
         assert 0 < slowest <= row["pictures_per_second"] <= fastest
     assert speed.main(command) == 0 and read_rows(tmp_path / "speed_cpu.jsonl") == rows
     assert "| UNet of this course | + channels last | 4 | " in capsys.readouterr().out
-
-
-def test_the_rate_of_a_turn_is_of_pictures_not_of_updates(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(speed, "CONTESTANTS", TINY)
-    timed = speed.Timed("unet", "float32", 3, PICTURES)
-    clock = Clock()
-    monkeypatch.setattr(speed, "time", clock)
-
-    def updates() -> Iterator[Any]:
-        while True:
-            clock.now += 0.5
-            yield
-
-    timed.updates = updates()
-    for seconds in (20, 0.1, 20):
-        timed.turn(seconds)
-    assert timed.rates == [6, 6, 6] and clock.now == 20 + 5 + 20  # two updates of three pictures in each second
 
 
 def test_when_compiling_pays() -> None:
