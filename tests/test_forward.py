@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
-from collections.abc import Callable
-from typing import Any
 
 import pytest
 import torch
@@ -253,105 +250,6 @@ def test_half_of_the_pair_is_unknown_where_no_picture_or_no_noise_is_left(name: 
             to_x0_eps("x0", schedule, x_t, x_t, t)
     for kind, t in (("eps", 9), ("x0", 10), ("v", 10), ("velocity", 10)):
         assert all(half.isfinite().all() for half in to_x0_eps(kind, schedule, x_t, x_t, t))
-
-
-# Bad input: each function gets good arguments but for one.
-
-SCHEDULE = make_schedule("linear", 10)
-GOOD: dict[Callable[..., Any], dict[str, Any]] = {
-    corrupt: dict(x=pictures(2, 1, 4, 4), noise=None, amount=0.5),
-    q_step: dict(x_s=noise(2, 1, 4, 4), eps=None, schedule=SCHEDULE, s=3, t=4),
-    q_sample: dict(x0=pictures(2, 1, 4, 4), eps=None, schedule=SCHEDULE, t=4),
-    q_posterior: dict(x_t=noise(2, 1, 4, 4), x0=pictures(2, 1, 4, 4), schedule=SCHEDULE, s=3, t=4),
-    make_target: dict(x0=pictures(2, 1, 4, 4), eps=noise(2, 1, 4, 4), kind="v", schedule=SCHEDULE, t=4),
-    to_x0_eps: dict(x_t=noise(2, 1, 4, 4), prediction=noise(2, 1, 4, 4), kind="v", schedule=SCHEDULE, t=4),
-}
-TIMED = [function for function in GOOD if function is not corrupt]
-
-
-def refused(function: Callable[..., Any], changes: dict[str, Any], error: type[Exception], message: str) -> None:
-    function(**GOOD[function])
-    with pytest.raises(error, match=message):
-        function(**(GOOD[function] | changes))
-
-
-@pytest.mark.parametrize("function", GOOD, ids=lambda f: f.__name__)
-@pytest.mark.parametrize(
-    ("which", "bad", "error", "message"),
-    [
-        (0, torch.zeros(2, 1, 4, 4, dtype=torch.uint8), TypeError, "got torch.uint8; .*to_float"),
-        (0, torch.zeros(1, 4, 4), ValueError, r"must have 4 dimensions .*got 3"),
-        (0, torch.zeros(2, 1, 4, 4) / 0, ValueError, "NaN or infinite"),
-        (1, torch.zeros(2, 1, 4, 5), ValueError, r"must have the shape of .*\(2, 1, 4, 4\), got \(2, 1, 4, 5\)"),
-        (1, torch.zeros(2, 1, 4, 4).double(), TypeError, "must have the dtype of .*got torch.float64"),
-        (1, torch.full((2, 1, 4, 4), math.nan), ValueError, "holds 32 value.* NaN"),
-    ],
-)
-def test_bad_pictures_and_companions(
-    function: Callable[..., Any], which: int, bad: Any, error: type[Exception], message: str
-) -> None:
-    name = list(GOOD[function])[which]
-    refused(function, {name: bad}, error, f"^{name} .*{message}")
-
-
-@pytest.mark.parametrize("function", TIMED, ids=lambda f: f.__name__)
-@pytest.mark.parametrize(
-    ("bad", "error", "message"),
-    [
-        (11, ValueError, r"must lie in 0..10, got 11"),
-        (torch.tensor([4, -1]), ValueError, r"must lie in 0..10, got -1..4"),
-        (torch.tensor([4]), ValueError, "one entry per picture, 2, got 1"),
-        (torch.tensor([4, 4], device="meta"), ValueError, r"on the device of the pictures, cpu, got meta; use"),
-        (4.0, TypeError, "got float"),
-    ],
-)
-def test_bad_timesteps(function: Callable[..., Any], bad: Any, error: type[Exception], message: str) -> None:
-    for name in {"s", "t"} & GOOD[function].keys():
-        refused(function, {name: bad}, error, f"^{name} .*{message}")
-
-
-@pytest.mark.parametrize("function", TIMED, ids=lambda f: f.__name__)
-def test_what_is_no_schedule_and_no_target_is_named(function: Callable[..., Any]) -> None:
-    expected = r"schedule must be a course_lib.schedule.Schedule, got {}"
-    refused(function, {"schedule": "cosine"}, TypeError, expected.format(r"str; use make_schedule\('cosine'\)$"))
-    refused(function, {"schedule": None}, TypeError, expected.format("NoneType$"))
-    if "kind" in GOOD[function]:
-        message = "kind='epsilon' is unknown; choose one of 'eps', 'x0', 'v', 'velocity'"
-        refused(function, {"kind": "epsilon"}, ValueError, message)
-
-
-@pytest.mark.parametrize("function", [q_step, q_posterior])
-@pytest.mark.parametrize(("s", "t"), [(4, 4), (5, 4), (torch.tensor([3, 4]), torch.tensor([4, 4]))])
-def test_steps_in_the_wrong_direction(function: Callable[..., Any], s: Any, t: Any) -> None:
-    refused(function, {"s": s, "t": t}, ValueError, "s must be earlier than t")
-
-
-@pytest.mark.parametrize("function", [corrupt, q_sample])
-@pytest.mark.parametrize(("low", "high"), [(0, 255), (-1.5, 0), (-0.5, 1.01)])
-def test_clean_pictures_out_of_range(function: Callable[..., Any], low: float, high: float) -> None:
-    bad = torch.full((2, 1, 4, 4), float(low))
-    bad[1, 0, 2, 2] = high
-    message = re.escape(f"must lie in [-1, 1], got values from {low:.3g} to {high:.3g}")
-    refused(function, {next(iter(GOOD[function])): bad}, ValueError, message)
-
-
-@pytest.mark.parametrize(
-    ("changes", "error", "message"),
-    [
-        ({"amount": -0.1}, ValueError, r"amount must lie in \[0, 1\], got -0.1"),
-        ({"amount": math.nan}, ValueError, r"amount must lie in \[0, 1\], got nan"),
-        ({"amount": "half"}, TypeError, "amount must be a number, got str"),
-        ({"amount": torch.tensor([0.5, 1.5])}, ValueError, r"amount must lie in \[0, 1\], got 0.5 to 1.5"),
-        ({"amount": torch.tensor([0.5, math.nan])}, ValueError, r"amount must lie in \[0, 1\]"),
-        ({"amount": torch.tensor([0.5] * 3)}, ValueError, r"one per picture, \(2,\), got shape \(3,\)"),
-        ({"amount": torch.zeros(2, 1)}, ValueError, r"one per picture, \(2,\), got shape \(2, 1\)"),
-        ({"amount": torch.zeros(2, device="meta")}, ValueError, "amount must be on the device of x, cpu, got"),
-        ({"noise": "pink"}, ValueError, "noise='pink' is unknown; choose one of 'gaussian', 'uniform'"),
-        ({"noise": 0}, ValueError, "noise=0 is unknown"),
-    ],
-)
-def test_corrupt_refuses_bad_amounts_and_kinds(changes: dict[str, Any], error: type[Exception], message: str) -> None:
-    refused(corrupt, changes, error, message)
 
 
 @pytest.mark.cuda

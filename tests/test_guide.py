@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import pytest
@@ -54,24 +53,6 @@ def test_labels_and_mode_reach_both_and_a_weak_network_without_classes_is_asked_
         )
         torch.testing.assert_close(eps_hat, 2 * answers[0] - answers[1])
         torch.testing.assert_close(guided(x_t, t, y), 3 * answers[0] - 2 * classless(x_t, t))
-
-
-@pytest.mark.parametrize(
-    ("changes", "error", "message"),
-    [
-        (dict(model="weights.safetensors"), TypeError, r"^model must be a torch.nn.Module, got str; .*load_checkpoint"),
-        (dict(weak=None), TypeError, "weak must be a torch.nn.Module, got NoneType"),
-        (dict(schedule="cosine"), TypeError, r"schedule must be a .*Schedule, got str; use make_schedule\('cosine'\)"),
-        (dict(strength=-1), ValueError, "strength must lie in"),
-        (dict(strength=math.inf), ValueError, "strength must be finite"),
-        (dict(largest=0), ValueError, "largest must lie in"),
-    ],
-)
-def test_bad_guides(changes: dict[str, Any], error: type[Exception], message: str) -> None:
-    network = Always(torch.zeros(1))
-    good: dict[str, Any] = dict(model=network, weak=network, schedule=SCHEDULE)
-    with pytest.raises(error, match=message):
-        AutoGuidance(**(good | changes))
 
 
 def test_answers_of_two_shapes_are_refused() -> None:
