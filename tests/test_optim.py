@@ -65,14 +65,6 @@ def test_a_convolution_counts_as_a_matrix_in_any_memory_format() -> None:
     assert plain.abs().max() > 0
 
 
-def test_the_update_is_about_as_large_as_one_of_adamw() -> None:
-    """Root mean square near 0.2 lr, as AdamW's updates have (Liu et al. 2025, section 2.2): 0.2 times 0.7 to 1.2."""
-    p = nn.Parameter(torch.zeros(64, 576))
-    p.grad = torch.randn(p.shape, generator=torch.Generator().manual_seed(0))
-    Muon([p], lr=1.0).step()
-    assert 0.2 * 0.7 < p.square().mean().sqrt().item() < 0.2 * 1.2
-
-
 def test_a_closure_gives_the_loss_and_a_parameter_without_a_gradient_is_left_alone() -> None:
     used, unused = nn.Parameter(torch.ones(16, 16)), nn.Parameter(torch.ones(16, 16))
 
@@ -113,27 +105,8 @@ def test_a_network_gets_muon_for_its_matrices_and_adamw_for_the_rest() -> None:
     assert all(is_matrix(p) and not names[p].endswith("bias") and "norm" not in names[p] for p in matrices)
     assert sum(p.numel() for p in matrices) > 0.98 * sum(p.numel() for p in names)
     assert [type(optimizer) for optimizer in make_optimizers(nn.Linear(16, 16, bias=False), 1e-3)] == [Muon]
-    assert [type(optimizer) for optimizer in make_optimizers(nn.Linear(4, 4), 1e-3)] == [torch.optim.AdamW]
-
-
-def test_a_table_of_classes_is_no_matrix_however_many_there_are() -> None:
-    """So the push that a rare class was once given fades away."""
-    torch.manual_seed(0)
-    rows = nn.Embedding(20, 32)
-    model = nn.Sequential(rows, nn.Linear(32, 32, bias=False))
-    made = make_optimizers(model, 0.1)
-    assert [type(each) for each in made] == [Muon, torch.optim.AdamW]
-    first = torch.zeros(())
-    for step in range(101):
-        before = rows.weight.detach().clone()
-        model(torch.tensor([19 if step == 0 else step % 19])).sum().backward()
-        for optimizer in made:
-            optimizer.step()
-            optimizer.zero_grad()
-        moved = (rows.weight - before).norm(dim=1)
-        if step == 0:
-            first = moved[19]
-    assert first > 0.1 and moved[19] < 1e-3 * first
+    for other in (nn.Linear(4, 4), nn.Embedding(20, 32)):  # a push that a rare class once got must fade away
+        assert [type(optimizer) for optimizer in make_optimizers(other, 1e-3)] == [torch.optim.AdamW]
 
 
 @pytest.mark.parametrize("parts", [2, 3, 50])

@@ -219,7 +219,6 @@ def test_the_start_time_is_the_last_where_noise_is_at_most_80_times_the_signal(s
     [
         ([1.0, 0.5], table(0, 1), TypeError, "signal must be a float64 tensor, got list"),
         (table(1, 0.5).float(), table(0, 1), TypeError, r"signal .* got torch.float32; use table.double\(\)"),
-        (table(1, 0.5), table(0, 1).float(), TypeError, "noise must be a float64"),
         (table(1), table(0), ValueError, r"signal must have shape \(T\+1,\) with T >= 1"),
         (table(1, 0.5)[None], table(0, 1), ValueError, r"signal must have shape .* got \(1, 2\)"),
         (table(1, 0.5).to("meta"), table(0, 1), ValueError, r"got \(2,\) on meta"),
@@ -227,7 +226,6 @@ def test_the_start_time_is_the_last_where_noise_is_at_most_80_times_the_signal(s
         (table(1, math.nan), table(0, 1), ValueError, "signal holds NaN"),
         (table(1, 0.5), table(0, math.inf), ValueError, "noise holds NaN or infinity"),
         (table(0.9, 0.5), table(0, 1), ValueError, "t = 0 must be the picture itself .* prepend that entry"),
-        (table(1, 0.5), table(0.1, 1), ValueError, r"\(signal 1, noise 0\), got 1 and 0.1"),
         (table(1, -0.5), table(0, 1), ValueError, "signal must be >= 0 everywhere and noise > 0"),
         (table(1, 0.5, 0.4), table(0, 0, 1), ValueError, "noise > 0 from t = 1"),
         (table(1, 0.5, 0.6), table(0, 0.7, 0.7), ValueError, "never grow with t; is the table in reverse order"),
@@ -241,35 +239,11 @@ def test_tables_that_are_no_process_are_refused(
         Schedule(signal, noise)
 
 
-@pytest.mark.parametrize(
-    ("t", "error", "message"),
-    [
-        (-1, ValueError, r"must lie in 0..10, got -1"),
-        (11, ValueError, r"must lie in 0..10, got 11"),
-        (torch.tensor([0, 11]), ValueError, r"must lie in 0..10, got 0..11"),
-        (torch.tensor([-3, 4]), ValueError, r"must lie in 0..10, got -3..4"),
-        (2.0, TypeError, "must be an int or a tensor of integers, got float"),
-        (torch.tensor([], dtype=torch.int64), ValueError, r"got shape \(0,\)"),
-    ],
-)
-def test_timesteps_out_of_range_are_refused(t: Any, error: type[Exception], message: str) -> None:
-    schedule = make_schedule("linear", 10)
-    for kernel in (schedule.step_kernel, schedule.posterior_variance):
-        with pytest.raises(error, match=f"^t .*{message}"):
-            kernel(0, t)
-        with pytest.raises(error, match=f"^s .*{message}"):
-            kernel(t, 10)
-
-
-def test_validate_t_knows_where_noise_begins_how_many_pictures_there_are_and_where() -> None:
+def test_validate_t_knows_where_noise_begins() -> None:
     schedule = make_schedule("linear", 10)
     schedule.validate_t(torch.tensor([1, 10]), low=1, batch=2, device=torch.device("cpu"))
     with pytest.raises(ValueError, match=r"t must lie in 1..10, got 0; t = 0 is the picture itself"):
         schedule.validate_t(0, low=1)
-    with pytest.raises(ValueError, match="one entry per picture, 3, got 2"):
-        schedule.validate_t(torch.tensor([1, 2]), batch=3)
-    with pytest.raises(ValueError, match="device of the pictures, cpu, got meta"):
-        schedule.validate_t(torch.tensor([1, 2], device="meta"), device=torch.device("cpu"))
 
 
 @pytest.mark.parametrize(("s", "t"), [(3, 3), (4, 3), (torch.tensor([1, 5]), torch.tensor([2, 5]))])

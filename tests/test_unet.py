@@ -321,9 +321,7 @@ def test_gradients_reach_every_parameter_of_the_lower_rungs(name: str) -> None:
 @pytest.mark.parametrize(
     ("bad", "error", "message"),
     [
-        ([0.0], TypeError, "x_t must be a torch.Tensor, got list"),
         (torch.zeros(2, 2, 8, 8, dtype=torch.uint8), TypeError, "got torch.uint8; .*course_lib.data.to_float"),
-        (torch.zeros(2, 8, 8), ValueError, r"x_t must have 4 dimensions \(B, C, H, W\), got 3"),
         (torch.zeros(2, 3, 8, 8), ValueError, r"x_t must have 2 channel\(s\), got 3"),
         (torch.zeros(0, 2, 8, 8), ValueError, r"x_t is empty, shape \(0, 2, 8, 8\)"),
     ],
@@ -347,9 +345,7 @@ def test_models_without_time_or_classes_say_so(name: str) -> None:
     [
         (None, TypeError, r"t must be a tensor of shape \(B,\), \(2,\) here, got NoneType"),
         (torch.tensor([1.0, 2.0]), TypeError, r"t must hold int64 or int32 timesteps, got torch.float32; use t.long"),
-        (torch.tensor(1), ValueError, "t must be an int or have shape"),
         (torch.tensor([1]), ValueError, "t must have one entry per picture, 2, got 1"),
-        (torch.tensor([1, 2], device="meta"), ValueError, r"t must be on the device of the pictures, cpu, got meta"),
     ],
 )
 def test_bad_timesteps(model: nn.Module, t: Any, error: type[Exception], message: str) -> None:
@@ -361,7 +357,6 @@ def test_bad_timesteps(model: nn.Module, t: Any, error: type[Exception], message
     ("y", "classes", "error", "message"),
     [
         (None, 3, TypeError, r"built with 3 classes: y must be given, \(B,\)"),
-        (1, 3, TypeError, "y must be a tensor of integers, one per picture, got int"),
         (torch.tensor([1]), 3, ValueError, "y must have one entry per picture, 2, got 1"),
         (torch.tensor([0, 3]), 3, ValueError, r"y must hold classes in 0..2, got 0..3"),
         (torch.tensor([-1, 2]), 3, ValueError, r"y must hold classes in 0..2, got -1..2"),
