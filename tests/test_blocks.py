@@ -174,20 +174,17 @@ ONE = torch.tensor([1])
     ("make", "error", "message"),
     [
         (lambda: DoubleConv(3, 8, padding=2), ValueError, "padding=2 is unknown; choose one of 0, 1"),
-        (lambda: DoubleConv(3, 8, padding=True), ValueError, "padding=True is unknown; choose one of 0, 1"),
         (lambda: DoubleConv(3, 8, batch_norm="no"), TypeError, "batch_norm must be True or False"),  # type: ignore
         *((lambda make=make: make(0, 8), ValueError, "in_channels must lie in") for make in PAIRS),
         *((lambda make=make: make(8, 0), ValueError, "out_channels must lie in") for make in PAIRS),
         (lambda: ResBlock(0, 8, 32), ValueError, "in_channels must lie in"),
         (lambda: ResBlock(8, 8, 0), ValueError, "emb must lie in"),
-        (lambda: ResBlock(8, 12, 32), ValueError, r"channels must be a multiple of 8.*got 12"),
         (lambda: group_norm(0), ValueError, "channels must lie in"),
+        (lambda: group_norm(12), ValueError, r"channels must be a multiple of 8.*got 12"),
         (lambda: SelfAttention(16, heads=3), ValueError, "channels must be a multiple of heads, 3, got 16"),
-        (lambda: SelfAttention(16, heads=0), ValueError, "heads must lie in"),
         (lambda: TimeEmbedding(7, 8), ValueError, "dim must be even, half cosines and half sines, got 7"),
         (lambda: TimeEmbedding(8, 0), ValueError, "out must lie in"),
         (lambda: sinusoidal_embedding(ONE, 7), ValueError, "dim must be even, half cosines and half sines, got 7"),
-        (lambda: sinusoidal_embedding(ONE, 8.0), TypeError, "dim must be an int"),  # type: ignore[arg-type]
         (lambda: sinusoidal_embedding(ONE, 8, 0.5), ValueError, "max_period must lie in"),
         (lambda: sinusoidal_embedding(ONE[0], 8), ValueError, r"t must have shape \(B,\) with B >= 1, got \(\)"),
         (lambda: sinusoidal_embedding(ONE[:0], 8), ValueError, r"t must have shape \(B,\) with B >= 1, got \(0,\)"),

@@ -105,14 +105,6 @@ def test_loss_by_timestep_uses_the_same_noise_everywhere_and_gives_the_mode_back
     assert model.training is mode
 
 
-@pytest.mark.cuda
-def test_on_the_gpu_as_on_the_cpu() -> None:
-    there = denoising_loss(Constant(0.1), SCHEDULE, X0.cuda(), T.cuda(), EPS.cuda(), target="v")
-    torch.testing.assert_close(there.cpu(), denoising_loss(Constant(0.1), SCHEDULE, X0, T, EPS, target="v"))
-    with pytest.raises(ValueError, match=r"device of the pictures, cuda:0, got cpu; use t.to\(x.device\)"):
-        denoising_loss(Constant(), SCHEDULE, X0.cuda(), T, EPS.cuda())
-
-
 @pytest.mark.parametrize("smooth", [0.0, 0.5, 0.98])
 def test_smoothed_keeps_a_constant_and_averages(smooth: float) -> None:
     assert smoothed([2.0] * 9, smooth) == pytest.approx([2.0] * 9)

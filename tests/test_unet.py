@@ -54,16 +54,6 @@ def test_the_classic_takes_572_to_388_and_is_28_wide_at_its_deepest() -> None:
         model(zeros(1, 1, 256, 256))
 
 
-def test_parameters_of_the_classic_by_hand() -> None:
-    def conv(i: int, o: int, k: int) -> int:
-        return i * o * k * k + o
-
-    widths = [1, 64, 128, 256, 512, 1024]
-    down = sum(conv(i, o, 3) + conv(o, o, 3) for i, o in pairwise(widths))
-    up = sum(conv(2 * o, o, 2) + conv(2 * o, o, 3) + conv(o, o, 3) for o in widths[1:-1])
-    assert count_parameters(on_meta(ClassicUNet)) == down + up + conv(64, 2, 1)
-
-
 def test_output_size_is_what_comes_out_and_refused_sizes_get_the_nearest_good_ones() -> None:
     model, good = on_meta(ClassicUNet, features=(2, 3), bottleneck=4), list(range(44, 130, 4))
     for size in good:
@@ -253,15 +243,6 @@ def test_attention_sits_at_the_deepest_point_and_where_named(levels: tuple[int, 
     rows = trace(model, zeros(1, 1, 32, 32), torch.ones(1, dtype=torch.int64, device="meta"), depth=3)
     sizes = [row.out_shape[2] for row in rows if row.kind == "SelfAttention"]
     assert {*sizes} == {8, *((32, 16, 8)[level] for level in levels)} and len(sizes) == 1 + 3 * len(levels)
-
-
-def test_patches_become_channels_and_pixels_again() -> None:
-    model = UNet(size=8, patch=4, channels=(8,))
-    stem = seen(model.stem, output=False)
-    x = torch.randn(1, 1, 8, 8)
-    model(x, torch.tensor([1]))
-    assert torch.equal(stem[0][0, :, 1, 0], x[0, 0, 4:, :4].flatten())
-    assert torch.equal(model.unpatchify(model.patchify(x)), x)
 
 
 @pytest.mark.parametrize("classes", [None, 5])
