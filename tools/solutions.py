@@ -228,9 +228,6 @@ def signature_problems(name: str, stub: Definition, answer: Definition) -> Itera
         kinds = {ast.FunctionDef: "a function", ast.ClassDef: "a class"}
         yield f'{stub.name} is {kinds[type(stub)]}, the answer of "{name}" is {kinds[type(answer)]}.'
         return
-    here, there = ([ast.unparse(mark) for mark in node.decorator_list] for node in (stub, answer))
-    if here != there:
-        yield f'{stub.name} has the decorators {here}, the answer of "{name}" has {there}.'
     if isinstance(stub, ast.FunctionDef) and isinstance(answer, ast.FunctionDef):
         pairs = [(stub, answer)]
     else:

@@ -8,8 +8,6 @@ import json
 import math
 import os
 import re
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -24,7 +22,6 @@ from torch import Tensor, nn
 import executed
 import handouts
 import notebooks
-import run_notebooks
 import solutions
 from course_lib.checks import BY_NOTEBOOK, CORRECT, EXERCISES, NOT_DONE, Choice, Exercise, Question, check
 from solutions import HandoutError, Task
@@ -62,11 +59,6 @@ def task_of(number: str, name: str) -> Task:
 # --- the exercises in the notebooks -----------------------------------------------------------------------------------
 
 
-def test_every_notebook_has_its_exercises_and_they_have_a_notebook() -> None:
-    assert sorted(PATHS) == sorted(BY_NOTEBOOK)
-    assert all(BY_NOTEBOOK.values())
-
-
 @pytest.mark.parametrize("number", LESSONS)
 def test_a_lesson_has_four_to_seven_exercises_in_several_sections(number: str) -> None:
     tasks = tasks_of(number)
@@ -85,12 +77,6 @@ def test_a_notebook_says_how_far_one_is(number: str) -> None:
     cells = original(number).cells
     (place,) = [place for place, cell in enumerate(cells) if cell.source.strip() == "progress()"]
     assert place > max(task.check for task in tasks_of(number))
-
-
-@pytest.mark.parametrize("number", LESSONS)
-def test_a_lesson_asks_for_words_too(number: str) -> None:
-    text = "\n\n".join(cell.source for cell in original(number).cells if cell.cell_type == "markdown")
-    assert [summary for summary, _ in DETAILS.findall(text) if summary == "Model answer"]
 
 
 @pytest.mark.parametrize("number", PATHS)
@@ -218,11 +204,6 @@ def private(x: float) -> float:
     return 2 * math.sqrt(x) * len(ASKED)
 
 
-@torch.no_grad()
-def decorated(x: float) -> float:
-    return 2 * x
-
-
 def exercise_for(answer: Callable[..., Any]) -> Exercise:
     return Exercise(double, lambda _: [(1.0,)], {}, answer=answer, library=[], equation="2x")
 
@@ -234,7 +215,6 @@ MADE_UP: dict[str, Exercise | Question | Choice] = {
     "letter": Choice(lambda: "b", "why", {"a": "no"}),
     "annotated": exercise_for(annotated),
     "private": exercise_for(private),
-    "decorated": exercise_for(decorated),
     "lambda": exercise_for(lambda x: 2 * x),
 }
 IMPORTS = "import math\n\nimport torch\nfrom torch import nn"
@@ -335,15 +315,10 @@ def test_numbers_and_letters_go_into_their_stubs(book: Callable[..., Any]) -> No
     [
         (999.0, 0.1, "999"),
         (31_037_633.0, 1e-6, "31_037_633"),
-        (10_000.0, 1e-6, "10_000"),
-        (2.9999999999999996, 1e-6, "3"),
         (0.1 + 0.2, 1e-6, "0.3"),
         (2 / 3, 0.01, "0.67"),
-        (2 / 3, 0.1, "0.7"),
         (-0.0, 1e-6, "0"),
-        (-12.5, 1e-6, "-12.5"),
         (4e-5, 1e-6, "4e-5"),
-        (0.00012, 0.2, "0.00012"),
         (25_437.3, 0.05, "25_000"),
     ],
 )
@@ -360,41 +335,20 @@ WRONG: dict[str, tuple[tuple[str, ...], tuple[str, ...], str]] = {
         (*TWO[:2], "a = ...", 'check("nothing", a)'),
         '"nothing", which course_lib.checks does not',
     ),
-    "another's": (("third",), (*TWO[:2], "a = ...", 'check("corrupt", a)'), '"corrupt", which belongs to notebook 01'),
     "never": (("third", "letter"), TWO[:2], 'never checks "letter"'),
     "order": (("letter", "third"), TWO, "it checks third, letter; course_lib/checks/nb77.py has the order letter, th"),
-    "variable twice": (
-        ("third", "letter"),
-        (*TWO[:2], 'check("letter", my_third)'),
-        "cell 4 checks my_third, which an",
-    ),
-    "exercise twice": (("third",), (*TWO[:2], "b = ...", 'check("third", b)'), 'cell 5 checks "third" a second time'),
     "undefined": (("third",), ('check("third", my_third)',), "no cell above defines my_third"),
     "done": (
         ("third",),
         ("my_third = 0.3", TWO[1]),
         "my_third is no stub: expected `my_third = ...`, found `my_third =",
     ),
-    "defined by others": (("third",), ("my_third, b = ..., 2", TWO[1]), "has no def, no class and no `my_third = `"),
     "overwritten": (("third",), (*TWO[:2], "for my_third in range(3):\n    pass"), "cell 4 overwrites my_third"),
-    "crowded": (("third",), (TWO[0], 'print(check("third", my_third))'), "cell 3 checks my_third and does more"),
-    "no variable": (("third",), (*TWO[:2], 'check("third", 3)'), "cell 4 checks no variable"),
-    "unreadable": (("third",), (*TWO[:2], "a = = 3"), "cell 4 cannot be read"),
     "value for a function": (("double",), ("f = ...", 'check("double", f)'), '"double" asks for a function or class'),
-    "function for a value": (
-        ("third",),
-        (DOUBLE.replace("my_double", "f"), 'check("third", f)'),
-        '"third" asks for a number or letter',
-    ),
     "function for a class": (
         ("twice",),
         (DOUBLE.replace("my_double", "f"), 'check("twice", f)'),
         'f is a function, the answer of "twice" is a class',
-    ),
-    "written function": (
-        ("double",),
-        (DOUBLE.replace("...  # your code", "x[..., 0]"), 'check("double", my_double)'),
-        "my_double is no stub: there are no three dots in it",
     ),
     "no docstring": (
         ("double",),
@@ -406,20 +360,10 @@ WRONG: dict[str, tuple[tuple[str, ...], tuple[str, ...], str]] = {
         (DOUBLE.replace("x, times=2", "x, *, times=2"), 'check("double", my_double)'),
         'my_double takes (x, *, times=2), the answer of "double" takes (x, times=2)',
     ),
-    "parameters of a method": (
-        ("twice",),
-        (TWICE.replace("factor", "f"), 'check("twice", MyTwice)'),
-        'MyTwice.__init__ takes (self, f=2.0), the answer of "twice" takes (self, factor=2.0)',
-    ),
     "another method": (
         ("twice",),
         (TWICE.replace("forward", "backward"), 'check("twice", MyTwice)'),
         'MyTwice has a method backward, which the answer of "twice" lacks',
-    ),
-    "decorators": (
-        ("decorated",),
-        (DOUBLE.replace("x, times=2", "x"), 'check("decorated", my_double)'),
-        "my_double has the decorators [], the answer of \"decorated\" has ['torch.no_grad()']",
     ),
     "names of its own": (
         ("private",),
@@ -443,22 +387,13 @@ WRONG: dict[str, tuple[tuple[str, ...], tuple[str, ...], str]] = {
 def test_what_does_not_fit_is_said_in_one_sentence(book: Callable[..., Any], case: str) -> None:
     names, cells, words = WRONG[case]
     book(*names)
-    with pytest.raises(HandoutError) as caught:
-        solutions.fill(notebook_of(*cells), "77")
-    assert str(caught.value).startswith("notebook 77: ") and words in str(caught.value)
-    assert len(str(caught.value).splitlines()) == (2 if case in ("variable twice", "undefined", "crowded") else 1), (
-        caught.value
-    )
-
-
-def test_every_problem_is_told_at_once_and_the_notebook_stays_as_it_was(book: Callable[..., Any]) -> None:
-    book("third", "letter", "double")
-    notebook = notebook_of("my_third = 1", TWO[1], *TWO[2:])
+    notebook = notebook_of(*cells)
     before = json.dumps(notebook)
     with pytest.raises(HandoutError) as caught:
         solutions.fill(notebook, "77")
-    assert len(str(caught.value).splitlines()) == 2
     assert json.dumps(notebook) == before
+    assert str(caught.value).startswith("notebook 77: ") and words in str(caught.value)
+    assert len(str(caught.value).splitlines()) == (2 if case == "undefined" else 1), caught.value
 
 
 def test_a_demonstration_is_no_exercise_and_magic_is_no_obstacle(book: Callable[..., Any]) -> None:
@@ -530,39 +465,6 @@ def test_nothing_else_is_in_the_folder(student: Path) -> None:
     assert {path.name for path in student.iterdir() if path.is_dir()} == {"notebooks", "figures"}
     shown = {Path(link).name for path in PATHS.values() for link in handouts.links(handouts.text_of(path))}
     assert {path.name for path in (student / "figures").iterdir()} <= shown
-
-
-def test_the_readme_tells_how_to_open_it(student: Path) -> None:
-    text = (student / "README.txt").read_text(encoding="ascii")
-    assert max(map(len, text.splitlines())) <= 120
-    for words in ("00_start_here.ipynb", "jupyter lab .", "Without a network", "TEACHING.md"):
-        assert words in text
-    assert (student / "notebooks" / "00_start_here.ipynb").is_file()
-    assert all(name in text for name in handouts.LICENSES)
-
-
-@pytest.mark.parametrize("place", ["in the course", "installed", "nowhere"])
-def test_the_first_cell_finds_the_library_from_the_folder(student: Path, tmp_path: Path, place: str) -> None:
-    course = student.parent.parent
-    library = {"in the course": course, "installed": tmp_path / "site", "nowhere": tmp_path / "elsewhere"}[place]
-    (library / "course_lib").mkdir(parents=True)
-    (library / "course_lib" / "__init__.py").write_text("here = True\n", encoding="utf-8")
-    (tmp_path / "site").mkdir(exist_ok=True)
-    for name in ("torch", "matplotlib", "anywidget"):
-        (tmp_path / "site" / f"{name}.py").touch()
-    cells = notebooks.read(student / "notebooks" / "00_start_here.ipynb").cells
-    script = next(cell.source for cell in cells if cell.cell_type == "code") + "\nassert course_lib.here\n"
-    done = subprocess.run(
-        [sys.executable, "-S", "-B", "-c", script],  # -S: nothing that is really installed can be found
-        cwd=student / "notebooks",
-        env={**os.environ, "PYTHONPATH": str(tmp_path / "site")},
-        capture_output=True,
-        text=True,
-    )
-    (library / "course_lib" / "__init__.py").unlink()
-    (library / "course_lib").rmdir()
-    assert (done.returncode == 0) is (place != "nowhere"), done.stderr
-    assert place != "nowhere" or "This kernel has no course_lib." in done.stderr
 
 
 def test_solutions_are_the_same_folder_with_stubs_filled(student: Path, tmp_path: Path) -> None:
@@ -639,12 +541,3 @@ def test_the_printed_results_are_compared(tmp_path: Path) -> None:
     notebook.cells[2].outputs = []
     nbformat.write(notebook, path)
     assert "the check of third says 'nothing'" in executed.verdicts([path], CORRECT)[0]
-
-
-def test_a_run_with_solutions_stops_where_they_do_not_fit(tmp_path: Path) -> None:
-    (tmp_path / "py").mkdir()
-    (tmp_path / "py" / "77_x.py").write_text('# %%\nx = 1\n\n# %%\ncheck("nothing", x)\n', encoding="utf-8")
-    assert notebooks.sync(tmp_path) == []
-    problems = run_notebooks.run([], tmp_path, tmp_path / "executed", solved=True)
-    assert problems == ['notebook 77: it checks "nothing", which course_lib.checks does not know.']
-    assert not (tmp_path / "executed").exists()
