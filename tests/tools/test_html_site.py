@@ -8,7 +8,6 @@ import lzma
 import os
 import re
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
 
 import nbformat
 import pytest
@@ -16,7 +15,7 @@ import pytest
 import html_site
 import notebooks
 from helpers_site import EQUATIONS, MODULE, NEEDED, Course, Elements, executed, models, png, view
-from html_assets import PAGES, VENDOR, anywidget_module
+from html_assets import VENDOR
 from html_check import check_page
 from html_site import SiteError, build
 from html_text import Equations, markdown_to_html
@@ -58,32 +57,12 @@ def test_vendored_files_are_those_that_were_published() -> None:
         assert hashlib.sha256(published).hexdigest() == digest, name
 
 
-def test_each_vendored_package_has_its_licence() -> None:
-    folders = {Path(name).parts[0] for name, _ in VENDORED}
-    assert folders == {"html-manager", "katex", "requirejs"}
-    for folder in folders:
-        assert "opyright" in (VENDOR / folder / "LICENSE").read_text(encoding="utf-8")
-
-
 def test_fonts_of_the_buttons_and_equations_are_there(site: Path) -> None:
     manager = (site / "assets/html-manager/embed-amd.js").read_text(encoding="utf-8")
     fonts = [path.name for path in (site / "assets/html-manager").glob("*.woff2")]
     assert len(fonts) == 2 and all(name in manager for name in fonts)
     named = re.findall(r"url\((fonts/[^)]+\.woff2)\)", (site / "assets/katex/katex.min.css").read_text())
     assert len(named) == 20 and all((site / "assets/katex" / name).is_file() for name in named)
-
-
-def test_styles_speak_of_parts_that_equations_have(site: Path) -> None:
-    styled = set(re.findall(r"\.(katex[\w-]*)", (site / "assets/site.css").read_text(encoding="utf-8")))
-    tagged = Equations().typeset(EQUATIONS[1], display=True)
-    assert styled == {"katex", "katex-display", "katex-html", "katex-tag"}
-    assert all(re.search(rf'class="(?:[^"]* )?{name}[ "]', tagged) for name in styled)
-
-
-def test_anywidget_is_the_installed_one(site: Path) -> None:
-    text = (site / "assets/anywidget.js").read_text(encoding="utf-8")
-    assert text == anywidget_module().read_text(encoding="utf-8")
-    assert re.search(r'^define\(\["@jupyter-widgets/base"\]', text, re.MULTILINE)
 
 
 # --- a page -----------------------------------------------------------------------------------------------------------
@@ -93,23 +72,6 @@ def test_pages_pass_their_own_check(site: Path) -> None:
     pages = sorted(site.glob("*.html"))
     assert [page.name for page in pages] == ["00_first.html", "01_second.html", "index.html"]
     assert [problem for page in pages for problem in check_page(page)] == []
-
-
-@pytest.mark.parametrize("name", ["index", "00_first", "01_second"])
-def test_nothing_comes_from_elsewhere_and_all_is_there(site: Path, name: str) -> None:
-    page = Elements(site / f"{name}.html")
-    links = [(tag, attrs[key]) for tag, attrs in page.tags for key in ("src", "href") if key in attrs]
-    outside = [(tag, link) for tag, link in links if urlsplit(link).scheme in ("http", "https") or link[:2] == "//"]
-    assert outside == ([("a", "https://example.org/paper")] if name == "00_first" else [])
-    local = [urlsplit(link) for _, link in links if not urlsplit(link).scheme]
-    assert len(local) > 5
-    for link in local:
-        target = site / unquote(link.path) if link.path else site / f"{name}.html"
-        assert target.is_file(), link
-        if link.fragment:
-            assert unquote(link.fragment) in {attrs.get("id") for _, attrs in Elements(target).tags}, link
-    styles = [*site.glob("assets/*.css"), *(PAGES.glob("*.js"))]
-    assert not [path for path in styles if re.search(r"(?:url\(|import\s+|src=)['\"]?https?:", path.read_text("utf-8"))]
 
 
 def test_links_lead_to_pages_pictures_or_nowhere(site: Path) -> None:
@@ -197,12 +159,6 @@ def test_state_of_a_page_is_what_its_widgets_need(site: Path) -> None:
 def test_needed_widgets(shown: list[str], needed: set[str]) -> None:
     state = models()
     assert needed_widgets(state, shown) == {name: state[name] for name in state if name in needed}
-
-
-def test_links_of_what_is_not_needed_are_dropped() -> None:
-    state = models()
-    del state["chain"]
-    assert needed_widgets(state, ["box"]).keys() == NEEDED - {"chain", "shown", "friend"}
 
 
 def test_modules_are_shared_only_where_that_saves_something() -> None:
@@ -348,13 +304,6 @@ def test_build_replaces_a_site_and_nothing_else(course: Course) -> None:
     with pytest.raises(SiteError, match="holds something else than an older site"):
         build(course.run, mine, course.home)
     assert (mine / "thesis.txt").exists()
-
-
-def test_build_needs_notebooks(course: Course) -> None:
-    for path in course.run.glob("*.ipynb"):
-        path.unlink()
-    with pytest.raises(SiteError, match="holds no executed notebook"):
-        course.build()
 
 
 # --- when the notebooks are run again ---------------------------------------------------------------------------------

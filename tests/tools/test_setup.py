@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import errno
 import os
 import re
 import socket
@@ -188,13 +187,9 @@ def test_setup_runs_on_any_python() -> None:
 
 @pytest.mark.parametrize("version", [(2, 7, 18), (3, 8, 0), (3, 10, 13)])
 def test_old_python_is_refused(version: tuple[int, ...]) -> None:
+    assert setup_env.version_problem((3, 11, 0)) is None is setup_env.version_problem((4, 0, 0))
     said = setup_env.version_problem(version)
     assert f"This is Python {version[0]}.{version[1]}" in said and "3.11 or newer" in said and "PYTHON=" in said
-
-
-@pytest.mark.parametrize("version", [(3, 11, 0), (3, 13, 1), (4, 0, 0)])
-def test_new_python_is_taken(version: tuple[int, ...]) -> None:
-    assert setup_env.version_problem(version) is None
 
 
 def test_python_without_venv_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -231,18 +226,6 @@ def test_failed_installation_says_why(monkeypatch: pytest.MonkeyPatch, tmp_path:
     (tmp_path / "log").write_text(log, encoding="utf-8")
     monkeypatch.setattr(setup_env, "LOG", str(tmp_path / "log"))
     assert expected in setup_env.why_it_failed()
-
-
-@pytest.mark.parametrize(
-    ("error", "expected"),
-    [
-        (OSError(errno.ENOSPC, "No space left on device"), "The disk is full. Free some space"),
-        (PermissionError(errno.EACCES, "Permission denied", ".venv"), "cannot be written"),
-        (subprocess.CalledProcessError(1, "ensurepip"), "Delete .venv if it is there"),
-    ],
-)
-def test_system_errors_become_sentences(error: Exception, expected: str) -> None:
-    assert expected in setup_env.what_went_wrong(error)
 
 
 def test_stamp_holds_until_a_list_changes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
