@@ -33,11 +33,11 @@ Around it are the rooms, most of them folders:
 
 import os
 
-# Where other programs want the cores, threads that spin while they wait make PyTorch several times slower. OpenMP
-# reads this once, when torch is imported.
+# Waiting threads spin by default, which makes PyTorch several times slower if other programs want the cores too.
+# OpenMP reads this once, when torch is imported.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
-# What torch.compile has kept is unpickled: it lies in a folder of one's own, not in /tmp, where anybody may put things.
+# torch.compile unpickles its cache, so keep it where only this user can write.
 if os.access(os.path.expanduser("~"), os.W_OK):
     _kept = os.path.join(os.path.expanduser("~"), ".cache", "course_lib", "torchinductor")
     os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", _kept)

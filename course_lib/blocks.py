@@ -90,7 +90,7 @@ def sinusoidal_embedding(t: Tensor, dim: int, max_period: float = 10_000.0) -> T
     Args:
         t: timesteps, (B,), any real number type.
         dim: length of the embedding, even, >= 2.
-        max_period: one wave takes from 2π to 2π · max_period^(1 − 2/dim) timesteps; >= 1.
+        max_period: the waves are between 2π and 2π · max_period^(1 − 2/dim) timesteps long; >= 1.
 
     Returns:
         (B, dim), float32, values in [-1, 1].

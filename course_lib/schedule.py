@@ -82,7 +82,7 @@ class Schedule:
 
     @property
     def log_snr_half(self) -> Tensor:
-        """λ = log(a/b), shape (T+1,), float64: the time in which higher-order solvers think (DPM-Solver, eq. 3.1)."""
+        """λ = log(a/b), shape (T+1,), float64: higher-order solvers step along it (DPM-Solver, eq. 3.1)."""
         return self.signal.log() - self.noise.log()
 
     @property
@@ -187,7 +187,7 @@ class Schedule:
 
 
 def validate_schedule(schedule: Schedule, name: str = "schedule") -> None:
-    """Refuse what is not a `Schedule`: a schedule's name, a checkpoint, None."""
+    """Refuse a schedule's name, a checkpoint, None: anything but a `Schedule`."""
     if not isinstance(schedule, Schedule):
         hint = f"; use make_schedule({schedule!r})" if schedule in SCHEDULES else ""
         raise TypeError(f"{name} must be a course_lib.schedule.Schedule, got {type(schedule).__name__}{hint}")

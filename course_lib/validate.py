@@ -34,7 +34,7 @@ def validate_flag(name: str, value: object) -> None:
 def validate_number(
     name: str, value: float, low: float = float("-inf"), high: float = float("inf"), *, integer: bool = False
 ) -> None:
-    """Refuse what is not a finite number from `low` to `high`.
+    """Refuse anything but a finite number from `low` to `high`.
 
     Raises:
         TypeError: not a number, or not an int where `integer` asks for one.
@@ -49,7 +49,7 @@ def validate_number(
 
 
 def validate_counts(**counts: int) -> None:
-    """Refuse what is not an int >= 1; each argument comes under its own name."""
+    """Refuse anything but an int >= 1; give each argument under its own name."""
     for name, value in counts.items():
         validate_number(name, value, 1, integer=True)
 
@@ -57,7 +57,7 @@ def validate_counts(**counts: int) -> None:
 def validate_levels(
     name: str, values: Sequence[int], low: int = 1, high: float = float("inf"), *, empty: bool = False
 ) -> None:
-    """Refuse what is not a list of ints from `low` to `high` about the levels of a network; `empty` allows none."""
+    """Refuse anything but a list of ints from `low` to `high`, about levels of a network; `empty` allows none."""
     if not isinstance(values, Sequence) or isinstance(values, str):
         raise TypeError(f"{name} must be a sequence of ints, one per level, got {type(values).__name__}")
     if not values and not empty:
@@ -67,7 +67,7 @@ def validate_levels(
 
 
 def validate_model(model: nn.Module, name: str = "model", *, function: bool = False) -> None:
-    """Refuse what is not a network: a path, a checkpoint, None; a plain `function` may do."""
+    """Refuse a path, a checkpoint, None: anything but a network, or a plain function if `function` allows it."""
     if not isinstance(model, nn.Module) and not (function and callable(model)):
         raise TypeError(
             f"{name} must be a torch.nn.Module, got {type(model).__name__}; "
@@ -78,7 +78,7 @@ def validate_model(model: nn.Module, name: str = "model", *, function: bool = Fa
 def validate_pictures(
     x: Tensor, name: str = "x", *, in_range: bool = False, channels: int | None = None, values: bool = True
 ) -> None:
-    """Refuse what is not a batch of finite float pictures, (B, C, H, W).
+    """Refuse anything but a batch of finite float pictures, (B, C, H, W).
 
     Args:
         x: the tensor to look at.
@@ -137,9 +137,9 @@ def validate_same(x: Tensor, other: Tensor, name: str, other_name: str) -> None:
 
 
 def validate_index(t: int | Tensor, name: str, *, batch: int | None = None, device: torch.device | None = None) -> None:
-    """Refuse a timestep that is neither an int nor one integer per picture on the pictures' device.
+    """Refuse anything but an int, or one integer per picture on the pictures' device.
 
-    `Schedule.validate_t` looks at the range too. This does not, so that the program need not wait for a GPU.
+    This does not look at the values, so the program need not wait for a GPU; `Schedule.validate_t` does.
     """
     if isinstance(t, bool) or not isinstance(t, int | Tensor):
         raise TypeError(f"{name} must be an int or a tensor of integers, got {type(t).__name__}")
@@ -158,7 +158,7 @@ def validate_index(t: int | Tensor, name: str, *, batch: int | None = None, devi
 
 
 def validate_labels(y: Tensor, name: str, *, batch: int, device: torch.device) -> None:
-    """Refuse what is not one class per picture on the pictures' device; their range is not looked at."""
+    """Refuse anything but one integer per picture on the pictures' device; this does not look at their values."""
     if not isinstance(y, Tensor):
         raise TypeError(f"{name} must be a tensor of integers, one per picture, got {type(y).__name__}")
     validate_index(y, name, batch=batch, device=device)
