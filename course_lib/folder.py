@@ -97,7 +97,7 @@ def find_classes(root: Path, files: Sequence[Path]) -> tuple[tuple[str, ...], st
         why = f"{list_names(stray)} {'lies' if len(stray) == 1 else 'lie'} beside {listed}: move or remove"
         why += " it" if len(stray) == 1 else " them"
     elif len(names) == 1:
-        why = f"all pictures lie in {listed}"
+        why = f"all pictures lie in one folder, {listed}"
         why += f": give {readable(root / names[0])}, which holds {list_names(below)}" if len(below) > 1 else ""
     elif all(name.lower() in SPLIT_FOLDERS for name in names) and all(len(parts) > 1 for parts in inside):
         why = f"{listed} look like parts of a data set, each with its classes ({list_names(below)}) inside: give one "
