@@ -1,4 +1,4 @@
-"""Open the course in JupyterLab, for this machine alone: bound to 127.0.0.1, with a token."""
+"""Open the course in JupyterLab, reachable from this machine alone: bound to 127.0.0.1, with a token."""
 
 from __future__ import annotations
 
@@ -11,13 +11,14 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 FIRST = "notebooks/00_start_here.ipynb"
-SETTINGS = ROOT / "tools" / "jupyter"  # no question about news, no search for updates
+#: No question about news; and the state of sliders is saved with a notebook, so that they are alive on the next day.
+SETTINGS = ROOT / "tools" / "jupyter"
 ADDRESS = "127.0.0.1"
 TRIES = 50
 
 
 def is_free(port: int) -> bool:
-    """Whether a server can be started on a port of this machine."""
+    """Whether a server could listen on a port of this machine."""
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
         if os.name != "nt":
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -36,12 +37,12 @@ def choose_port(port: int) -> int | None:
 def command(port: int, more: list[str]) -> list[str]:
     """The command that starts JupyterLab on the first notebook, with the whole repository in view."""
     return [
-        *(sys.executable, "-m", "jupyterlab"),  # `jupyter lab` would take the first one on the PATH, whosever it is
+        *(sys.executable, "-m", "jupyterlab"),  # `jupyter lab` could be that of another Python
         f"--ServerApp.ip={ADDRESS}",
         f"--ServerApp.port={port}",
         f"--ServerApp.root_dir={ROOT}",
         f"--LabApp.default_url=/lab/tree/{FIRST}",
-        "--LabApp.extension_manager=readonly",  # asks nothing of the network
+        "--LabApp.extension_manager=readonly",  # else it would look for extensions on the network
         "--log-level=ERROR",
         *(["--allow-root"] if os.name != "nt" and os.geteuid() == 0 else []),  # as in a container
         *more,
@@ -49,7 +50,7 @@ def command(port: int, more: list[str]) -> list[str]:
 
 
 def main() -> int:
-    """Find a port, say what happens, and become JupyterLab."""
+    """Find a port, say what happens, and turn into JupyterLab."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--port", type=int, default=8888, help="the first port to try")
     options, more = parser.parse_known_args()
@@ -57,30 +58,30 @@ def main() -> int:
         print(f"{FIRST} is missing: get it back with `git checkout {FIRST}`, then run this again.", file=sys.stderr)
         return 1
     if not 1024 <= options.port < 65536:
-        print(f"A port is a number from 1024 to 65535, got {options.port}: make lab PORT=9000", file=sys.stderr)
+        print(f"A port is a number from 1024 to 65535, got {options.port}. Try: make lab PORT=9000", file=sys.stderr)
         return 1
     port = choose_port(options.port)
     if port is None:
         print(
-            f"No port from {options.port} to {options.port + TRIES - 1} is free. Stop the programs that use them, "
-            "or choose another: make lab PORT=9000",
+            f"No port from {options.port} to {options.port + TRIES - 1} is free. Stop a program that uses one, "
+            "or choose other ports: make lab PORT=9000",
             file=sys.stderr,
         )
         return 1
     if port != options.port:
-        print(f"Port {options.port} is in use by another program, so JupyterLab takes port {port}.")
-    print(f"Opening JupyterLab on {FIRST}. If no browser opens, copy the address with the token from below into one.")
+        print(f"Another program uses port {options.port}, so JupyterLab takes port {port}.")
+    print(f"Opening JupyterLab on {FIRST}. If no browser opens, copy the address with the token below into one.")
     print("Stop it with Ctrl-C.", flush=True)
     os.chdir(ROOT)
     paths = [str(SETTINGS), os.environ.get("JUPYTER_CONFIG_PATH", "")]
     os.environ["JUPYTER_CONFIG_PATH"] = os.pathsep.join(path for path in paths if path)
     arguments = command(port, more)
-    if os.name == "nt":  # where exec would hand the terminal back at once
+    if os.name == "nt":  # there exec would give the terminal back at once
         lab = subprocess.Popen(arguments)
         while True:
             try:
                 return lab.wait()
-            except KeyboardInterrupt:  # it has come to JupyterLab too, which ends by itself
+            except KeyboardInterrupt:  # JupyterLab has got it too, and ends by itself
                 pass
     os.execv(arguments[0], arguments)
 

@@ -27,7 +27,7 @@ def augment(x: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
 
 
 def disturb(x: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-    """What nobody sees, (B, 1, 28, 28) to the same: a picture up to 8 of 255 levels brighter or darker, and grain."""
+    """Change pictures (B, 1, 28, 28) by what nobody sees: up to 8 of 255 levels brighter or darker, and some grain."""
     level = 2 / 255
     shift, grain = torch.rand(2, len(x), 1, 1, 1, generator=generator).to(x.device)
     noise = torch.randn(x.shape, generator=generator).to(x.device)
@@ -39,7 +39,9 @@ if __name__ == "__main__":
     parser.add_argument("--epochs", type=int, default=14)
     parser.add_argument("--batch-size", type=int, default=128)
     parser.add_argument("--lr", type=float, default=0.1)
-    parser.add_argument("--stability", type=float, default=2.0, help="weight of the features' change under `disturb`")
+    parser.add_argument(
+        "--stability", type=float, default=2.0, help="weight of how much `disturb` changes the features"
+    )
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
 
@@ -54,7 +56,7 @@ if __name__ == "__main__":
     optimizer = torch.optim.SGD(model.parameters(), lr=options.lr, momentum=0.9, nesterov=True, weight_decay=5e-4)
     scheduler = torch.optim.lr_scheduler.OneCycleLR(optimizer, options.lr, total_steps=steps, pct_start=0.2)
     order = batches(len(train), options.batch_size, generator)
-    half = options.batch_size // 2  # so many of each batch are shown a second time, disturbed
+    half = options.batch_size // 2  # this many of each batch come a second time, disturbed
 
     start = time.perf_counter()
     for step in range(1, steps + 1):
@@ -78,7 +80,7 @@ if __name__ == "__main__":
     accuracy = (scores.argmax(1) == test.labels).float().mean().item()
     print(f"{accuracy:.2%} of the test pictures right")
     if accuracy < 0.93:
-        raise SystemExit("not good enough to measure with (93 %): nothing was written")
+        raise SystemExit("below 93 % it is not good enough to measure with: nothing was written")
     card = {
         "test_accuracy": round(accuracy, 4),
         "updates": steps,

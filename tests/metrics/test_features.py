@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from pathlib import Path
+from typing import Any
 
 import pytest
 import safetensors
@@ -60,16 +61,13 @@ def test_an_altered_network_is_refused(tmp_path: Path, monkeypatch: pytest.Monke
 
 
 def test_features_have_mean_0_and_variance_1() -> None:
-    train = train_pictures()
-    features = embed(train).features
+    features = embed(train_pictures()).features
     assert features.mean(0).abs().max() < 0.3
     assert features.var(0).mean().item() == pytest.approx(1, abs=0.2)
 
 
 def test_an_embedding_is_what_the_network_says_of_stored_pictures() -> None:
-    test = held_out_pictures()
-    net = load_feature_net()
-    x = test[:7]
+    net, x = load_feature_net(), held_out_pictures()[:7]
     e = embed(x)
     assert e.features.dtype == e.probabilities.dtype == torch.float64 and len(e) == 7
     features, scores = net(x)
@@ -87,26 +85,25 @@ def test_an_embedding_is_what_the_network_says_of_stored_pictures() -> None:
 
 
 def test_the_embedding_of_pictures_is_kept_only_for_the_same_network() -> None:
-    test = held_out_pictures()
-    few = Pictures(test.images[:3])
+    few = Pictures(held_out_pictures().images[:3])
     assert embed(few) is embed(few)
     other = FeatureNet().eval()
     assert not torch.allclose(embed(few, net=other).features, embed(few).features)
 
 
 def test_what_the_network_does_not_see() -> None:
-    with pytest.raises(ValueError, match=r"sees 28×28 pictures, got \(32, 32\)"):
-        embed(torch.zeros(1, 1, 32, 32))
-    with pytest.raises(ValueError, match=r"x must have 1 channel\(s\), got 3"):
-        embed(torch.zeros(1, 3, 28, 28))
-    with pytest.raises(ValueError, match="pictures holds 784 value"):
-        embed(torch.full((1, 1, 28, 28), math.nan))
-    with pytest.raises(TypeError, match="pictures must hold floats"):
-        embed(torch.zeros(1, 1, 28, 28, dtype=torch.uint8))
-    with pytest.raises(ValueError, match="net must be in eval mode"):
-        embed(torch.zeros(1, 1, 28, 28), net=FeatureNet())
-    with pytest.raises(ValueError, match="batch_size must lie in"):
-        embed(torch.zeros(1, 1, 28, 28), batch_size=0)
+    x = torch.zeros(1, 1, 28, 28)
+    cases: list[tuple[type[Exception], str, Any, Any]] = [
+        (ValueError, r"sees 28×28 pictures, got \(32, 32\)", torch.zeros(1, 1, 32, 32), {}),
+        (ValueError, r"x must have 1 channel\(s\), got 3", torch.zeros(1, 3, 28, 28), {}),
+        (ValueError, "pictures holds 784 value", x + math.nan, {}),
+        (TypeError, "pictures must hold floats", x.byte(), {}),
+        (ValueError, "net must be in eval mode", x, {"net": FeatureNet()}),
+        (ValueError, "batch_size must lie in", x, {"batch_size": 0}),
+    ]
+    for error, message, pictures, options in cases:
+        with pytest.raises(error, match=message):
+            embed(pictures, **options)
 
 
 def test_distances_tell_real_from_blurred_from_noise() -> None:
@@ -136,8 +133,7 @@ def test_the_distance_leaves_aside_what_nobody_sees() -> None:
 
 @pytest.mark.cuda
 def test_a_gpu_says_the_same() -> None:
-    test = held_out_pictures()
-    x = test[:100]
+    x = held_out_pictures()[:100]
     ours = embed(x, net=load_feature_net("cuda"), batch_size=100)
     assert ours.features.device.type == "cpu"
     torch.testing.assert_close(ours.features, embed(x).features, atol=2e-2, rtol=2e-2)
