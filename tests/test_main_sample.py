@@ -1,10 +1,9 @@
-"""The command line's `sample`: what it writes, for gray and color, with and without classes, and what it refuses."""
+"""The command line's `sample`: what it writes, for grey and color, with and without classes, and what it refuses."""
 
 from __future__ import annotations
 
-import io
 import shutil
-from collections.abc import Callable
+import unicodedata
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch import Tensor
 
 from course_lib import __main__
 from course_lib.__main__ import main
@@ -21,49 +21,53 @@ from course_lib.pipeline import Pipeline
 from course_lib.sample import sample
 from course_lib.schedule import Schedule, make_schedule, sampling_times, start_time
 from course_lib.unet import BottleneckUNet, UNet
-from course_lib.viz import grid, to_gif
+from course_lib.viz import grid
 from helpers import randomize
 
 SCHEDULE = make_schedule("cosine", 50)
 
 
-#: Its noise is drawn on the device, and is compared here with what a CPU draws.
-SAMPLE = ["sample", "--device", "cpu"]
-
-
-def small(**options: Any) -> UNet:
-    return randomize(UNet(8, channels=(8,), attention=(), **options)).eval()  # type: ignore[return-value]
+def small(seed: int = 0, **options: Any) -> UNet:
+    return randomize(UNet(8, channels=(8,), attention=(), **options), seed).eval()  # type: ignore[return-value]
 
 
 @pytest.fixture
-def gray(tmp_path: Path) -> str:
-    return str(save_checkpoint(tmp_path / "gray.safetensors", small(), SCHEDULE, target="v"))
+def grey(tmp_path: Path) -> Path:
+    return save_checkpoint(tmp_path / "grey.safetensors", small(), SCHEDULE, target="v")
 
 
-def pixels(path: Path) -> torch.Tensor:
+def call(checkpoint: Path | None, *options: object, out: Path, count: int = 2, steps: int = 4) -> int:
+    """`sample` on the CPU, whose noise can be had again here."""
+    given = [] if checkpoint is None else ["--checkpoint", checkpoint]
+    given += ["--device", "cpu", "--count", count, "--steps", steps, "--out", out]
+    return main(["sample", *map(str, [*given, *options])])
+
+
+def expected(model: torch.nn.Module, count: int = 2, steps: int = 4, channels: int = 1, **options: Any) -> Tensor:
+    """What the sampler makes of the same noise."""
+    generator = torch.Generator().manual_seed(options.pop("seed", 0))
+    x_T = torch.randn(count, channels, 8, 8, generator=generator)
+    options = {"times": sampling_times(50, steps), "order": 2, "target": "v", "clip": False, **options}
+    return sample(model, SCHEDULE, x_T, generator=generator, **options)
+
+
+def pixels(path: Path) -> Tensor:
     with Image.open(path) as image:
         return torch.from_numpy(np.array(image))
 
 
-def test_it_writes_a_grid_single_pictures_and_the_way_there(gray: str, tmp_path: Path) -> None:
+def names(out: Path) -> list[str]:
+    return sorted(path.name for path in out.iterdir())
+
+
+def test_it_writes_a_grid_single_pictures_and_the_way_there(grey: Path, tmp_path: Path) -> None:
     out = tmp_path / "deep" / "samples"
-    assert main([*SAMPLE, "--checkpoint", gray, "--count", "5", "--steps", "6", "--seed", "3", "--out", str(out)]) == 0
-    assert sorted(path.name for path in out.iterdir()) == [
-        "grid.png",
-        *(f"sample-000{i}.png" for i in range(5)),
-        "trajectory.gif",
-    ]
-
-    draw = torch.Generator().manual_seed(3)
-    x_T = torch.randn(5, 1, 8, 8, generator=draw)
-    expected = sample(
-        small(), SCHEDULE, x_T, times=sampling_times(50, 6), order=2, target="v", clip=False, generator=draw
-    )
+    assert call(grey, "--seed", 3, out=out, count=5, steps=6) == 0
+    assert names(out) == ["grid.png", *(f"sample-000{i}.png" for i in range(5)), "trajectory.gif"]
+    samples = expected(small(), 5, 6, seed=3)
     for i in range(5):
-        assert torch.equal(pixels(out / f"sample-000{i}.png"), grid(expected[i : i + 1], pad=0))
-    together = grid(expected).repeat_interleave(3, 0).repeat_interleave(3, 1)
-    assert torch.equal(pixels(out / "grid.png"), together)
-
+        assert torch.equal(pixels(out / f"sample-000{i}.png"), grid(samples[i : i + 1], pad=0))
+    assert torch.equal(pixels(out / "grid.png")[::3, ::3], grid(samples))
     with Image.open(out / "trajectory.gif") as gif:
         assert gif.n_frames == 7 and gif.info["loop"] == 0  # type: ignore[attr-defined]
         times, first = [], np.array(gif.convert("L"))
@@ -75,87 +79,68 @@ def test_it_writes_a_grid_single_pictures_and_the_way_there(gray: str, tmp_path:
     width = last.shape[1]
     left, right = last[:, : width // 2 - 9], last[:, width // 2 + 9 :]
     assert np.array_equal(left, right) and not np.array_equal(first[:, : width // 2 - 9], left)
-    samples = grid(expected, 4).repeat_interleave(3, 0).repeat_interleave(3, 1).numpy()
-    assert left.shape == samples.shape and np.abs(left.astype(int) - samples).max() <= 8
+    assert np.abs(left[::3, ::3].astype(int) - grid(samples, 4).numpy()).max() <= 8
 
 
-def test_color_other_samplers_and_batches(tmp_path: Path) -> None:
-    model = small(in_channels=3)
-    path = save_checkpoint(tmp_path / "color.safetensors", model, SCHEDULE, target="x0")
-    command = [*SAMPLE, "--checkpoint", str(path), "--count", "5", "--steps", "6", "--eta", "0", "--order", "2"]
-    x_T = torch.randn(5, 3, 8, 8, generator=torch.Generator().manual_seed(0))
-    expected = sample(model, SCHEDULE, x_T, times=sampling_times(50, 6), eta=0, order=2, target="x0", clip=False)
-    for size in ("2", "100"):
-        out = tmp_path / size
-        assert main([*command, "--batch-size", size, "--out", str(out)]) == 0
-        for i in range(5):
-            got = pixels(out / f"sample-000{i}.png").int()
-            assert got.shape == (8, 8, 3) and (got - grid(expected[i : i + 1], pad=0).int()).abs().max() <= 1
-        with Image.open(out / "trajectory.gif") as gif:
-            rows = 1 if size == "2" else 2  # a film shows the first batch
-            assert gif.convert("RGB").size == (3 * (2 * (4 * 9 + 1) + 6), 3 * (rows * 9 + 1))
+@pytest.mark.parametrize("size", [2, 100])
+def test_color_in_batches(size: int, tmp_path: Path) -> None:
+    path = save_checkpoint(tmp_path / "color.safetensors", small(in_channels=3), SCHEDULE, target="x0")
+    assert call(path, "--eta", 0, "--batch-size", size, out=tmp_path / "out", count=5) == 0
+    samples = expected(small(in_channels=3), 5, channels=3, eta=0, target="x0")
+    for i in range(5):
+        got = pixels(tmp_path / "out" / f"sample-000{i}.png").int()
+        assert got.shape == (8, 8, 3) and (got - grid(samples[i : i + 1], pad=0).int()).abs().max() <= 1
+    with Image.open(tmp_path / "out" / "trajectory.gif") as gif:
+        rows = 1 if size == 2 else 2  # a film shows the first batch
+        assert gif.convert("RGB").size == (3 * (2 * (4 * 9 + 1) + 6), 3 * (rows * 9 + 1))
 
 
-def test_only_some_pieces_and_long_walks_make_short_films(gray: str, tmp_path: Path) -> None:
-    for only in ("grid", "pictures", "gif"):
-        out = tmp_path / only
-        command = [*SAMPLE, "--checkpoint", gray, "--count", "2", "--steps", "50", "--only", only, "--out", str(out)]
-        assert main(command) == 0
-        names = {"grid": ["grid.png"], "gif": ["trajectory.gif"], "pictures": ["sample-0000.png", "sample-0001.png"]}
-        assert sorted(path.name for path in out.iterdir()) == names[only]
-    with Image.open(tmp_path / "gif" / "trajectory.gif") as gif:
-        assert gif.n_frames == 33  # type: ignore[attr-defined]
+@pytest.mark.parametrize(
+    ("only", "written"),
+    [("grid", ["grid.png"]), ("gif", ["trajectory.gif"]), ("pictures", ["sample-0000.png", "sample-0001.png"])],
+)
+def test_only_some_pieces_and_long_walks_make_short_films(
+    only: str, written: list[str], grey: Path, tmp_path: Path
+) -> None:
+    assert call(grey, "--only", only, out=tmp_path / "out", steps=50) == 0
+    assert names(tmp_path / "out") == written
+    if only == "gif":
+        with Image.open(tmp_path / "out" / "trajectory.gif") as gif:
+            assert gif.n_frames == 33  # type: ignore[attr-defined]
 
 
-def test_classes(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("asked", "labels", "columns"),
+    [([], [0, 0, 1, 1, 2, 2], 2), (["--label", "2"], [2] * 6, None), (["--label", "0", "2"], [0, 2] * 3, None)],
+)
+def test_classes(asked: list[str], labels: list[int], columns: int | None, tmp_path: Path) -> None:
     """A row of each class, or those that were asked for in turn."""
     model = small(num_classes=3)
     path = save_checkpoint(tmp_path / "classes.safetensors", model, SCHEDULE, target="v")
-    x_T = torch.randn(6, 1, 8, 8, generator=torch.Generator().manual_seed(0))
-    cases: list[tuple[list[str], list[int], int | None]] = [
-        ([], [0, 0, 1, 1, 2, 2], 2),
-        (["--label", "2"], [2] * 6, None),
-        (["--label", "0", "2"], [0, 2] * 3, None),
-    ]
-    for asked, labels, columns in cases:
-        out = tmp_path / "-".join([*asked, "out"])
-        command = [*SAMPLE, "--checkpoint", str(path), "--count", "6", "--steps", "5", "--eta", "0", *asked]
-        assert main([*command, "--only", "grid", "--out", str(out)]) == 0
-        y, times = torch.tensor(labels), sampling_times(50, 5)
-        expected = sample(model, SCHEDULE, x_T, times=times, eta=0, order=2, target="v", clip=False, y=y)
-        together = grid(expected, columns).repeat_interleave(3, 0).repeat_interleave(3, 1)
-        assert torch.equal(pixels(out / "grid.png"), together)
+    assert call(path, "--eta", 0, "--only", "grid", *asked, out=tmp_path, count=6) == 0
+    samples = expected(model, 6, eta=0, y=torch.tensor(labels))
+    assert torch.equal(pixels(tmp_path / "grid.png")[::3, ::3], grid(samples, columns))
 
 
-def test_each_order_begins_and_clips_as_is_best_for_it(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("order", "clip"), [(1, True), (2, False)])
+def test_each_order_begins_and_clips_as_is_best_for_it(order: int, clip: bool, tmp_path: Path) -> None:
     path = save_checkpoint(tmp_path / "eps.safetensors", small(), SCHEDULE, target="eps")
-    x_T = torch.randn(2, 1, 8, 8, generator=torch.Generator().manual_seed(0))
     first = start_time(SCHEDULE)
     assert first < 50
-    for order, clip, start in ((1, True, 50), (2, False, first)):
-        out = tmp_path / str(order)
-        command = [
-            *SAMPLE,
-            "--checkpoint",
-            str(path),
-            "--count",
-            "2",
-            "--steps",
-            "6",
-            "--eta",
-            "0",
-            "--only",
-            "pictures",
-        ]
-        assert main([*command, "--order", str(order), "--out", str(out)]) == 0
-        times = sampling_times(50, 6, start=start)
-        expected = sample(small(), SCHEDULE, x_T, times=times, eta=0, order=order, clip=clip)
-        for i in range(2):
-            assert torch.equal(pixels(out / f"sample-000{i}.png"), grid(expected[i : i + 1], pad=0))
+    assert call(path, "--eta", 0, "--only", "grid", "--order", order, out=tmp_path) == 0
+    times = sampling_times(50, 4, start=50 if order == 1 else first)
+    samples = expected(small(), times=times, eta=0, order=order, clip=clip, target="eps")
+    assert torch.equal(pixels(tmp_path / "grid.png")[::3, ::3], grid(samples))
 
 
-@pytest.mark.parametrize(("count", "classes"), [(64, 9), (64, 10), (12, 10), (19, 10), (3, 10), (10, 10), (30, 10)])
-def test_every_class_is_drawn_as_often_as_the_others(count: int, classes: int) -> None:
+def test_where_no_picture_is_left_at_the_end_one_step_less_is_walked(tmp_path: Path) -> None:
+    """On the linear amount x_T is noise alone, in which a network that predicts the noise can see nothing."""
+    path = save_checkpoint(tmp_path / "a.safetensors", small(), make_schedule("linear amount", 50), target="eps")
+    assert call(path, "--order", 1, "--only", "grid", out=tmp_path) == 0
+
+
+@pytest.mark.parametrize(("count", "classes"), [(64, 9), (12, 10), (19, 10), (3, 10), (30, 10)])
+def test_every_class_is_sampled_as_often_as_the_others(count: int, classes: int) -> None:
     model = small(num_classes=classes)
     labels, columns = Pipeline(Checkpoint(model, SCHEDULE, "eps", {}), model, [50, 0]).labels(None, count)
     assert labels is not None and len(labels) == count and labels.diff().min() >= 0
@@ -164,178 +149,119 @@ def test_every_class_is_drawn_as_often_as_the_others(count: int, classes: int) -
     assert columns == (count // classes if count % classes == 0 else None)  # a row of each, where that can be
 
 
-def test_a_smaller_number_leaves_no_pictures_of_the_last_time_and_all_others(gray: str, tmp_path: Path) -> None:
-    (tmp_path / "out").mkdir()
-    for name in ("0000.png", "0007.png", "sample.png", "sample-1 of mine.png"):
-        (tmp_path / "out" / name).write_bytes(b"a picture of hers")
-    for count in ("3", "2"):
-        out = ["--only", "pictures", "--out", str(tmp_path / "out")]
-        assert main([*SAMPLE, "--checkpoint", gray, "--steps", "2", "--count", count, *out]) == 0
-    names = ["0000.png", "0007.png", "sample-0000.png", "sample-0001.png", "sample-1 of mine.png", "sample.png"]
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == names
-
-
-def test_what_is_drawn_is_written_at_once(
-    gray: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """Stopped in its third batch, or without memory then, two are there."""
-    honest, asked = UNet.forward, 0
-    command = [*SAMPLE, "--checkpoint", gray, "--steps", "2", "--count", "9", "--batch-size", "2"]
-    for error, status, said in (
+@pytest.mark.parametrize(
+    ("error", "status", "said"),
+    [
         (KeyboardInterrupt(), 130, "stopped after 4 of 9 pictures"),
         (MemoryError("not enough memory for it"), 2, "not enough memory for it"),
-    ):
+        (
+            torch.OutOfMemoryError("CUDA out of memory."),
+            2,
+            "course_lib: not enough memory: do less at a time",
+        ),
+        (RuntimeError("can't allocate memory: 9 bytes"), 2, "not enough memory: do less at a time"),
+    ],
+)
+def test_samples_are_written_at_once_and_replace_those_of_the_last_time(
+    error: BaseException, status: int, said: str, grey: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    """Stopped in its third batch of two, or without memory then, four are there, and what others put there stays."""
+    honest, asked, out = UNet.forward, 0, tmp_path / "out"
 
-        def forward(*arguments: Any, error: BaseException = error) -> torch.Tensor:
-            nonlocal asked
-            asked += 1
-            if asked > 5:
-                raise error
-            return honest(*arguments)
+    def forward(*arguments: Any) -> Tensor:
+        nonlocal asked
+        asked += 1
+        if asked > 5:
+            raise error
+        return honest(*arguments)
 
-        monkeypatch.setattr(UNet, "forward", forward)
-        asked, out = 0, tmp_path / str(status)
-        out.mkdir()
-        for name in ("sample-0003.png", "sample-0008.png", "grid.png", "trajectory.gif"):
-            (out / name).write_bytes(b"of another network")
-        assert main([*command, "--out", str(out)]) == status and said in capsys.readouterr().err
-        assert sorted(path.name for path in out.iterdir()) == [f"sample-000{i}.png" for i in range(4)]
+    monkeypatch.setattr(UNet, "forward", forward)
+    out.mkdir()
+    others = ["0007.png", "sample-1 of mine.png", "sample.png"]
+    for name in ("sample-0003.png", "sample-0008.png", "grid.png", "trajectory.gif", *others):
+        (out / name).write_bytes(b"of another network")
+    assert call(grey, "--batch-size", 2, out=out, count=9, steps=2) == status
+    assert capsys.readouterr().err.strip().endswith(said)
+    assert names(out) == sorted([*others, *(f"sample-000{i}.png" for i in range(4))])
 
 
 def test_a_grid_has_an_end(
-    gray: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    grey: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(__main__, "IN_GRID", 5)
-    command = [*SAMPLE, "--checkpoint", gray, "--steps", "2", "--batch-size", "2", "--eta", "0"]
-    for count in ("5", "8"):
-        assert main([*command, "--count", count, "--out", str(tmp_path / count)]) == 0
-        assert ("the first 5 in the grid" in capsys.readouterr().out) == (count == "8")
-        for i in range(int(count)):
-            assert (tmp_path / count / f"sample-{i:04d}.png").exists()
-    few, many = (pixels(tmp_path / count / "grid.png") for count in ("5", "8"))
-    assert torch.equal(few, many)
+    for count in (5, 8):
+        assert call(grey, "--eta", 0, "--batch-size", 2, out=tmp_path / str(count), count=count) == 0
+        assert ("the first 5 in the grid" in capsys.readouterr().out) == (count == 8)
+        assert (tmp_path / str(count) / f"sample-{count - 1:04d}.png").exists()
+    assert torch.equal(*(pixels(tmp_path / count / "grid.png") for count in ("5", "8")))
 
 
-def test_networks_that_know_no_time_draw_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    path = save_checkpoint(tmp_path / "a.safetensors", BottleneckUNet(1, (4, 8), 8, 16), SCHEDULE)
-    assert main([*SAMPLE, "--checkpoint", str(path), "--out", str(tmp_path / "out")]) == 2
-    assert "checkpoint must be of a UNet, which knows the time, got a BottleneckUNet" in capsys.readouterr().err
-    assert not (tmp_path / "out").exists()
-
-
-def test_where_no_picture_is_left_at_the_end_one_step_less_is_walked(tmp_path: Path) -> None:
-    """On the linear amount x_T is noise alone, in which a network that predicts the noise can see nothing."""
-    schedule = make_schedule("linear amount", 50)
-    path = save_checkpoint(tmp_path / "a.safetensors", small(), schedule, target="eps")
-    command = [*SAMPLE, "--checkpoint", str(path), "--count", "1", "--steps", "5", "--order", "1", "--only", "grid"]
-    assert main([*command, "--out", str(tmp_path / "out")]) == 0
-    assert (tmp_path / "out" / "grid.png").exists()
-
-
-@pytest.mark.parametrize(
-    "error", [torch.OutOfMemoryError("CUDA out of memory."), RuntimeError("can't allocate memory: 9 bytes")]
-)
-def test_too_little_memory_is_one_sentence(
-    error: Exception, gray: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    def none(*_: object, **__: object) -> None:
-        raise error
-
-    monkeypatch.setattr(UNet, "forward", none)
-    assert main([*SAMPLE, "--checkpoint", gray, "--out", str(tmp_path / "out")]) == 2
-    assert capsys.readouterr().err.strip().endswith("python -m course_lib: not enough memory: do less at a time")
-    monkeypatch.setattr(UNet, "forward", lambda *_: torch.zeros(2)[9])
-    with pytest.raises(IndexError):
-        main([*SAMPLE, "--checkpoint", gray, "--out", str(tmp_path / "out")])
+# What guides, and which weights
 
 
 def test_the_folder_of_a_run_stands_for_its_newest_weights(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    folder = tmp_path / "run"
-    command = [*SAMPLE, "--checkpoint", str(folder), "--count", "1", "--steps", "2", "--only", "grid"]
-    folder.mkdir()
-    assert main([*command, "--out", str(tmp_path / "none")]) == 2
-    assert f"there is no model.safetensors in {folder}" in capsys.readouterr().err
-    seen = []
-    for name, seed in (("step-00000900", 1), ("step-00001000", 2), (".", 3)):
-        torch.manual_seed(seed)
-        model = UNet(8, channels=(8,), attention=())
-        with torch.no_grad():
-            for parameter in model.parameters():
-                parameter.add_(torch.randn_like(parameter) / 10)
-        save_checkpoint(folder / name / "model.safetensors", model, SCHEDULE, target="v")
-        assert main([*command, "--out", str(tmp_path / str(seed))]) == 0
-        draw = torch.Generator().manual_seed(0)
-        x_T = torch.randn(1, 1, 8, 8, generator=draw)
-        expected = grid(sample(model.eval(), SCHEDULE, x_T, times=[50, 25, 0], target="v", clip=False, generator=draw))
-        seen.append(pixels(tmp_path / str(seed) / "grid.png"))
-        assert torch.equal(seen[-1][::3, ::3], expected)
-    assert not torch.equal(seen[0], seen[1]) and not torch.equal(seen[1], seen[2])
+    run = tmp_path / "run"
+    run.mkdir()
+    assert call(run, out=tmp_path / "none") == 2
+    assert f"there is no model.safetensors in {run}" in capsys.readouterr().err
+    for seed, name in enumerate(("step-00000900", "step-00001000", ".")):
+        save_checkpoint(run / name / "model.safetensors", small(seed), SCHEDULE, target="v")
+        assert call(run, "--only", "grid", out=tmp_path) == 0
+        assert torch.equal(pixels(tmp_path / "grid.png")[::3, ::3], grid(expected(small(seed))))
 
 
-def test_a_weak_version_guides_where_it_is_given_or_lies_with_the_run(
+def test_a_weak_version_guides_if_it_is_given_or_lies_with_the_run(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    folder, other = tmp_path / "run", tmp_path / "other.safetensors"
-    networks = []
-    for path, seed in ((folder / "model.safetensors", 1), (folder / "weak.safetensors", 2), (other, 3)):
-        torch.manual_seed(seed)
-        networks.append(small())
-        with torch.no_grad():
-            for parameter in networks[-1].parameters():
-                parameter.add_(torch.randn_like(parameter) / 10)
-        save_checkpoint(path, networks[-1], SCHEDULE, target="v")
-    drawn = {}
-    for name, weak, strength, options in (
-        ("its own", networks[1], 2.0, []),
-        ("another", networks[2], 1.5, ["--weak", str(other), "--strength", "1.5"]),
-        ("none", networks[0], 1.0, ["--strength", "1"]),
+    run, other = tmp_path / "run", tmp_path / "other.safetensors"
+    for seed, path in enumerate((run / "model.safetensors", run / "weak.safetensors", other)):
+        save_checkpoint(path, small(seed), SCHEDULE, target="v")
+    (run / "step-00000007").mkdir()
+    shutil.copy(run / "model.safetensors", run / "step-00000007")
+    for path, weak, strength, options in (
+        (run, 1, 2.0, []),
+        (run / "model.safetensors", 1, 2.0, []),  # however the run is named
+        (run / "step-00000007", 1, 2.0, []),
+        (run, 2, 1.5, ["--weak", other, "--strength", 1.5]),
+        (run, 0, 1.0, ["--strength", 1]),
     ):
-        out = tmp_path / name
-        command = [*SAMPLE, "--checkpoint", str(folder), "--count", "2", "--steps", "3", "--only", "grid", *options]
-        assert main([*command, "--out", str(out)]) == 0
+        assert call(path, "--only", "grid", *options, out=tmp_path) == 0  # type: ignore[misc]
         assert (f"guided with strength {strength:g}" in capsys.readouterr().out) == (strength != 1)
-        draw = torch.Generator().manual_seed(0)
-        x_T, times = torch.randn(2, 1, 8, 8, generator=draw), sampling_times(50, 3)
-        guided = AutoGuidance(networks[0], weak, SCHEDULE, strength)
-        expected = sample(guided, SCHEDULE, x_T, times=times, order=2, target="v", clip=False, generator=draw)
-        drawn[name] = pixels(out / "grid.png")
-        assert torch.equal(drawn[name][::3, ::3], grid(expected))
-    assert len({tuple(each.flatten().tolist()) for each in drawn.values()}) == 3
-    (folder / "step-00000007").mkdir()
-    shutil.copy(folder / "model.safetensors", folder / "step-00000007")
-    for path in (folder / "model.safetensors", folder / "step-00000007"):  # however the run is named
-        command = [*SAMPLE, "--checkpoint", str(path), "--count", "2", "--steps", "3", "--only", "grid"]
-        assert main([*command, "--out", str(tmp_path / "again")]) == 0
-        assert torch.equal(pixels(tmp_path / "again" / "grid.png"), drawn["its own"])
+        samples = expected(AutoGuidance(small(), small(weak), SCHEDULE, strength))
+        assert torch.equal(pixels(tmp_path / "grid.png")[::3, ::3], grid(samples))
 
 
-def test_a_weak_version_made_on_another_machine_guides(gray: str, tmp_path: Path) -> None:
+def test_a_weak_version_made_on_another_machine_guides(grey: Path, tmp_path: Path) -> None:
     """Its schedule differs in the last digit, since another processor computed the cosines."""
     signal = SCHEDULE.signal.clone()
     signal[1:] = signal[1:].nextafter(torch.zeros(50, dtype=torch.float64))
     other = Schedule(signal, SCHEDULE.noise, SCHEDULE.name)
     weak = save_checkpoint(tmp_path / "weak.safetensors", small(), other, target="v")
-    command = [*SAMPLE, "--checkpoint", gray, "--weak", str(weak), "--count", "1", "--steps", "2", "--only", "grid"]
-    assert main([*command, "--out", str(tmp_path / "out")]) == 0
+    assert call(grey, "--weak", weak, "--only", "grid", out=tmp_path / "out") == 0
 
 
-def test_a_weak_version_of_another_kind_is_refused(
-    gray: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert main([*SAMPLE, "--checkpoint", gray, "--strength", "-1"]) == 2
-    assert "strength must lie in" in capsys.readouterr().err
-    assert main([*SAMPLE, "--checkpoint", gray, "--strength", "1.5"]) == 2
-    assert "the checkpoint has none: give them by --weak" in capsys.readouterr().err
-    for options, schedule, target, word in (
+@pytest.mark.parametrize(
+    ("options", "schedule", "target", "word"),
+    [
         ({"in_channels": 3}, SCHEDULE, "v", "in_channels"),
         ({"num_classes": 2}, SCHEDULE, "v", "num_classes"),
         ({}, SCHEDULE, "eps", "target"),
         ({}, make_schedule("linear", 50), "v", "schedule"),
-    ):
-        weak = save_checkpoint(tmp_path / "weak.safetensors", small(**options), schedule, target=target)
-        assert main([*SAMPLE, "--checkpoint", gray, "--weak", str(weak), "--out", str(tmp_path / "out")]) == 2
-        assert f"weak must have the {word} of the checkpoint" in capsys.readouterr().err
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_a_weak_version_of_another_kind_is_refused(
+    options: dict[str, int], schedule: Schedule, target: str, word: str, grey: Path, tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    weak = save_checkpoint(tmp_path / "weak.safetensors", small(**options), schedule, target=target)
+    assert call(grey, "--weak", weak, out=tmp_path / "out") == 2
+    assert f"weak must have the {word} of the checkpoint" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+# Bad input
 
 
 @pytest.mark.parametrize(
@@ -345,33 +271,50 @@ def test_a_weak_version_of_another_kind_is_refused(
         (["--steps", "0"], "steps must lie in"),
         (["--steps", "51"], r"steps must lie in [1, 50], got 51"),
         (["--count", "0"], "count must lie in"),
+        (["--count", "9" * 24], "count must lie in"),
         (["--batch-size", "0"], "batch-size must lie in"),
         (["--eta", "2"], "eta must lie in [0, 1]"),
         (["--seed", "-1"], "seed must lie in"),
+        (["--strength", "-1"], "strength must lie in"),
+        (["--strength", "inf"], "strength must be finite"),
+        (["--strength", "1.5"], "the checkpoint has none: give them by --weak"),
         (["--label", "1"], "label needs a model that was trained with --classes"),
         (["--device", "tpu"], "'tpu' is unknown"),
         (["--out", "samples.png"], "out must be a folder, got samples.png; the grid will be samples/grid.png"),
     ],
 )
 def test_bad_input_is_one_sentence(
-    options: list[str],
-    sentence: str,
-    gray: str,
-    tmp_path_factory: pytest.TempPathFactory,
-    monkeypatch: pytest.MonkeyPatch,
+    options: list[str], sentence: str, grey: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
-) -> None:
-    monkeypatch.chdir(tmp_path_factory.mktemp("empty"))
-    assert main([*SAMPLE, "--checkpoint", gray, "--steps", "5", *options]) == 2
+) -> None:  # fmt: skip
+    monkeypatch.chdir(tmp_path)
+    before = names(tmp_path)
+    assert call(grey, *options, out=tmp_path / "out") == 2
     error = capsys.readouterr().err.splitlines()[-1]
     assert error.startswith("python -m course_lib: ") and sentence in error
-    assert not list(Path().iterdir())
+    assert names(tmp_path) == before
+
+
+@pytest.mark.parametrize("option", ["--out", "--checkpoint", "--weak"])
+def test_an_empty_name_does_not_stand_for_the_current_folder(
+    option: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "grid.png").write_bytes(b"mine")
+    with pytest.raises(SystemExit, match="2"):
+        main(["sample", option, ""])
+    assert "the name is empty" in capsys.readouterr().err and (tmp_path / "grid.png").read_bytes() == b"mine"
+
+
+def test_networks_that_know_no_time_sample_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = save_checkpoint(tmp_path / "a.safetensors", BottleneckUNet(1, (4, 8), 8, 16), SCHEDULE)
+    assert call(path, out=tmp_path / "out") == 2
+    assert "checkpoint must be of a UNet, which knows the time, got a BottleneckUNet" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
     ("names", "asked", "label"),
     [
-        (("cat", "Dog", "DOG"), "cat", 0),
         (("cat", "Dog", "DOG"), "CAT", 0),
         (("cat", "Dog", "DOG"), "DOG", 2),
         (("cat", "Dog", "DOG"), "dog", 1),
@@ -379,6 +322,9 @@ def test_bad_input_is_one_sentence(
         (("1", "2", "7"), "2", 1),  # a name comes first
         (("1", "2", "7"), "0", 0),
         ((), "2", 2),
+        (("tea", unicodedata.normalize("NFD", "Café"), "x"), unicodedata.normalize("NFC", "café"), 1),  # a Mac's folder
+        (("tea", unicodedata.normalize("NFC", "Café"), "x"), unicodedata.normalize("NFD", "CAFÉ"), 1),
+        (("tea", "Straße", "Gr\udcfc\udcdfe"), "gr\udcfc\udcdfe", 2),  # bytes that are not UTF-8
     ],
 )
 def test_a_class_is_asked_for_by_name_or_number(names: tuple[str, ...], asked: str, label: int) -> None:
@@ -388,63 +334,24 @@ def test_a_class_is_asked_for_by_name_or_number(names: tuple[str, ...], asked: s
 
 
 @pytest.mark.parametrize("asked", ["3", "-1", "dogs", "", "1.0", "²"])
-def test_a_label_that_the_model_does_not_know(asked: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    path = tmp_path / "classes.safetensors"
+def test_a_label_that_the_model_does_not_know(asked: str) -> None:
+    model = small(num_classes=3)
     for known, details in (("one of cat, dog, emu, or ", {"classes": ["cat", "dog", "emu"]}), ("", {})):
-        save_checkpoint(path, small(num_classes=3), SCHEDULE, details=details)
-        assert main([*SAMPLE, "--checkpoint", str(path), f"--label={asked}", "--out", str(tmp_path / "out")]) == 2
-        assert f"label must be {known}a number from 0 to 2, got {asked!r}" in capsys.readouterr().err
+        pipeline = Pipeline(Checkpoint(model, SCHEDULE, "eps", details), model, [50, 0])
+        with pytest.raises(ValueError, match=f"label must be {known}a number from 0 to 2, got '{asked}'"):
+            pipeline.label(asked)
 
 
-def test_a_label_alone_is_drawn_by_the_shipped_network_that_knows_classes(
+def test_a_label_alone_is_sampled_by_the_shipped_network_that_knows_classes(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    command = [
-        *SAMPLE,
-        "--label",
-        "trouser",
-        "7",
-        "--count",
-        "3",
-        "--steps",
-        "4",
-        "--only",
-        "grid",
-        "--out",
-        str(tmp_path),
-    ]
-    assert main(command) == 0
+    assert call(None, "--label", "trouser", 7, "--only", "grid", out=tmp_path, count=3) == 0
     assert "guided with strength 2" in capsys.readouterr().out
-    made, draw = load_shipped(classes=True), torch.Generator().manual_seed(0)
-    x_T, first = torch.randn(3, 1, 28, 28, generator=draw), start_time(made.schedule)
+    made, generator = load_shipped(classes=True), torch.Generator().manual_seed(0)
+    x_T, times = (
+        torch.randn(3, 1, 28, 28, generator=generator),
+        sampling_times(1000, 4, start=start_time(made.schedule)),
+    )
     guided = AutoGuidance(made.model, load_shipped(weak=True).model, made.schedule)
-    options = dict(times=sampling_times(1000, 4, start=first), order=2, clip=False, y=torch.tensor([1, 7, 1]))
-    expected = sample(guided, made.schedule, x_T, generator=draw, **options)  # type: ignore[arg-type]
-    assert torch.equal(pixels(tmp_path / "grid.png")[::3, ::3], grid(expected))
-
-
-# The GIF itself
-
-
-def test_a_gif_in_color_keeps_its_colors() -> None:
-    ramp = torch.linspace(0, 255, 16).to(torch.uint8)
-    last = torch.stack([ramp.expand(16, 16), ramp.expand(16, 16).T, torch.full((16, 16), 128, dtype=torch.uint8)], 2)
-    with Image.open(io.BytesIO(to_gif([torch.zeros_like(last), last], scale=2))) as gif:
-        gif.seek(1)
-        got = np.array(gif.convert("RGB"))
-    assert got.shape == (32, 32, 3)
-    assert np.abs(got[::2, ::2].astype(int) - last.numpy()).mean() < 16
-
-
-@pytest.mark.parametrize(
-    ("call", "error", "message"),
-    [
-        (lambda: to_gif([]), ValueError, "at least one picture"),
-        (lambda: to_gif([torch.zeros(2, 2)]), TypeError, "frames must hold uint8 tensors, got torch.float32"),
-        (lambda: to_gif([torch.zeros(2, 2).byte(), torch.zeros(2, 3).byte()]), ValueError, "one shape"),
-        (lambda: to_gif([torch.zeros(2, 2).byte()], scale=0), ValueError, "scale must lie in"),
-    ],
-)
-def test_bad_frames(call: Callable[[], bytes], error: type[Exception], message: str) -> None:
-    with pytest.raises(error, match=message):
-        call()
+    options: dict[str, Any] = dict(times=times, order=2, clip=False, y=torch.tensor([1, 7, 1]), generator=generator)
+    assert torch.equal(pixels(tmp_path / "grid.png")[::3, ::3], grid(sample(guided, made.schedule, x_T, **options)))

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import math
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -149,3 +151,22 @@ def test_nearest_table_shows_a_picture_above_itself() -> None:
 def test_rows_refuse(call: Any, words: str) -> None:
     with pytest.raises(ValueError, match=words):
         call()
+
+
+def test_a_gif_in_color_keeps_its_colors() -> None:
+    ramp = torch.linspace(0, 255, 16).to(torch.uint8)
+    last = torch.stack([ramp.expand(16, 16), ramp.expand(16, 16).T, torch.full((16, 16), 128, dtype=torch.uint8)], 2)
+    with Image.open(io.BytesIO(viz.to_gif([torch.zeros_like(last), last], scale=2))) as gif:
+        gif.seek(1)
+        got = torch.from_numpy(np.array(gif.convert("RGB")))
+    assert got.shape == (32, 32, 3) and (got[::2, ::2].float() - last).abs().mean() < 16
+
+
+def test_frames_that_make_no_gif() -> None:
+    for frames, error, message in (
+        ([], ValueError, "at least one picture"),
+        ([torch.zeros(2, 2)], TypeError, "frames must hold uint8 tensors, got torch.float32"),
+        ([torch.zeros(2, 2).byte(), torch.zeros(2, 3).byte()], ValueError, "one shape"),
+    ):
+        with pytest.raises(error, match=message):
+            viz.to_gif(frames)
