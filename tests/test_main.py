@@ -203,4 +203,4 @@ def test_a_terminal_that_lacks_letters_gets_the_rest(monkeypatch: pytest.MonkeyP
         monkeypatch.setattr("course_lib.__main__.format_trace", lambda _, text=text: f"the rest {text}")
         assert main(["trace"]) == 0
         stream.flush()
-        assert b"the rest" in stream.buffer.getvalue() and b"?" in stream.buffer.getvalue()  # type: ignore[attr-defined]
+        assert b"the rest" in stream.buffer.getvalue() and b"?" in stream.buffer.getvalue()

@@ -20,7 +20,7 @@ from course_lib.guide import AutoGuidance
 from course_lib.pipeline import Pipeline
 from course_lib.sample import sample
 from course_lib.schedule import Schedule, make_schedule, sampling_times, start_time
-from course_lib.unet import BottleneckUNet, UNet
+from course_lib.unet import UNet
 from course_lib.viz import grid
 from helpers import randomize
 
@@ -133,12 +133,6 @@ def test_each_order_begins_and_clips_as_is_best_for_it(order: int, clip: bool, t
     assert torch.equal(pixels(tmp_path / "grid.png")[::3, ::3], grid(samples))
 
 
-def test_where_no_picture_is_left_at_the_end_one_step_less_is_walked(tmp_path: Path) -> None:
-    """On the linear amount x_T is noise alone, in which a network that predicts the noise can see nothing."""
-    path = save_checkpoint(tmp_path / "a.safetensors", small(), make_schedule("linear amount", 50), target="eps")
-    assert call(path, "--order", 1, "--only", "grid", out=tmp_path) == 0
-
-
 @pytest.mark.parametrize(("count", "classes"), [(64, 9), (12, 10), (19, 10), (3, 10), (30, 10)])
 def test_every_class_is_sampled_as_often_as_the_others(count: int, classes: int) -> None:
     model = small(num_classes=classes)
@@ -226,7 +220,7 @@ def test_a_weak_version_guides_if_it_is_given_or_lies_with_the_run(
         (run, 2, 1.5, ["--weak", other, "--strength", 1.5]),
         (run, 0, 1.0, ["--strength", 1]),
     ):
-        assert call(path, "--only", "grid", *options, out=tmp_path) == 0  # type: ignore[misc]
+        assert call(path, "--only", "grid", *options, out=tmp_path) == 0
         assert (f"guided with strength {strength:g}" in capsys.readouterr().out) == (strength != 1)
         samples = expected(AutoGuidance(small(), small(weak), SCHEDULE, strength))
         assert torch.equal(pixels(tmp_path / "grid.png")[::3, ::3], grid(samples))
@@ -304,12 +298,6 @@ def test_an_empty_name_does_not_stand_for_the_current_folder(
     with pytest.raises(SystemExit, match="2"):
         main(["sample", option, ""])
     assert "the name is empty" in capsys.readouterr().err and (tmp_path / "grid.png").read_bytes() == b"mine"
-
-
-def test_networks_that_know_no_time_sample_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    path = save_checkpoint(tmp_path / "a.safetensors", BottleneckUNet(1, (4, 8), 8, 16), SCHEDULE)
-    assert call(path, out=tmp_path / "out") == 2
-    assert "checkpoint must be of a UNet, which knows the time, got a BottleneckUNet" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

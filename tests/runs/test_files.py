@@ -7,7 +7,6 @@ import os
 import shutil
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -180,29 +179,3 @@ def test_a_run_on_the_gpu(config: RunConfig, tmp_path: Path) -> None:
     assert checkpoint.details["device"] == "cuda" and checkpoint.details["loss"] < 1.2
     with torch.no_grad():
         assert checkpoint.model(torch.randn(1, 1, 28, 28), torch.tensor([9])).isfinite().all()
-
-
-@pytest.mark.cuda
-@pytest.mark.slow
-@pytest.mark.parametrize("compiled", ["no", "yes"])
-def test_nobody_waits_for_the_gpu_in_a_run(
-    compiled: str, config: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Between the first updates and the last save, two looks included: PyTorch would raise. A save has to wait."""
-    from course_lib.runs import loop
-
-    train = train_module.train
-
-    def watched(*arguments: Any, **options: Any) -> Any:
-        for update in train(*arguments, **options):
-            if update.step in (3, 119):
-                torch.cuda.set_sync_debug_mode("error" if update.step == 3 else "default")
-            yield update
-
-    monkeypatch.setattr(loop, "train", watched)
-    monkeypatch.setattr(loop, "WEAK_AT", 1.0)
-    try:
-        changed = RunConfig.of(dict(compile=compiled, steps=120), config)
-        assert run(tmp_path / "a", changed, device="cuda", save_every=SaveEvery(None, 1000))
-    finally:
-        torch.cuda.set_sync_debug_mode("default")

@@ -84,22 +84,6 @@ def test_what_goes_wrong_in_a_thread_comes_out(
     assert torch.get_num_threads() == 3
 
 
-def test_optimizers_step_in_threads_of_their_own(three_threads: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    seen: set[int] = set()
-    all_here = threading.Barrier(3, timeout=60)  # passed only when three threads step at the same time
-    step = Muon.step
-
-    def watched(self: Muon) -> None:
-        seen.add(threading.get_ident())
-        all_here.wait()
-        step(self)
-
-    monkeypatch.setattr(Muon, "step", watched)
-    model = UNet(4, channels=(16, 16), patch=1)
-    next(train(model, SCHEDULE, some_pictures(), TrainConfig(steps=2, batch_size=6)))
-    assert len(seen) == 3 and threading.get_ident() not in seen
-
-
 def test_gradients_are_laid_out_as_their_weights(three_threads: None) -> None:
     """A fused optimizer reads both as they lie in memory."""
     torch.manual_seed(0)
