@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 import traceback
 from collections.abc import Callable, Sequence
 from numbers import Real
@@ -35,10 +36,14 @@ CHANGES: dict[str, Callable[[Tensor], Tensor]] = {
 }
 
 
+def parts_of(value: Any) -> Sequence[Any]:
+    """The parts of a result, which may be only one."""
+    return value if isinstance(value, tuple | list) else [value]
+
+
 def numbers_of(value: Any) -> list[Tensor]:
     """The parts of a result in float64."""
-    parts = value if isinstance(value, tuple | list) else [value]
-    return [torch.as_tensor(part, dtype=torch.float64).detach().cpu() for part in parts]
+    return [torch.as_tensor(part, dtype=torch.float64).detach().cpu() for part in parts_of(value)]
 
 
 def close(left: Tensor, right: Tensor) -> bool:
@@ -221,7 +226,7 @@ def _form_of_one(got: Any, truth: Any, case: str) -> str | None:
     hint = ""
     if len(shape) == len(wanted) == 1 and shape[0] == wanted[0] - 1:
         hint = " One entry is missing: t = 0, the picture itself, comes first."
-    elif not wanted:
+    elif not wanted and math.prod(shape) > 1:
         hint = " One number is wanted: take the mean over everything."
     elif sorted(shape) == sorted(wanted):
         hint = " The lengths are right, but the axes stand in another order."

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from .devices import Mixed, on_a_gpu
-from .differences import Outcome, agree, describe, difference, form, name_of, numbers_of
+from .differences import Outcome, agree, describe, difference, form, name_of, numbers_of, parts_of
 from .effects import (
     COPIED,
     FLOAT64,
@@ -48,9 +48,10 @@ ON_THE_CPU = (
     "On a GPU it would fail, because it makes a tensor on the CPU: pass device=, the input's own, as in "
     "torch.ones(3, device=x.device)."
 )
-#: What becomes of sentences that say that the numbers are right, where they are not.
-WITH_WRONG_NUMBERS = {COPIED: UNTOUCHED, NO_GRADIENT: None, GRADIENT_CUT: None}
 FLOAT_FOR_INT = "The number is right, but it is a float where an int is wanted: use //, and ints alone."
+#: What becomes of the sentences that call the numbers right, where they are not.
+WITH_WRONG_NUMBERS = {COPIED: UNTOUCHED, NO_GRADIENT: None, GRADIENT_CUT: None, FLOAT_FOR_INT: None}
+TODO = (NOT_DONE, "Write the code above, then run this cell again.")
 
 
 @dataclass(frozen=True)
@@ -208,57 +209,74 @@ def _judge_letter(choice: Choice, answer: Any) -> tuple[str, str]:
     return (CORRECT, choice.why) if letter == right else (WRONG, choice.mistakes[letter])
 
 
+@dataclass
+class _Trial:
+    """What an answer gave for the cases of an exercise, up to the first that shows it to be wrong."""
+
+    cases: list[Case]
+    answers: list[Outcome] = field(default_factory=list)
+    truths: list[Any] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)  # besides the numbers
+    misshapen: str | None = None
+
+
 def _judge_function(exercise: Exercise, answer: Any) -> tuple[str, str]:
-    todo = (NOT_DONE, "Write the code above, then run this cell again.")
     if answer is None or answer is ...:
-        return todo
+        return TODO
     if not callable(answer):
         return WRONG, f"Hand over the function itself, without calling it; this is {name_of(answer)}."
-    cases = exercise.cases(torch.Generator().manual_seed(0))
-    function, solution = exercise.adapt(answer), exercise.adapt(exercise.solution)
     names = _names(exercise)
-    answers: list[Outcome] = []
-    truths = []
-    floats, misshapen = False, None
-    problems: list[str] = []  # besides the numbers
-    for case in cases:
-        given, solved = copied(case), copied(case)
-        truths.append(call(solution, solved))
-        try:
-            got = call(function, given)
-        except NotImplementedError:
-            return todo
-        except Wrong as verdict:
-            return WRONG, str(verdict)
-        except (Exception, SystemExit) as error:  # whatever a learner's code may raise
-            answers.append(error if isinstance(error, Exception) else RuntimeError(f"exit({error})"))
-            break
-        if got is None or got is ...:
-            return NOT_DONE, "Nothing is returned yet: write the code above, then run this cell again."
-        if reseeded(given, case):
-            return WRONG, RESEEDED
-        misshapen = form(got, truths[-1], describe(case, names))
-        if misshapen and not (isinstance(got, Tensor) and isinstance(truths[-1], Tensor)):
-            return WRONG, misshapen
-        answers.append(numbers_of(got))
-        if misshapen:
-            break
-        floats |= isinstance(truths[-1], int) and isinstance(got, float)
-        problems += _besides(exercise, got, truths[-1], case, given, solved)
-    right = [numbers_of(truth) for truth in truths]
-    if len(answers) == len(cases) and agree(answers, right):
-        if problems or floats:
-            return WRONG, [*problems, FLOAT_FOR_INT][0]
+    trial = _Trial(exercise.cases(torch.Generator().manual_seed(0)))
+    verdict = _try(exercise, answer, names, trial)
+    if verdict:
+        return verdict
+    cases, answers = trial.cases[: len(trial.answers)], trial.answers
+    right = [numbers_of(truth) for truth in trial.truths]
+    if len(answers) == len(trial.cases) and agree(answers, right):
+        if trial.problems:
+            return WRONG, trial.problems[0]
         remarks = _remarks(exercise, answer, cases[0])
         return (REMARK, " ".join(remarks)) if remarks else (CORRECT, exercise.praise)
     for sentence, mistake in exercise.mistakes.items():
-        if any(_agrees(answers, exercise.adapt(wrong), cases[: len(answers)]) for wrong in variants(mistake)):
+        if any(_agrees(answers, exercise.adapt(wrong), cases) for wrong in variants(mistake)):
             return WRONG, sentence
-    known = misshapen or next(filter(None, (WITH_WRONG_NUMBERS.get(one, one) for one in problems)), None)
+    known = trial.misshapen or next(filter(None, (WITH_WRONG_NUMBERS.get(one, one) for one in trial.problems)), None)
     if not known and not isinstance(answers[-1], Exception):
         known = call(exercise.explain, (answer,))
         known = known or overlooked(answer, (exercise.solution, exercise.answer), cases, names)
     return WRONG, known or difference(answer, answers, right, lambda i: describe(cases[i], names))
+
+
+def _try(exercise: Exercise, answer: Callable[..., Any], names: Sequence[str], trial: _Trial) -> tuple[str, str] | None:
+    """Fill in a trial, case by case; a verdict where one is certain before any number is compared."""
+    function, solution = exercise.adapt(answer), exercise.adapt(exercise.solution)
+    for case in trial.cases:
+        given, solved = copied(case), copied(case)
+        truth = call(solution, solved)
+        trial.truths.append(truth)
+        try:
+            got = call(function, given)
+        except NotImplementedError:
+            return TODO
+        except Wrong as verdict:
+            return WRONG, str(verdict)
+        except (Exception, SystemExit) as error:  # whatever a learner's code may raise
+            trial.answers.append(error if isinstance(error, Exception) else RuntimeError(f"exit({error})"))
+            return None
+        if got is None or got is ...:
+            return NOT_DONE, "Nothing is returned yet: write the code above, then run this cell again."
+        if isinstance(truth, Real) and isinstance(got, Tensor | np.ndarray) and math.prod(got.shape) == 1:
+            got = got.reshape(())
+        if reseeded(given, case):
+            return WRONG, RESEEDED
+        trial.misshapen = form(got, truth, describe(case, names))
+        if trial.misshapen and not (isinstance(got, Tensor) and isinstance(truth, Tensor)):
+            return WRONG, trial.misshapen
+        trial.answers.append(numbers_of(got))
+        if trial.misshapen:
+            return None
+        trial.problems += _besides(exercise, got, truth, case, given, solved)
+    return None
 
 
 def variants(mistake: Mistake) -> Sequence[Callable[..., Any]]:
@@ -273,6 +291,8 @@ def _besides(exercise: Exercise, got: Any, truth: Any, case: Case, given: Case, 
         problems.append(COPIED)
     if exercise.gradient and not problems[0]:  # what was changed in place has no gradient any more
         problems.append(gradient_lost(got, given, truth, solved))
+    if any(isinstance(a, float) and isinstance(b, int) for a, b in zip(parts_of(got), parts_of(truth), strict=True)):
+        problems.append(FLOAT_FOR_INT)
     return [problem for problem in problems if problem]
 
 

@@ -197,6 +197,8 @@ def as_block(maps: int, forward: str, look: Look) -> Callable[[Any], Callable[..
             calls: list[Call] = []
             shape = tuple(inputs[0].shape)
             block.double().train(training)
+            if any(map(nn.parameter.is_lazy, block.parameters())):
+                block(*inputs)  # lazy layers learn their shapes from a first map
             try:
                 with torch.enable_grad(), _filling(block, calls):
                     out = block(*inputs)

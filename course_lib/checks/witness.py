@@ -52,8 +52,12 @@ def drawn(names: Sequence[str], given: Sequence[str]) -> str:
         given: the arguments that should be used in their place, if they can be named.
     """
     calls = " and ".join(f"torch.{name}" if not name.endswith("_") else f"{name}()" for name in names)
-    instead = f"use {' and '.join(given)} instead" if given else "draw nothing"
-    return f"You draw random numbers of your own ({calls}). Everything random is handed over here: {instead}."
+    instead = (
+        f"Everything random is handed over here: use {' and '.join(given)} instead"
+        if given
+        else ("Nothing is to be drawn here: the answer follows from what you are given")
+    )
+    return f"You draw random numbers of your own ({calls}). {instead}."
 
 
 def overlooked(
