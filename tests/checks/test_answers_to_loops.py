@@ -211,7 +211,11 @@ WRONG_ANSWERS = [
     ("loss", lambda model, *case: loss(model.eval(), *case), effects.MODE),
     ("loss", lambda m, x0, t, eps, a: loss(m, x0, t, torch.randn_like(eps), a), "use eps instead"),
     ("loss", lambda m, x0, t, eps, a: loss(m, x0, torch.randint(1, 21, t.shape), eps, a), "use t instead"),
-    ("loss", lambda m, x0, t, eps, a: F.mse_loss(m(mixed(x0, t, eps, a), t), torch.randn_like(eps)), "Nothing is to be drawn"),
+    (
+        "loss",
+        lambda m, x0, t, eps, a: F.mse_loss(m(mixed(x0, t, eps, a), t), torch.randn_like(eps)),
+        "Nothing is to be drawn",
+    ),
     ("loss", lambda m, x0, t, eps, a: (mixed(x0, t, eps, a) - eps).square().mean(), "The network is never asked"),
     ("loss", lambda m, x0, t, eps, a: F.mse_loss(m(mixed(x0, t, eps, a), t / 20), eps), SHARE_OF_T),
     ("loss", lambda m, x0, t, eps, a: F.mse_loss(m(mixed(x0, t, eps, a), t.float()), eps), FLOAT_TIMES),
