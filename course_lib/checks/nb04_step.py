@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from ..objective import denoising_loss
 from ..train import training_loop
-from .effects import IN_PLACE, Wrong
+from .effects import IN_PLACE, Case, Wrong
 from .inputs import SHAPES, Network, noise, pictures, random_alpha_bar, schedule_of, times
 from .judge import Exercise
 from .nb04_loss import WRONG_LOSSES, my_loss
@@ -36,7 +36,16 @@ EVAL_MODE = (
     "work: leave eval() out."
 )
 NO_LOSS = "The network is trained, but the loss is not handed back: end with `return loss`."
+OTHER_MOVE = (
+    "The loss of the first step is right, but the weights then move in another way than optimizer.step() moves them by "
+    "its gradient: is the loss changed before backward, or the gradient after it?"
+)
 NETWORK = "It hands back the network, which has changed in place anyway: return the loss."
+
+
+def _cases(g: torch.Generator) -> list[Case]:
+    """The noise is strong, which makes a gradient longer than 1, so that clipping it shows."""
+    return [(pictures(s, g), times(s[0], g), 3 * noise(s, g), random_alpha_bar(g)) for s in SHAPES[:2]]
 
 
 def _noting(model: Network) -> tuple[torch.optim.Optimizer, list[str]]:
@@ -122,6 +131,13 @@ def _look(log: str, loss: Any, *, moved: bool, backward: bool) -> None:
         raise Wrong(NETWORK)
 
 
+def other_move(answer: Callable[..., Any]) -> str | None:
+    """The sentence for a first loss that is right, where what follows is not."""
+    case = _cases(torch.Generator().manual_seed(0))[0]
+    (mine, *_), (right, *_) = (two_steps(one)(*case) for one in (answer, my_training_step))
+    return OTHER_MOVE if abs(float(mine) - float(right)) < 1e-4 else None
+
+
 def my_training_step(
     model: nn.Module, optimizer: torch.optim.Optimizer, x0: Tensor, t: Tensor, eps: Tensor, alpha_bar: Tensor
 ) -> Tensor:
@@ -181,8 +197,7 @@ def _each_picture(model: nn.Module, x0: Tensor, t: Tensor, eps: Tensor, alpha_ba
 
 TRAINING_STEP = Exercise(
     _library_step,
-    # strong noise makes a gradient longer than 1, so that clipping it shows
-    lambda g: [(pictures(s, g), times(s[0], g), 3 * noise(s, g), random_alpha_bar(g)) for s in SHAPES[:2]],
+    _cases,
     {
         NO_ZERO: in_order("bs"),
         ZERO_LAST: in_order("bsz"),
@@ -211,5 +226,6 @@ TRAINING_STEP = Exercise(
     equation=r"\theta \leftarrow \theta - \text{lr}\;\nabla_\theta \operatorname{mean}"
     r"\left(\hat\varepsilon_\theta(x_t, t) - \varepsilon\right)^2",
     adapt=two_steps,
+    explain=other_move,
     praise="The same losses and the same weights after two steps as with the library's loss, old gradients forgotten.",
 )

@@ -88,6 +88,14 @@ def by_hand(model, optimizer, *case):
     return value
 
 
+def halved(model, optimizer, *case):
+    value = loss(model, *case)
+    optimizer.zero_grad()
+    (value / 2).backward()
+    optimizer.step()
+    return value
+
+
 def in_place(model, optimizer, x0, t, eps, a):
     x0 *= c(a[t].sqrt())
     x0 += c((1 - a[t]).sqrt()) * eps
@@ -231,6 +239,8 @@ WRONG_ANSWERS = [
     ("training_step", update(lambda *case: torch.tensor(loss(*case).item(), requires_grad=True)), nb04_step.CUT_OFF),
     ("training_step", update(lambda *case: loss(*case).detach()), nb04_step.NO_GRAPH),
     ("training_step", by_hand, nb04_step.OWN_STEP),
+    ("training_step", update(calls="zbbs"), "raises RuntimeError"),
+    ("training_step", halved, nb04_step.OTHER_MOVE),
     ("training_step", update(calls="zebs"), nb04_step.EVAL_MODE),
     ("training_step", in_place, effects.IN_PLACE),
     ("training_step", lambda *case: (update()(*case), case[0]), "must return a number, but returns a tuple"),

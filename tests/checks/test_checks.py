@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import inspect
-import math
 import re
 import subprocess
 import sys
@@ -54,17 +53,7 @@ def column(v):
     return v[:, None, None, None]
 
 
-def betas_in_plain_python(kind, T):
-    if kind == "cosine":
-        f = [math.cos((t / T + 0.008) / 1.008 * math.pi / 2) ** 2 for t in range(T + 1)]
-        return [min(1 - f[t] / f[t - 1], 0.999) for t in range(1, T + 1)]
-    u = [t / (T - 1) for t in range(T)]
-    if kind == "quadratic":
-        return [(0.01 + v * (0.02**0.5 - 0.01)) ** 2 for v in u]
-    return [0.0001 + 0.0199 * (v if kind == "linear" else 1 / (1 + math.exp(6 - 12 * v))) for v in u]
-
-
-#: The solutions again, as a learner would write them.
+#: Solutions of notebooks 00 to 02 again, as a learner would write them.
 IN_OTHER_WORDS = {
     "to_float": lambda images: (images.float() - 127.5) / 127.5,
     "files_to_batch": lambda files: (files.movedim(-1, 1).float() - 127.5) / 127.5,
@@ -75,27 +64,6 @@ IN_OTHER_WORDS = {
     "conv_transpose_out": lambda n, k, s, p, o: n * s - s - p - p + k + o,
     "merge_channels": lambda f: torch.tensor([2 * c for c in f[::-1]]),
     "double_conv_parameters": lambda i, o: o * (i * 9 + 1) + o * (o * 9 + 1),
-    "q_step": lambda x, t, betas, z: z * betas[t - 1] ** 0.5 + x * (1 - betas)[t - 1] ** 0.5,
-    "betas": lambda kind, T: torch.tensor(betas_in_plain_python(kind, T), dtype=torch.float64),
-    "alpha_bar": lambda betas: torch.exp(torch.cat([torch.zeros_like(betas[:1]), torch.log(1 - betas)]).cumsum(0)),
-    "q_sample": lambda x0, t, eps, ab: column(ab[t] ** 0.5) * x0 + column((1 - ab[t]) ** 0.5) * eps,
-    "posterior_variance": lambda t, ab: (1 - ab[t - 1]) * (ab[t - 1] - ab[t]) / (ab[t - 1] * (1 - ab[t])),
-    "posterior_mean": lambda x_t, x0, t, ab: (
-        column((ab[t] * ab[t - 1]).sqrt() * (1 / ab[t - 1] - 1) / (1 - ab[t])) * x_t
-        + column((ab[t - 1] - ab[t]) / (ab[t - 1].sqrt() * (1 - ab[t]))) * x0
-    ),
-    "x0_hat": lambda x, e, t, ab: column(ab[t] ** -0.5) * x - column((1 / ab[t] - 1) ** 0.5) * e,
-    "loss": lambda m, x0, t, eps, ab: torch.nn.functional.mse_loss(
-        m(column(ab[t].sqrt()) * x0 + column((1 - ab[t]).sqrt()) * eps, t), eps
-    ),
-    "ema": lambda average, weights, decay: torch.lerp(weights, average, decay),
-    "ddim_step": lambda x, e, t, s, ab: (
-        (ab[s] / ab[t]).sqrt() * x + ((1 - ab[s]).sqrt() - (ab[s] * (1 - ab[t]) / ab[t]).sqrt()) * e
-    ),
-    "ddpm_step": lambda x, e, z, t, ab: (
-        (x - (1 - ab[t] / ab[t - 1]) * (1 - ab[t]) ** -0.5 * e) * (ab[t - 1] / ab[t]).sqrt()
-        + (((1 - ab[t - 1]) / (1 - ab[t]) * (1 - ab[t] / ab[t - 1])).sqrt() * z if t > 1 else 0)
-    ),
 }
 
 
