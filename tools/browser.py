@@ -172,4 +172,4 @@ def memory(page: Page) -> dict[str, float]:
 
 
 if __name__ == "__main__" and (lack := missing()) is not None:
-    print(f"Left out: every test in a browser, which {lack}.")
+    print(f"Tests in a browser were left out: {lack}.")

@@ -293,15 +293,6 @@ class TestSite:
             assert len(set(compared)) >= 4, f"{oracle.maker}: only {set(compared)} were asked of Python"
         assert site_page.sheet.errors == [] and site_page.sheet.refused == []
 
-    def test_a_screen_reader_can_tell_all_controls(self, site_page: SitePage) -> None:
-        for explorer, oracle in zip(site_page.explorers, site_page.oracles, strict=True):
-            assert name_problems(explorer) == [], oracle.maker
-
-    def test_nothing_flickers_or_jumps(self, site_page: SitePage) -> None:
-        for explorer, oracle in zip(site_page.explorers, site_page.oracles, strict=True):
-            explorer.show()
-            assert flicker_problems(explorer) == [], oracle.maker
-
     def test_stored_guesses_are_good_where_little_noise_is(self, site_page: SitePage) -> None:
         for explorer, oracle in zip(site_page.explorers, site_page.oracles, strict=True):
             if oracle.maker in NETWORK:
