@@ -10,8 +10,8 @@ TRAIN = --full --minutes 25 --batch-size 64 --out runs/shipped
 # A worse version of them, which guides them, was made with TRAIN='--full --minutes 3 --out runs/weak',
 # and those that know classes with TRAIN='--full --classes --minutes 25 --batch-size 64 --out runs/classes'.
 
-# One process for each core, and a core that runs dry takes over what waits for another.
-PARALLEL = -n logical --maxprocesses 8 --dist worksteal
+# One process for each core, four at most; one that runs dry takes over what waits for another.
+PARALLEL = -n logical --maxprocesses 4 --dist worksteal
 
 # One stage of the tests: its name, its command, and how long it took.
 stage = @echo "== $(1)"; begin=$$(date +%s); $(2) && echo "== $(1): ok, $$(($$(date +%s) - begin)) s"
