@@ -68,6 +68,10 @@ def test_three_minutes_beside_thirty_of_the_others() -> None:
     again = [row for row in JUDGED if has(row, same) and row["updates"] != OURS["updates"]]
     more = sorted(BEST["lucidrains", "own", 30] / nearest(row)["value"] for row in again)
     says("two more of ours would turn the {:.1f} into {:.1f} and {:.1f}", times[0], *more)
+    says(
+        "guidance, which was tuned on our network, it is {:.1f}.",
+        ALONE[0]["lucidrains", "own", 30] / ALONE[0]["unet", "ours", 3],
+    )
     assert all(BEST["unet", "ours", at] == min(each for key, each in BEST.items() if key[2] == at) for at in (3, 10))
     near = ALONE[0]["lucidrains", "ours", 10] / ALONE[0]["unet", "ours", 3]
     assert 0.9 < near < 1.1 and sum(BEST[model, "ours", 30] < BEST["unet", "ours", 30] for model in OTHERS) == 2
