@@ -87,18 +87,6 @@ def test_a_schedule_comes_back_even_from_a_file(eta: float, order: int, tmp_path
             torch.testing.assert_close(back.noise, schedule.noise, rtol=1e-9, atol=1e-12)
 
 
-@pytest.mark.parametrize("kind", ["DDPMScheduler", "DDIMScheduler", "PNDMScheduler"])
-def test_a_schedule_from_a_name_of_theirs(kind: str) -> None:
-    """Their betas are float32: 6e-8 of each, of which a thousand add up in ᾱ."""
-    back = from_diffusers(getattr(diffusers, kind)(beta_schedule="squaredcos_cap_v2"))
-    assert back.T == 1000 and back.name == "squaredcos_cap_v2"
-    torch.testing.assert_close(back.signal, make_schedule("cosine", 1000).signal, rtol=1e-4, atol=1e-6)
-    mended = from_diffusers(diffusers.DDIMScheduler(rescale_betas_zero_snr=True)).signal
-    ours = zero_terminal_snr(make_schedule("linear", 1000)).signal
-    assert mended[-1] == 0
-    torch.testing.assert_close(mended, ours, rtol=1e-4, atol=1e-5)
-
-
 @pytest.mark.parametrize("option", ["karras_sigmas", "exponential_sigmas", "beta_sigmas", "lu_lambdas"])
 def test_options_that_only_choose_the_timesteps_leave_the_tables(option: str) -> None:
     """Its σ is our b/a at its timestep, which it rounds: near t = 0 that is a tenth of σ. (A flow's σ is off by e⁵.)"""

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from course_lib.forward import make_target, q_sample
+from course_lib.interop import from_diffusers
 from course_lib.sample import trajectory
 from course_lib.schedule import linear_betas, make_schedule, sampling_times, zero_terminal_snr
 from helpers import Tame
@@ -124,8 +125,14 @@ def test_tables(name: str) -> None:
     theirs, ours = their_scheduler("ddpm", name, exact=False), make_schedule(name, T)
     torch.testing.assert_close(ours.beta[1:].float(), theirs.betas, rtol=1e-5, atol=1e-8)
     torch.testing.assert_close(ours.alpha_bar[1:].float(), theirs.alphas_cumprod, rtol=1e-4, atol=1e-6)
+    back = from_diffusers(theirs)
+    assert back.name == THEIR_NAMES[name]
+    torch.testing.assert_close(back.alpha_bar, ours.alpha_bar, rtol=1e-4, atol=1e-6)
     betas = linear_betas(T)
     mended = zero_terminal_snr(make_schedule("linear", T)).alpha_bar[1:]
+    back = from_diffusers(DDIMScheduler(rescale_betas_zero_snr=True))
+    assert back.signal[-1] == 0
+    torch.testing.assert_close(back.alpha_bar[1:], mended, rtol=1e-4, atol=1e-6)
     torch.testing.assert_close(mended, (1 - rescale_zero_terminal_snr(betas)).cumprod(0), rtol=0, atol=1e-9)
 
 
