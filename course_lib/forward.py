@@ -111,7 +111,7 @@ def q_step(
     validate_schedule(schedule)
     validate_pictures(x_s, "x_s")
     for name, index in (("s", s), ("t", t)):
-        schedule.validate_t(index, name, batch=len(x_s), device=x_s.device)
+        schedule.validate_t(index, name, like=x_s)
     scale, std = (_spread(number, x_s) for number in schedule.step_kernel(s, t))
     eps = _given_or_fresh(x_s, eps, generator)
     return scale * x_s + std * eps, eps
@@ -139,7 +139,7 @@ def q_sample(
     """
     validate_schedule(schedule)
     validate_pictures(x0, "x0", in_range=True)
-    schedule.validate_t(t, batch=len(x0), device=x0.device)
+    schedule.validate_t(t, like=x0)
     a, b = schedule.at(t, x0)
     eps = _given_or_fresh(x0, eps, generator)
     return a * x0 + b * eps, eps
@@ -165,7 +165,7 @@ def q_posterior(schedule: Schedule, x_t: Tensor, x0: Tensor, s: int | Tensor, t:
     validate_same(x_t, x0, "x_t", "x0")
     validate_finite(x0, "x0")
     for name, index in (("s", s), ("t", t)):
-        schedule.validate_t(index, name, batch=len(x_t), device=x_t.device)
+        schedule.validate_t(index, name, like=x_t)
     var = schedule.posterior_variance(s, t)
     b_s = schedule.noise[torch.as_tensor(s, device="cpu")]
     direction = _spread((b_s.square() - var).clamp(min=0).sqrt(), x_t)
@@ -195,12 +195,12 @@ def make_target(kind: str, schedule: Schedule, x0: Tensor, eps: Tensor, t: int |
     validate_pictures(x0, "x0")
     validate_same(x0, eps, "x0", "eps")
     validate_finite(eps, "eps")
-    schedule.validate_t(t, batch=len(x0), device=x0.device)
+    schedule.validate_t(t, like=x0)
     return target_of(kind, *schedule.at(t, x0), x0, eps)
 
 
 def target_of(kind: str, a: Tensor, b: Tensor, x0: Tensor, eps: Tensor) -> Tensor:
-    """The formulas of `make_target` for given a and b, without its checks."""
+    """The formulas of `make_target` for given a and b, without validation."""
     if kind == "eps":
         return eps
     if kind == "x0":
@@ -232,7 +232,7 @@ def to_x0_eps(kind: str, schedule: Schedule, prediction: Tensor, x_t: Tensor, t:
     validate_pictures(x_t, "x_t")
     validate_same(x_t, prediction, "x_t", "prediction")
     validate_finite(prediction, "prediction")
-    schedule.validate_t(t, batch=len(x_t), device=x_t.device)
+    schedule.validate_t(t, like=x_t)
     validate_invertible(kind, schedule, t)
     a, b = schedule.at(t, x_t)
     return solve_x0_eps(kind, a, b, prediction, x_t)
@@ -253,7 +253,7 @@ def validate_invertible(kind: str, schedule: Schedule, t: int | Tensor) -> None:
 def solve_x0_eps(
     kind: str, a: Tensor | float, b: Tensor | float, prediction: Tensor, x_t: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """The formulas of `to_x0_eps` for given a and b, without its checks."""
+    """The formulas of `to_x0_eps` for given a and b, without validation."""
     if kind == "eps":
         return (x_t - b * prediction) / a, prediction
     if kind == "x0":
@@ -275,6 +275,7 @@ def left_in_words(schedule: Schedule) -> str:
     Args:
         schedule: the tables a and b; what counts is a_T, which is √ᾱ_T on a DDPM schedule.
     """
+    validate_schedule(schedule)
     a = float(schedule.signal[-1])
     low, high = LEFT_LIMITS
     if a == 0:

@@ -33,7 +33,6 @@ def to_diffusers(
     | between | 1     | DDIMScheduler; give step(..., eta=eta, use_clipped_model_output=True) |
 
     For eta = 0 it is not DDIMScheduler, because that clips x0_hat without correcting eps_hat unless it is told to.
-
     After set_timesteps(steps) it visits sampling_times(T, steps) if T is a multiple of steps. It keeps its tables in
     float32 and cannot quite reach a_T = 0 (its DPM-Solver takes 2⁻¹² instead).
 
@@ -66,6 +65,10 @@ def to_diffusers(
     validate_flag("clip", clip)
     if order == 2 and eta not in (0, 1):
         raise ValueError(f"diffusers has second-order samplers only for eta = 0 and eta = 1, got eta={eta!r}")
+    return _make_scheduler(schedule, target, eta, order, clip)
+
+
+def _make_scheduler(schedule: Schedule, target: str, eta: float, order: int, clip: bool) -> Any:
     options: dict[str, Any] = dict(
         num_train_timesteps=schedule.T,
         trained_betas=schedule.beta[1:].tolist(),

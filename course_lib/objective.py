@@ -52,16 +52,16 @@ def denoising_loss(
     validate_model(model, function=True)
     validate_schedule(schedule)
     validate_choice("target", target, TARGETS)
-    look = isinstance(x0, Tensor) and x0.device.type == "cpu"
-    validate_pictures(x0, "x0", in_range=True, values=look)
+    on_cpu = isinstance(x0, Tensor) and x0.device.type == "cpu"
+    validate_pictures(x0, "x0", in_range=True, values=on_cpu)
     validate_same(x0, eps, "x0", "eps")
     validate_index(t, "t", batch=len(x0), device=x0.device)
-    if look:
+    if on_cpu:
         validate_finite(eps, "eps")
         schedule.validate_t(t, low=1)
     a, b = schedule.at(t, x0)
     answer = model(a * x0 + b * eps, t, y)
-    if answer.shape != x0.shape:  # otherwise PyTorch would stretch one of them to fit, with a warning at most
+    if answer.shape != x0.shape:  # PyTorch would broadcast one of them, with a warning at most
         raise ValueError(f"prediction must have the shape of x0, {tuple(x0.shape)}, got {tuple(answer.shape)}")
     error = F.mse_loss(answer.float(), target_of(target, a, b, x0, eps).float(), reduction="none")
     return error.flatten(1).mean(1)

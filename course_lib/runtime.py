@@ -15,7 +15,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-from .validate import validate_choice, validate_number
+from .validate import validate_choice, validate_model, validate_number
 
 #: The devices that the course runs on, best first.
 DEVICES = ("cuda", "mps", "cpu")
@@ -56,6 +56,7 @@ def pick_autocast(model: nn.Module, *inputs: Tensor) -> torch.dtype | None:
     Returns:
         torch.bfloat16 or None, for `train.train`.
     """
+    validate_model(model)
     device = inputs[0].device
     if device.type == "cuda":
         with torch.cuda.device(device):  # PyTorch asks the current device

@@ -11,8 +11,9 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
@@ -84,7 +85,7 @@ def _reverse(
     eta: float,
     generator: torch.Generator | None,
 ) -> Tensor:
-    """`reverse_step` without its checks, with (a, b) at t and at s as plain numbers."""
+    """`reverse_step` without validation, with (a, b) at t and at s as plain numbers."""
     (a_t, b_t), (a_s, b_s) = at_t, at_s
     var = (eta * b_s) ** 2 * (1 - (a_t * b_s / (a_s * b_t)) ** 2)
     x_s = a_s * x0 + max(b_s**2 - var, 0.0) ** 0.5 * eps
@@ -186,32 +187,42 @@ def trajectory(
         A `SampleStep` after each step.
 
     Raises:
-        TypeError, ValueError: right at the call, before the first step. A target that cannot be inverted at the first
-            timestep is refused too. What the model itself refuses comes at that step; its answers are searched for
-            NaN on the CPU alone, so that a GPU never waits.
+        TypeError, ValueError: at the call, also for a target that cannot be inverted at the first timestep. What the
+            model itself refuses comes at that step; its answers are searched for NaN on the CPU alone, so that a GPU
+            never waits.
     """
     _validate_question(model, schedule, x_T, "x_T", target, clip, y)
     validate_number("eta", eta, 0, 1)
     validate_choice("order", order, (1, 2))
     visited = _validate_times(schedule, times)
     validate_invertible(target, schedule, visited[0])
+    see = partial(_see, model, target=target, clip=clip, y=y)
+    return _walk(see, schedule, x_T, visited, eta, order, generator)
 
-    def walk() -> Iterator[SampleStep]:
-        at = [*zip(schedule.signal.tolist(), schedule.noise.tolist(), strict=True)]  # (a, b) at every timestep
-        x_t, before = x_T, None
-        for t, s in pairwise(visited):
-            with torch.no_grad():
-                x0_hat, eps_hat = _see(model, *at[t], x_t, t, target, clip, y)
-                x0, eps = x0_hat, eps_hat
-                if order == 2 and before is not None:
-                    x0 = x0_hat + _reach(at[before.t], at[t], at[s]) * (x0_hat - before.x0_hat)
-                    eps = (x_t - at[t][0] * x0) / at[t][1]
-                x_s = _reverse(at[t], at[s], x0, eps, eta, generator)
-            before = SampleStep(t, s, x_t, x0_hat, eps_hat, x_s)
-            yield before
-            x_t = x_s
 
-    return walk()
+def _walk(
+    see: Callable[[float, float, Tensor, int], tuple[Tensor, Tensor]],
+    schedule: Schedule,
+    x_t: Tensor,
+    times: Sequence[int],
+    eta: float,
+    order: int,
+    generator: torch.Generator | None,
+) -> Iterator[SampleStep]:
+    """The loop of `trajectory`; `see` asks the network, with a and b at t as plain numbers."""
+    at = [*zip(schedule.signal.tolist(), schedule.noise.tolist(), strict=True)]  # (a, b) at every timestep
+    before = None
+    for t, s in pairwise(times):
+        with torch.no_grad():
+            x0_hat, eps_hat = see(*at[t], x_t, t)
+            x0, eps = x0_hat, eps_hat
+            if order == 2 and before is not None:
+                x0 = x0_hat + _reach(at[before.t], at[t], at[s]) * (x0_hat - before.x0_hat)
+                eps = (x_t - at[t][0] * x0) / at[t][1]
+            x_s = _reverse(at[t], at[s], x0, eps, eta, generator)
+        before = SampleStep(t, s, x_t, x0_hat, eps_hat, x_s)
+        yield before
+        x_t = x_s
 
 
 def _validate_question(
@@ -266,7 +277,7 @@ def predict(
 def _see(
     model: nn.Module, a: float, b: float, x_t: Tensor, t: int, target: str, clip: bool, y: Tensor | None
 ) -> tuple[Tensor, Tensor]:
-    """`predict` without the checks of its arguments."""
+    """`predict` without validation of its arguments."""
     with in_mode(model, training=False):
         answer = model(x_t, torch.full((len(x_t),), t, device=x_t.device), y).to(x_t.dtype)
     validate_same(x_t, answer, "x_t", "prediction")
@@ -293,7 +304,7 @@ def sample(
     Args:
         model, schedule, x_T, y: as `trajectory`. On a GPU, torch.compile(model) pays if you sample many pictures.
         batch_size: how many pictures to work on at a time, where all at once do not fit into memory. With eta = 0 this
-            changes only rounding; with eta > 0 each batch draws its own noise, so the pictures change.
+            changes only rounding; with eta > 0 each batch takes its own noise, so the pictures change.
         options: times, eta, order, target, clip and generator, as `trajectory`.
 
     Returns:

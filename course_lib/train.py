@@ -243,7 +243,7 @@ def train(
     """Train a network to undo the noise (DDPM, algorithm 1), on the device where the model is.
 
     Each update takes pictures x_0, timesteps t uniform on 1..T and noise eps, and makes a gradient step on the loss,
-    weighted by t; then the average in `ema` moves.
+    weighted by t; then the average in `ema` moves. An `Update` follows each.
 
     Args:
         model: called as model(x_t, t, y); y is given if it was built with classes. It is in train mode during an
@@ -252,15 +252,11 @@ def train(
         pictures: what to learn from.
         config: how.
         ema: average to keep up to date, or None.
-        autocast: dtype of the matrix products (torch.bfloat16), or None for full precision; see
-            `runtime.pick_autocast`.
+        autocast: dtype of the matrix products (torch.bfloat16), or None for full precision: `runtime.pick_autocast`.
         accelerator: of Hugging Face Accelerate, for several processes; it then also decides on autocast. Each process
             takes its share of every batch, so the loss does not depend on their number.
         start: go on from here; `model` and `ema` must hold the weights of that moment.
         stop: asked after each update; True ends the training, in all processes as soon as one says so.
-
-    Yields:
-        An `Update` after each update.
 
     Raises:
         TypeError, ValueError: arguments that do not fit together, at the call. Sizes that the model refuses: at the
@@ -270,14 +266,15 @@ def train(
     validate_model(model)
     validate_schedule(schedule)
     _validate_pictures(model, pictures)
-    if not isinstance(config, TrainConfig):
-        raise TypeError(f"config must be a TrainConfig, got {type(config).__name__}")
+    start = TrainState() if start is None else start
+    for name, given, kind in (("config", config, TrainConfig), ("start", start, TrainState)):
+        if not isinstance(given, kind):
+            raise TypeError(f"{name} must be a {kind.__name__}, got {type(given).__name__}")
     config.validate_schedule(schedule)
     driver = pick_driver(model, autocast, accelerator, config.accumulate)
     config.share(driver.num_processes)
     workers = Workers(model) if driver.num_processes == 1 and Workers.suit(model) else None
     optimizers = make_optimizers(model, config.lr, parts=workers.count if workers else 1)
-    start = start or TrainState()
     if start.moments:
         set_moments(model, optimizers, start.moments)
     engine = Engine(model, optimizers, driver, workers, config.accumulate)

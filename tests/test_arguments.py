@@ -9,15 +9,20 @@ from typing import Any
 import pytest
 import torch
 
-from course_lib.forward import corrupt, make_target, q_posterior, q_sample, q_step, to_x0_eps
+from course_lib.data import Pictures
+from course_lib.forward import corrupt, left_in_words, make_target, q_posterior, q_sample, q_step, to_x0_eps
 from course_lib.guide import AutoGuidance
 from course_lib.objective import denoising_loss, loss_by_timestep, min_snr_weights
+from course_lib.optim import make_optimizers
+from course_lib.runtime import pick_autocast
 from course_lib.sample import extrapolate, predict, reverse_step, sample, trajectory
 from course_lib.schedule import make_schedule, start_time, zero_terminal_snr
+from course_lib.train import EMA, RandomBatches, TrainConfig, TrainState, train
 from helpers_models import Recorder, randn
 
 X, X0, TIMES = randn(2, 1, 4, 4), randn(2, 1, 4, 4, seed=1).clamp(-1, 1), torch.tensor([3, 4])
 MODEL, SCHEDULE = Recorder(), make_schedule("linear", 10)
+SOME = Pictures(torch.zeros(2, 1, 4, 4, dtype=torch.uint8))
 ASKED = dict(model=MODEL, schedule=SCHEDULE, target="v", y=TIMES)
 WALK = ASKED | dict(x_T=X, times=[4, 2, 0], eta=0.5, order=2, clip=True)
 
@@ -40,6 +45,12 @@ GOOD: dict[Callable[..., Any], dict[str, Any]] = {
     AutoGuidance: dict(model=MODEL, weak=MODEL, schedule=SCHEDULE, strength=2, largest=2),
     start_time: dict(schedule=SCHEDULE, target="eps", largest=80),
     zero_terminal_snr: dict(schedule=SCHEDULE),
+    left_in_words: dict(schedule=SCHEDULE),
+    lambda schedule: RandomBatches(SOME, schedule, 2): dict(schedule=SCHEDULE),
+    lambda model: pick_autocast(model, X, TIMES): dict(model=MODEL),
+    make_optimizers: dict(model=MODEL, lr=1e-3),
+    EMA: dict(model=MODEL, decay=0.9),
+    train: dict(model=MODEL, schedule=SCHEDULE, pictures=SOME, config=TrainConfig(1), start=TrainState()),
 }
 PER_PICTURE = (q_step, q_sample, q_posterior, make_target, to_x0_eps, denoising_loss)
 
@@ -83,6 +94,10 @@ OTHERS: dict[str, list[Case]] = {
     "gamma": [(0, ValueError, "must lie in"), (math.inf, ValueError, "must lie in")],
     "strength": [(-1, ValueError, "must lie in"), (math.inf, ValueError, "must be finite")],
     "largest": [(0, ValueError, "must lie in"), (math.inf, ValueError, "must be finite")],
+    "lr": [(0, ValueError, "must lie in"), (math.inf, ValueError, "must be finite")],
+    "decay": [(bad, ValueError, "must lie in") for bad in (1.0, -0.1, math.nan)],
+    "config": [(None, TypeError, "must be a TrainConfig, got NoneType")],
+    "start": [("runs/last", TypeError, "must be a TrainState, got str")],
     "batch_size": [(0, ValueError, "must lie in"), (2.0, TypeError, "must be an int")],
     "amount": [
         (-0.1, ValueError, r"must lie in \[0, 1\], got -0.1"),
@@ -106,7 +121,8 @@ LABELS: list[Case] = [
     (7, TypeError, "must be a tensor of integers, one per picture, got int"),
 ]
 SPECIAL: list[tuple[Callable[..., Any], dict[str, Any], type[Exception], str]] = [
-    *((each, dict(s=s, t=4), ValueError, "s must be earlier than t") for each in (q_step, q_posterior) for s in (4, 5)),
+    *((each, dict(s=s, t=t), ValueError, "s must be earlier than t")
+      for each in (q_step, q_posterior) for s, t in ((4, 4), (5, 4), (torch.tensor([1, 5]), torch.tensor([2, 5])))),
     *((reverse_step, dict(s=s, t=t), ValueError, "s must be earlier than t") for s, t in ((4, 4), (0, 0))),
     *((extrapolate, changes, ValueError, "must fall: s < t < t_before") for changes in (dict(s=4), dict(t_before=4))),
     (predict, dict(t=0), ValueError, r"t must lie in \[1, 10\], got 0"),
@@ -117,6 +133,7 @@ SPECIAL: list[tuple[Callable[..., Any], dict[str, Any], type[Exception], str]] =
       for each, name in ((corrupt, "x"), (q_sample, "x0"), (denoising_loss, "x0"), (loss_by_timestep, "x0"))),
     # PyTorch would compare each row with the one that came
     (denoising_loss, dict(model=lambda x_t, t, y: x_t[:, :, :1]), ValueError, "prediction must have the shape of x0"),
+    (train, dict(pictures=X), TypeError, "pictures must be course_lib.data.Pictures, got Tensor"),
     (sample, dict(step=3), TypeError, "unexpected keyword argument 'step'"),
 ]  # fmt: skip
 

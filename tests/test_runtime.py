@@ -16,17 +16,20 @@ import torch
 from torch import nn
 
 from course_lib.runtime import can_compile, describe_machine, make_generator, pick_autocast, pick_device
+from helpers_training import threads
 
 
-@pytest.fixture
-def bare(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A machine with a CPU alone."""
+def test_the_best_device_is_picked_and_others_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
-
-
-def test_the_best_device_is_picked(monkeypatch: pytest.MonkeyPatch, bare: None) -> None:
     assert pick_device() == torch.device("cpu") == pick_device("cpu")
+    for name, message in {
+        "gpu": "name='gpu' is unknown; choose one of 'cuda', 'mps', 'cpu'",
+        "cuda": "this machine has no cuda; it has cpu",
+        "cuda:x": "name must be a device such as 'cpu' or 'cuda:1', got 'cuda:x'",
+    }.items():
+        with pytest.raises(ValueError, match=message):
+            pick_device(name)
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
     assert pick_device().type == "mps" and pick_device("cpu").type == "cpu"
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
@@ -35,20 +38,6 @@ def test_the_best_device_is_picked(monkeypatch: pytest.MonkeyPatch, bare: None) 
     assert pick_device("cuda:1").index == 1
     with pytest.raises(ValueError, match=r"has 2 CUDA device\(s\), so there is no cuda:2"):
         pick_device("cuda:2")
-
-
-@pytest.mark.parametrize(
-    ("name", "message"),
-    [
-        ("gpu", "name='gpu' is unknown; choose one of 'cuda', 'mps', 'cpu'"),
-        ("cuda", "this machine has no cuda; it has cpu"),
-        ("mps", "this machine has no mps; it has cpu"),
-        ("cuda:x", "name must be a device such as 'cpu' or 'cuda:1', got 'cuda:x'"),
-    ],
-)
-def test_devices_that_are_not_there(name: Any, message: str, bare: None) -> None:
-    with pytest.raises(ValueError, match=message):
-        pick_device(name)
 
 
 class Dropping(nn.Module):
@@ -65,16 +54,12 @@ class Dropping(nn.Module):
         return self.layers(x_t) * t.view(-1, 1, 1, 1)
 
 
-def test_autocast_is_bfloat16_or_nothing_and_leaves_all_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_autocast_is_bfloat16_or_nothing_and_leaves_all_as_it_was() -> None:
     model, batch = Dropping(), (torch.rand(8, 1, 6, 6), torch.ones(8))
     weights, state = copy.deepcopy(model.state_dict()), torch.get_rng_state()
-    threads = torch.get_num_threads()
-    torch.set_num_threads(2)
-    try:
+    with threads(2):
         assert pick_autocast(model, *batch) in (None, torch.bfloat16)
         assert torch.get_num_threads() == 2
-    finally:
-        torch.set_num_threads(threads)
     assert torch.equal(torch.get_rng_state(), state) and all(p.grad is None for p in model.parameters())
     assert all(torch.equal(weights[name], value) for name, value in model.state_dict().items())
     assert Dropping.seen == [(4, 1, False), (4, 1, True)] * 5  # in turns, each thread's share of the batch
@@ -93,22 +78,15 @@ def test_autocast_goes_by_the_clock(
     assert not [*clock]
 
 
-def broken(*_: Any) -> Any:
-    raise RuntimeError("no compiler")
+def test_compiling_is_found_out_by_trying(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: Any) -> Any:
+        raise RuntimeError("no compiler")
 
-
-@pytest.mark.parametrize(
-    ("compiler", "expected"),
-    [
-        (lambda function: function, True),
-        (broken, False),
-        (lambda function: broken, False),
-        (lambda function: lambda x: x.sum() / 0, False),
-    ],
-)
-def test_compiling_is_found_out_by_trying(monkeypatch: pytest.MonkeyPatch, compiler: Any, expected: bool) -> None:
-    monkeypatch.setattr(torch, "compile", compiler)
-    assert can_compile(torch.device("cpu")) is expected
+    for compiled, expected in ((lambda x: x.sum(), True), (broken, False), (lambda x: x.sum() / 0, False)):
+        monkeypatch.setattr(torch, "compile", lambda _, compiled=compiled: compiled)
+        assert can_compile(torch.device("cpu")) is expected
+    monkeypatch.setattr(torch, "compile", broken)
+    assert not can_compile(torch.device("cpu"))
 
 
 def test_generators_are_seeded() -> None:

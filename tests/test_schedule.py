@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable
-from typing import Any
 
 import pytest
 import torch
@@ -37,18 +36,10 @@ def table(*values: float) -> torch.Tensor:
 
 
 def test_betas_by_hand() -> None:
-    betas = linear_betas(1000)
-    assert betas.dtype == torch.float64 and betas.shape == (1000,)
-    for i in (0, 1, 499, 999):
-        assert betas[i].item() == pytest.approx(1e-4 + i * (0.02 - 1e-4) / 999, rel=1e-12)
-    root = quadratic_betas(50).sqrt()
-    torch.testing.assert_close(root.diff(), root.diff()[:1].expand(49), rtol=1e-10, atol=0)
-    assert root[[0, -1]].tolist() == pytest.approx([0.01, math.sqrt(0.02)])
-    for make in (linear_betas, quadratic_betas):
-        assert make(5, 0.1, 0.3)[[0, -1]].tolist() == pytest.approx([0.1, 0.3])
-
-
-def test_sigmoid_betas_are_symmetric_and_reach_the_ends_within_a_quarter_percent() -> None:
+    for betas in (linear_betas(50, 0.1, 0.3), quadratic_betas(50, 0.1, 0.3)):
+        assert betas.dtype == torch.float64 and betas[[0, -1]].tolist() == pytest.approx([0.1, 0.3])
+    for straight in (linear_betas(50), quadratic_betas(50).sqrt()):
+        torch.testing.assert_close(straight.diff(), straight.diff()[:1].expand(49), rtol=1e-10, atol=0)
     betas = sigmoid_betas(101, 0.1, 0.3)
     torch.testing.assert_close(betas + betas.flip(0), torch.full_like(betas, 0.4))
     assert 0 < (betas[0].item() - 0.1) / 0.2 < 0.0025
@@ -74,14 +65,6 @@ def test_alpha_bar_is_the_product_of_one_minus_beta(name: str) -> None:
     assert schedule.name == name and schedule.is_variance_preserving
     torch.testing.assert_close(schedule.beta[1:], betas, rtol=1e-7, atol=1e-13)
     assert schedule.beta[0] == 0 and schedule.alpha_bar[0] == 1
-
-
-def test_linear_amount_is_straight_and_its_variance_sags() -> None:
-    schedule = linear_amount(10)
-    torch.testing.assert_close(schedule.noise, torch.arange(11).double() / 10)
-    torch.testing.assert_close(schedule.signal + schedule.noise, torch.ones(11).double())
-    assert (schedule.signal[5] ** 2 + schedule.noise[5] ** 2).item() == pytest.approx(0.5)
-    assert not schedule.is_variance_preserving and schedule.signal[-1] == 0
 
 
 def test_every_schedule_starts_at_the_picture_and_only_loses_it(schedule: Schedule) -> None:
@@ -114,12 +97,9 @@ def test_two_steps_make_one_and_all_of_them_the_closed_form(schedule: Schedule) 
         scale, std = schedule.step_kernel(r, t)
         torch.testing.assert_close(scale1 * scale2, scale, rtol=1e-10, atol=1e-14)
         torch.testing.assert_close((scale2 * std1) ** 2 + std2**2, std**2, rtol=1e-9, atol=1e-14)
-    mean, variance = table(1), table(0)
-    for t in range(1, schedule.T + 1):
-        scale, std = schedule.step_kernel(t - 1, t)
-        mean, variance = scale * mean, scale**2 * variance + std**2
-        torch.testing.assert_close(mean[0], schedule.signal[t], rtol=1e-9, atol=1e-13)
-        torch.testing.assert_close(variance.sqrt()[0], schedule.noise[t], rtol=1e-9, atol=1e-13)
+    t = torch.arange(1, schedule.T + 1)
+    for numbers, of_the_table in zip(schedule.step_kernel(0, t), (schedule.signal, schedule.noise), strict=True):
+        torch.testing.assert_close(numbers, of_the_table[t])
 
 
 def test_step_and_posterior_are_ddpm_equations_2_and_7() -> None:
@@ -130,24 +110,6 @@ def test_step_and_posterior_are_ddpm_equations_2_and_7() -> None:
     torch.testing.assert_close(std, beta[t].sqrt(), rtol=1e-7, atol=0)
     tilde = (1 - alpha_bar[t - 1]) / (1 - alpha_bar[t]) * beta[t]
     torch.testing.assert_close(schedule.posterior_variance(t - 1, t), tilde, rtol=1e-8, atol=0)
-
-
-def test_precisions_add_in_the_posterior_and_it_ends_at_exactly_zero(schedule: Schedule) -> None:
-    t = torch.arange(2, schedule.T + 1)
-    for s in (t - 1, t // 2):
-        scale, std = schedule.step_kernel(s, t)
-        precision = 1 / schedule.noise[s] ** 2 + (scale / std) ** 2  # a product of Gaussians
-        torch.testing.assert_close(schedule.posterior_variance(s, t), 1 / precision, rtol=1e-7, atol=1e-14)
-    assert not schedule.posterior_variance(torch.zeros_like(t), t).any()
-
-
-def test_kernels_take_one_timestep_per_picture(schedule: Schedule) -> None:
-    s, t = torch.tensor([0, 3, 50]), torch.tensor([1, 10, 100])
-    (scales, stds), variances = schedule.step_kernel(s, t), schedule.posterior_variance(s, t)
-    for i, pair in enumerate(zip(s.tolist(), t.tolist(), strict=True)):
-        assert (scales[i], stds[i]) == schedule.step_kernel(*pair)
-        assert variances[i] == schedule.posterior_variance(*pair)
-    assert schedule.step_kernel(0, t)[0].shape == (3,)
 
 
 def test_at_hands_out_the_dtype_and_one_number_per_picture() -> None:
@@ -176,7 +138,6 @@ def test_sampling_times_fall_strictly_to_zero_for_every_number_of_steps(spacing:
         for steps in range(1, T + 1):
             times = sampling_times(T, steps, spacing)
             assert len(times) == steps + 1 and times[-1] == 0 and times[0] <= T
-            assert all(isinstance(t, int) for t in times)
             assert all(t > s for t, s in itertools.pairwise(times)), (T, steps, times)
         assert sampling_times(T, T, spacing) == list(range(T, -1, -1))
     assert sampling_times(1000, 7, spacing, start=600) == sampling_times(600, 7, spacing)
@@ -220,8 +181,8 @@ def test_the_start_time_is_the_last_where_noise_is_at_most_80_times_the_signal(s
         (table(1, 0.5)[None], table(0, 1), ValueError, r"signal must have shape .* got \(1, 2\)"),
         (table(1, 0.5).to("meta"), table(0, 1), ValueError, r"got \(2,\) on meta"),
         (table(1, 0.5, 0.2), table(0, 1), ValueError, "same length, got 3 and 2"),
-        (table(1, math.nan), table(0, 1), ValueError, "signal holds NaN"),
-        (table(1, 0.5), table(0, math.inf), ValueError, "noise holds NaN or infinity"),
+        (table(1, math.nan), table(0, 1), ValueError, r"signal holds 1 value\(s\) that are NaN"),
+        (table(1, 0.5), table(0, math.inf), ValueError, "noise holds 1 value.* infinite"),
         (table(0.9, 0.5), table(0, 1), ValueError, "t = 0 must be the picture itself .* prepend that entry"),
         (table(1, -0.5), table(0, 1), ValueError, "signal must be >= 0 everywhere and noise > 0"),
         (table(1, 0.5, 0.4), table(0, 0, 1), ValueError, "noise > 0 from t = 1"),
@@ -234,20 +195,6 @@ def test_tables_that_are_no_process_are_refused(
 ) -> None:
     with pytest.raises(error, match=message):
         Schedule(signal, noise)
-
-
-def test_validate_t_knows_where_noise_begins() -> None:
-    schedule = make_schedule("linear", 10)
-    schedule.validate_t(torch.tensor([1, 10]), low=1, batch=2, device=torch.device("cpu"))
-    with pytest.raises(ValueError, match=r"t must lie in 1..10, got 0; t = 0 is the picture itself"):
-        schedule.validate_t(0, low=1)
-
-
-@pytest.mark.parametrize(("s", "t"), [(3, 3), (4, 3), (torch.tensor([1, 5]), torch.tensor([2, 5]))])
-def test_kernels_refuse_steps_that_do_not_go_forward(s: Any, t: Any) -> None:
-    for kernel in (make_schedule("linear", 10).step_kernel, make_schedule("linear", 10).posterior_variance):
-        with pytest.raises(ValueError, match="s must be earlier than t, got s = "):
-            kernel(s, t)
 
 
 NOT_VP = "is defined where signal² \\+ noise² = 1; 'linear amount' is not such a schedule"
@@ -263,6 +210,11 @@ NOT_VP = "is defined where signal² \\+ noise² = 1; 'linear amount' is not such
         (lambda: zero_terminal_snr(make_schedule("linear", 1)), ValueError, "needs T >= 2"),
         (lambda: cosine_betas(10, offset=-0.1), ValueError, "offset must lie in"),
         (lambda: cosine_betas(10, offset=math.inf), ValueError, "offset must be finite"),
+        (lambda: from_betas([0.1]), TypeError, "betas must be a floating-point tensor"),  # type: ignore[arg-type]
+        (lambda: from_betas(table(0.1)[None]), ValueError, r"with values in \(0, 1\], got shape \(1, 1\)"),
+        (lambda: from_betas(table(0.1, 0)), ValueError, r"values in \(0, 1\]"),
+        (lambda: from_betas(table(0.1, math.nan)), ValueError, r"values in \(0, 1\]"),
+        (lambda: from_betas(table(0.1, 1, 0.1)), ValueError, "got 0 at t = 2 of 3"),
         (lambda: sampling_times(0, 1), ValueError, "T must lie in"),
         (lambda: sampling_times(10, 11), ValueError, r"steps must lie in \[1, 10\], got 11"),
         (lambda: sampling_times(10, 2.0), TypeError, "steps must be an int"),  # type: ignore[arg-type]
@@ -276,36 +228,15 @@ def test_bad_arguments_are_refused(call: Callable[[], object], error: type[Excep
         call()
 
 
-@pytest.mark.parametrize("T", [0, 1.5, True])
-@pytest.mark.parametrize("make", [*BETAS.values(), linear_amount, lambda T: make_schedule("cosine", T)])
-def test_a_bad_number_of_steps_is_refused(make: Callable[[Any], object], T: Any) -> None:
-    with pytest.raises(ValueError if type(T) is int else TypeError, match="T must"):
-        make(T)
-
-
-@pytest.mark.parametrize("value", [0, 1.0, -0.1, 1.1, math.nan])
-@pytest.mark.parametrize(
-    ("make", "end"),
-    [*itertools.product((linear_betas, quadratic_betas, sigmoid_betas), ("start", "end")), (cosine_betas, "largest")],
-)
-def test_betas_out_of_range_are_refused(make: Callable[..., object], end: str, value: float) -> None:
-    with pytest.raises(ValueError, match=rf"{end} must lie (in \[0, 1\]|strictly between 0 and 1), got {value}"):
-        make(10, **{end: value})
-
-
-@pytest.mark.parametrize(
-    ("betas", "error", "message"),
-    [
-        ([0.1], TypeError, "betas must be a floating-point tensor"),
-        (torch.tensor([[0.1]]), ValueError, r"shape \(T,\) with values in \(0, 1\], got shape \(1, 1\)"),
-        (torch.tensor([0.1, 0.0]), ValueError, r"values in \(0, 1\]"),
-        (torch.tensor([0.1, math.nan]), ValueError, r"values in \(0, 1\]"),
-        (torch.tensor([0.1, 1.0, 0.1]), ValueError, "got 0 at t = 2 of 3"),
-    ],
-)
-def test_tensors_that_are_no_betas_are_refused(betas: torch.Tensor, error: type[Exception], message: str) -> None:
-    with pytest.raises(error, match=message):
-        from_betas(betas)
+@pytest.mark.parametrize("make", [*BETAS.values(), linear_amount])
+def test_a_bad_number_of_steps_or_end_is_refused(make: Callable[..., object]) -> None:
+    for T in (0, 1.5, True):
+        with pytest.raises(ValueError if T == 0 else TypeError, match="T must"):
+            make(T)
+    ends = {cosine_betas: ["largest"], linear_amount: []}.get(make, ["start", "end"])
+    for end, value in itertools.product(ends, (0, 1.0, -0.1, 1.1, math.nan)):
+        with pytest.raises(ValueError, match=rf"{end} must lie (in \[0, 1\]|strictly between 0 and 1), got {value}"):
+            make(10, **{end: value})
 
 
 def test_from_betas_takes_float32_and_a_last_beta_of_one() -> None:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ..data import Pictures
-from ..schedule import Schedule
+from ..schedule import Schedule, validate_schedule
 
 
 class RandomBatches:
@@ -25,6 +25,7 @@ class RandomBatches:
     """
 
     def __init__(self, pictures: Pictures, schedule: Schedule, batch_size: int, seed: int = 0) -> None:
+        validate_schedule(schedule)
         self.n, self.T, self.size, self.seed = len(pictures), schedule.T, batch_size, seed
         self.shape, self.device = (batch_size, *pictures.images.shape[1:]), pictures.images.device
         self.generator = torch.Generator(self.device)
