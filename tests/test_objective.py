@@ -4,71 +4,38 @@ from __future__ import annotations
 
 import pytest
 import torch
-from torch import Tensor, nn
 
 from course_lib.forward import TARGETS, make_target, q_sample, to_x0_eps
 from course_lib.objective import denoising_loss, loss_by_timestep, min_snr_weights, smoothed
 from course_lib.schedule import Schedule, make_schedule, zero_terminal_snr
-from course_lib.unet import UNet
+from helpers_models import Always, Recorder, gen, randn
 
 SCHEDULE = make_schedule("linear", 10)
-X0 = torch.rand(3, 1, 4, 4, generator=torch.Generator().manual_seed(0)) * 2 - 1
-EPS = torch.randn(3, 1, 4, 4, generator=torch.Generator().manual_seed(1))
+X0 = torch.rand(3, 1, 4, 4, generator=gen()) * 2 - 1
+EPS = randn(3, 1, 4, 4, seed=1)
 T = torch.tensor([1, 5, 10])
-
-
-class Constant(nn.Module):
-    """Gives the same answer to everything and remembers the question."""
-
-    def __init__(self, answer: float | Tensor = 0.0) -> None:
-        super().__init__()
-        self.answer, self.asked = answer, []  # type: ignore[var-annotated]
-
-    def forward(self, x_t: Tensor, t: Tensor, y: Tensor | None = None) -> Tensor:
-        self.asked.append((x_t, t, y, self.training))
-        return torch.zeros_like(x_t) + self.answer
 
 
 @pytest.mark.parametrize("target", TARGETS)
 def test_the_loss_is_the_mean_square_over_the_pixels_of_each_picture(target: str, schedule: Schedule) -> None:
     t = torch.tensor([1, 50, 100])
     truth = make_target(target, schedule, X0, EPS, t)
-    loss = denoising_loss(Constant(0.25), schedule, X0, t, EPS, target=target)
+    loss = denoising_loss(Always(torch.full_like(X0, 0.25)), schedule, X0, t, EPS, target=target)
     assert loss.shape == (3,) and loss.dtype == torch.float32
     for i in range(3):
         by_hand = sum((0.25 - value) ** 2 for value in truth[i].flatten().tolist()) / 16
         assert loss[i].item() == pytest.approx(by_hand, rel=1e-5)
-    assert not denoising_loss(Constant(truth), schedule, X0, t, EPS, target=target).any()
+    assert not denoising_loss(Always(truth), schedule, X0, t, EPS, target=target).any()
 
 
 def test_the_network_is_asked_about_x_t() -> None:
-    model, y = Constant(), torch.tensor([2, 0, 1])
+    model, y = Recorder(), torch.tensor([2, 0, 1])
     denoising_loss(model, SCHEDULE, X0, T, EPS, y=y)
-    x_t, t, label, _ = model.asked[0]
+    ((x_t, t, label, _),) = model.calls
     assert torch.equal(x_t, q_sample(SCHEDULE, X0, T, EPS)[0]) and t is T and label is y
 
 
-def test_the_loss_at_the_start_is_1() -> None:
-    """A new network answers 0, and the noise has variance 1: within four standard errors, √(2/n)."""
-    x0, eps = torch.zeros(64, 1, 28, 28), torch.randn(64, 1, 28, 28, generator=torch.Generator().manual_seed(2))
-    loss = denoising_loss(UNet(), SCHEDULE, x0, torch.full((64,), 5), eps).mean().item()
-    assert abs(loss - 1) < 4 * (2 / eps.numel()) ** 0.5
-
-
 # Weights
-
-
-def test_the_weights_of_min_snr_by_hand() -> None:
-    """Signal-to-noise ratios of 20, 5, 1 and 1/4; the formulas are those of the paper, section 3.4."""
-    alpha_bar = torch.tensor([1.0, 20 / 21, 5 / 6, 1 / 2, 1 / 5], dtype=torch.float64)
-    schedule = Schedule(alpha_bar.sqrt(), (1 - alpha_bar).sqrt(), "by hand")
-    for target, expected in {
-        "eps": [0, 5 / 20, 1, 1, 1],
-        "x0": [0, 5, 5, 1, 1 / 4],
-        "v": [0, 5 / 21, 5 / 6, 1 / 2, 1 / 5],
-    }.items():
-        assert min_snr_weights(schedule, target).tolist() == pytest.approx(expected)
-    assert min_snr_weights(schedule, gamma=0.5).tolist() == pytest.approx([0, 0.5 / 20, 0.5 / 5, 0.5, 1])
 
 
 @pytest.mark.parametrize("target", TARGETS)
@@ -79,9 +46,11 @@ def test_weighted_losses_of_all_targets_are_the_same_error_of_the_picture(target
     answer = make_target(target, schedule, X0, EPS, t) + 0.1 * EPS.flip(0)
     x0_hat, _ = to_x0_eps(target, schedule, answer, x_t, t)
     error = (x0_hat - X0).square().mean((1, 2, 3))
-    loss = denoising_loss(Constant(answer), schedule, X0, t, EPS, target=target)
-    weighted = min_snr_weights(schedule, target, 2.0)[t] * loss
-    torch.testing.assert_close(weighted, schedule.snr[t].clamp(max=2) * error, rtol=2e-3, atol=1e-8)
+    loss = denoising_loss(Always(answer), schedule, X0, t, EPS, target=target)
+    for gamma, weights in ((2, min_snr_weights(schedule, target, 2.0)), (5, min_snr_weights(schedule, target))):
+        expected = schedule.snr[t].clamp(max=gamma) * error
+        torch.testing.assert_close(weights[t] * loss, expected, rtol=2e-3, atol=1e-8)
+        assert weights[0] == 0
 
 
 def test_weights_are_finite_where_no_signal_is_left() -> None:
@@ -93,11 +62,10 @@ def test_weights_are_finite_where_no_signal_is_left() -> None:
 
 @pytest.mark.parametrize("mode", [True, False])
 def test_loss_by_timestep_uses_the_same_noise_everywhere_and_gives_the_mode_back(mode: bool) -> None:
-    model, y = Constant(torch.rand(3, 1, 4, 4)).train(mode), torch.tensor([2, 0, 1])
-    generator = torch.Generator().manual_seed(1)
-    rows = loss_by_timestep(model, SCHEDULE, X0, T.flip(0), generator=generator, target="v", y=y)
+    model, y = Recorder().train(mode), torch.tensor([2, 0, 1])
+    rows = loss_by_timestep(model, SCHEDULE, X0, T.flip(0), generator=gen(1), target="v", y=y)
     assert rows.shape == (3,) and rows.device.type == "cpu" and not rows.requires_grad
-    assert all(label is not None and torch.equal(label, y) and not training for _, _, label, training in model.asked)
+    assert all(label is y and not training for *_, label, training in model.calls)
     for row, t in zip(rows, T.flip(0), strict=True):
         torch.testing.assert_close(row, denoising_loss(model, SCHEDULE, X0, t.expand(3), EPS, target="v").mean())
     with pytest.raises(ValueError, match="target='noise' is unknown"):

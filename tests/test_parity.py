@@ -1,4 +1,4 @@
-"""Side by side with diffusers: tables, timesteps, noising, and whole trajectories of three of its schedulers.
+"""Side by side with diffusers: tables, noising, and whole trajectories of three of its schedulers.
 
 diffusers counts timesteps from 0 to T − 1 where the course counts from 1 to T: its t plus 1 is our t.
 
@@ -24,6 +24,7 @@ from course_lib.interop import from_diffusers
 from course_lib.sample import trajectory
 from course_lib.schedule import linear_betas, make_schedule, sampling_times, zero_terminal_snr
 from helpers import Tame
+from helpers_models import gen
 
 pytest.importorskip("diffusers", reason="diffusers is an extra of the tests")
 from diffusers import DDIMScheduler, DDPMScheduler, DPMSolverMultistepScheduler
@@ -32,10 +33,6 @@ from diffusers.schedulers.scheduling_ddim import rescale_zero_terminal_snr
 
 THEIR_NAMES = {"linear": "linear", "quadratic": "scaled_linear", "sigmoid": "sigmoid", "cosine": "squaredcos_cap_v2"}
 T = 1000
-
-
-def gen(seed: int) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
 
 
 def their_scheduler(kind: str, name: str, *, exact: bool, **options: Any) -> Any:
@@ -146,13 +143,3 @@ def test_noising_velocity_and_posterior_variance() -> None:
     for one in (2, 3, 500, 1000):
         variance: Tensor = theirs._get_variance(one - 1)
         torch.testing.assert_close(schedule.posterior_variance(one - 1, one), variance, rtol=1e-9, atol=0)
-
-
-def test_timesteps() -> None:
-    """Trailing where T is a multiple of steps; elsewhere theirs counts in floats (61 steps become 62, ending at -1)."""
-    divisors = [steps for steps in range(1, T + 1) if T % steps == 0]
-    for spacing, counts in (("trailing", divisors), ("leading", [*range(1, 101), 333, 999, 1000])):
-        for steps in counts:
-            theirs = their_scheduler("ddim", "linear", exact=False, timestep_spacing=spacing)
-            theirs.set_timesteps(steps)
-            assert [t - 1 for t in sampling_times(T, steps, spacing)[:-1]] == theirs.timesteps.tolist(), steps

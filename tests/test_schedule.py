@@ -97,9 +97,9 @@ def test_two_steps_make_one_and_all_of_them_the_closed_form(schedule: Schedule) 
         scale, std = schedule.step_kernel(r, t)
         torch.testing.assert_close(scale1 * scale2, scale, rtol=1e-10, atol=1e-14)
         torch.testing.assert_close((scale2 * std1) ** 2 + std2**2, std**2, rtol=1e-9, atol=1e-14)
-    t = torch.arange(1, schedule.T + 1)
-    for numbers, of_the_table in zip(schedule.step_kernel(0, t), (schedule.signal, schedule.noise), strict=True):
-        torch.testing.assert_close(numbers, of_the_table[t])
+    every = torch.arange(1, schedule.T + 1)
+    for numbers, of_the_table in zip(schedule.step_kernel(0, every), (schedule.signal, schedule.noise), strict=True):
+        torch.testing.assert_close(numbers, of_the_table[every])
 
 
 def test_step_and_posterior_are_ddpm_equations_2_and_7() -> None:

@@ -50,7 +50,7 @@ def test_good_arguments_pass() -> None:
         (lambda: validate_number("n", 10**400), "n must be finite, got 1000"),
         (lambda: validate_counts(size=2, kernel=0), "kernel must lie in"),
         (lambda: validate_levels("features", ()), "features must name at least one level, got none"),
-        (lambda: validate_levels("features", "8"), "features must be a sequence of ints, one per level, got str"),
+        (lambda: validate_levels("features", "8"), "features must be a sequence of ints, one per level, got str"),  # type: ignore[arg-type]
         (lambda: validate_levels("features", 8), "features must be a sequence of ints, one per level, got int"),  # type: ignore[arg-type]
         (lambda: validate_levels("attention", [2], 0, 1), "attention must lie in [0, 1], got 2"),
         (lambda: validate_model(torch.relu), "model must be a torch.nn.Module, got builtin"),  # type: ignore[arg-type]
