@@ -3,14 +3,12 @@
     python benchmarks/ablations.py                 an hour and a half on two cores
     python benchmarks/ablations.py --report        the table from the rows so far
 
-Samples are drawn and judged as in pictures_per_minute.py. Rows are written at once: stop the
-program at any time, and the next start goes on from there.
+Samples are made and judged as in pictures_per_minute.py.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field
@@ -21,6 +19,7 @@ from unittest import mock
 import torch
 from torch import Tensor, nn
 
+import records
 from course_lib.data import Pictures
 from course_lib.objective import denoising_loss, min_snr_weights
 from course_lib.runs import RunConfig
@@ -30,28 +29,17 @@ from course_lib.shapes import count_parameters
 from course_lib.train import TrainConfig
 from course_lib.training.batches import RandomBatches
 from course_lib.unet import UNet
-from judging import FEATURES_ID, draw_samples, judge, load_data
-from records import (
-    Row,
-    append_row,
-    circumstances,
-    command_line,
-    describe,
-    has,
-    interval,
-    lacks,
-    publish,
-    read_rows,
-    table,
-)
+from judging import EVALUATIONS, FEATURES_ID, judge, load_data, make_samples
+from records import Row
 from trainings import OurTraining
 
 NAME = "ablations"
 GAMMA = 5.0  # of min-SNR, as in the recipe
+SEED = 0
 
 
 def adamw_alone(model: nn.Module, lr: float, parts: int = 1) -> list[torch.optim.Optimizer]:
-    """AdamW for all weights, as in most courses, in place of `course_lib.optim.make_optimizers`."""
+    """AdamW for all weights, as most courses have it; takes the place of `course_lib.optim.make_optimizers`."""
     return [torch.optim.AdamW(model.parameters(), lr, betas=(0.9, 0.99), weight_decay=0.0, fused=True)]
 
 
@@ -59,7 +47,6 @@ class Spread(RandomBatches):
     """Batches in which each timestep comes from a part of 1..T of its own (stratified sampling)."""
 
     def __call__(self, step: int) -> tuple[Tensor, Tensor, Tensor]:
-        """The batch of one update."""
         index, t, eps = super().__call__(step)
         part = torch.randperm(self.size, device=t.device, generator=self.generator)
         share = (part + torch.rand(self.size, device=t.device, generator=self.generator)) / self.size
@@ -74,7 +61,6 @@ class Proportional(RandomBatches):
         self.weights = min_snr_weights(schedule, TrainConfig.target, GAMMA)[1:].to(self.device)
 
     def __call__(self, step: int) -> tuple[Tensor, Tensor, Tensor]:
-        """The batch of one update."""
         index, _, eps = super().__call__(step)
         t = 1 + torch.multinomial(self.weights, self.size, replacement=True, generator=self.generator)
         return index, t, eps
@@ -89,18 +75,14 @@ class Variant:
     unet: Mapping[str, Any] = field(default_factory=dict)
     patches: Mapping[str, Any] = field(default_factory=dict)  # by the name of what they replace
 
-    def start(self, pictures: Pictures, minutes: float, seed: int, device: torch.device) -> OurTraining:
-        """A training that has not begun, made and run while the variant is in force."""
-        torch.manual_seed(seed)
-        return OurTraining(UNet(**self.unet).to(device), pictures, seed, minutes, **self.train)
-
     @contextmanager
-    def in_force(self) -> Iterator[None]:
-        """While this lasts, `train` uses the replacements."""
+    def start(self, pictures: Pictures, minutes: float, device: torch.device) -> Iterator[OurTraining]:
+        """A training that has not begun; within the `with` block, the loop uses the replaced parts."""
         with ExitStack() as stack:
             for name, other in self.patches.items():
                 stack.enter_context(mock.patch(name, other))
-            yield
+            torch.manual_seed(SEED)
+            yield OurTraining(UNet(**self.unet).to(device), pictures, SEED, minutes, **self.train)
 
 
 ADAMW = {"course_lib.train.make_optimizers": adamw_alone, "trainings.make_optimizers": adamw_alone}
@@ -116,7 +98,7 @@ VARIANTS = {
     "gamma-1": Variant("weights of min-SNR with γ = 1 in place of 5", {"snr_gamma": 1.0}),
     "spread": Variant("timesteps of a batch spread over 1..T", patches={BATCHES: Spread}),
     "proportional": Variant(
-        "timesteps drawn in proportion to these weights, and the loss without them",
+        "timesteps in proportion to these weights, and the loss without them",
         {"snr_gamma": None},
         patches={BATCHES: Proportional},
     ),
@@ -132,11 +114,12 @@ VARIANTS = {
 
 
 @torch.inference_mode()
-def heldout_loss(model: nn.Module, schedule: Schedule, target: str, heldout: Pictures, draws: int = 20_000) -> float:
-    """The loss that the recipe trains with, on pictures that no model saw; every model gets the same draws.
+def heldout_loss(model: nn.Module, schedule: Schedule, target: str, heldout: Pictures, count: int = 20_000) -> float:
+    """The loss that the recipe trains with, on pictures that no model saw.
 
-    min(SNR, γ) · |x0_hat − x0|², averaged over the timesteps of the cosine schedule. On another schedule, the timestep
-    with the nearest signal-to-noise ratio takes their place, so that all models have as much noise to remove.
+    It is min(SNR, γ) · |x0_hat − x0|², averaged over `count` pairs of a timestep and a noise, the same for every model.
+    The timesteps are those of the cosine schedule; on another schedule, the one with the nearest signal-to-noise ratio
+    takes their place, so that all models have as much noise to remove.
     """
     device = next(model.parameters()).device
     generator = make_generator(0)
@@ -145,85 +128,76 @@ def heldout_loss(model: nn.Module, schedule: Schedule, target: str, heldout: Pic
     weights = min_snr_weights(schedule, target, GAMMA).to(device)
     total = 0.0
     with in_mode(model, training=False):
-        for index in (torch.arange(draws) % len(heldout)).split(500):
+        for index in (torch.arange(count) % len(heldout)).split(500):
             x0 = heldout[index]
             t = nearest[torch.randint(len(nearest), (len(x0),), generator=generator)].to(device)
             eps = torch.randn(x0.shape, generator=generator).to(device)
             total += float((weights[t] * denoising_loss(model, schedule, x0.to(device), t, eps, target=target)).sum())
-    return total / draws
+    return total / count
 
 
 def measure(name: str, options: argparse.Namespace, device: torch.device, path: Path) -> None:
-    """Train a variant, judge it, and write its row, if there is none of this machine yet."""
+    """Train a variant, judge it, and write its row, unless this machine has one already."""
     train, heldout = load_data(options.data)
-    with VARIANTS[name].in_force():
-        training = VARIANTS[name].start(train, options.minutes, options.seed, device)
+    with VARIANTS[name].start(train, options.minutes, device) as training:
         row = {
             "variant": name,
             "recipe": asdict(RunConfig.of({"minutes": options.minutes})),
             "minutes": options.minutes,
-            "details": json.loads(json.dumps(training.details)),
+            "details": training.details,
             "parameters": count_parameters(training.model),
             "samples": options.samples,
-            "evaluations": options.evaluations,
+            "evaluations": EVALUATIONS,
             "data": options.data,
             "features": FEATURES_ID,
         }
-        if not lacks(path, {**row, "machine": describe(device)}):
+        if not records.lacks(path, {**row, "machine": records.describe(device)}):
             return
         training.run(60 * options.minutes)
     trained = training.to_sample_from(), training.schedule, training.target
-    drawn = draw_samples(*trained, options.samples, evaluations=options.evaluations, seed=options.seed)
+    samples = make_samples(*trained, options.samples)
     row |= {
         **training.progress(),
-        **circumstances(device),
+        **records.circumstances(device),
         "heldout_loss": heldout_loss(*trained, heldout),
-        "report": judge(drawn, train, heldout).as_dict(),
+        "report": judge(samples, train, heldout).as_dict(),
     }
-    append_row(path, row)
+    records.append_row(path, row)
     print(f"{name}: distance {row['report']['frechet']['value']:.2f}, {row['pictures']:,} pictures", flush=True)
 
 
 def newest(rows: Sequence[Row]) -> dict[str, Row]:
     """The last row of each variant that was made like the very last one."""
     alike = ("machine", "recipe", "minutes", "samples", "features")
-    found = {row["variant"]: row for row in rows if has(row, {key: rows[-1].get(key) for key in alike})}
+    found = {row["variant"]: row for row in rows if records.has(row, {key: rows[-1].get(key) for key in alike})}
     return {name: found[name] for name in VARIANTS if name in found}
 
 
 def report(path: Path) -> dict[str, str]:
-    """The table, by the name of its block in benchmarks/README.md.
-
-    Raises:
-        ValueError: there are no rows yet.
-    """
-    rows = newest(read_rows(path))
-    if not rows:
-        raise ValueError(f"{path} must hold rows; run the benchmark first")
+    """The table, by the name of its block in benchmarks/README.md."""
+    rows = newest(records.rows_like(path))
     lines = []
     for name, row in rows.items():
         numbers = f"{row['pictures_per_second']:.0f}", f"{row['updates']:,}", f"{row['heldout_loss']:.4f}"
-        lines.append([VARIANTS[name].label, *numbers, interval(row["report"]["frechet"])])
+        lines.append([VARIANTS[name].label, *numbers, records.interval(row["report"]["frechet"])])
     lines.append(["*real pictures, held out*", "", "", "", f"*{row['report']['frechet']['floor']:.2f}*"])
     head = ["variant", "pictures/s", "updates", "held-out loss", "distance (95 %)"]
     words = f"{row['minutes']:g} minutes each on {row['machine']}, {row['samples']:,} samples."
-    return {path.stem.replace("_", " "): f"{table(head, lines, words=1)}\n\n{words}"}
+    return {path.stem.replace("_", " "): f"{records.table(head, lines, words=1)}\n\n{words}"}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Train, judge and write what has no row yet, then the table."""
-    parser = command_line(__doc__)
+    parser = records.command_line(__doc__)
     parser.add_argument("--variants", nargs="+", default=[*VARIANTS], choices=[*VARIANTS])
     parser.add_argument("--minutes", type=float, default=3.0, help="of training, for each")
     parser.add_argument("--samples", type=int, default=1000, help="samples of each row")
-    parser.add_argument("--evaluations", type=int, default=25, help="of the network, for each sample")
-    parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args(arguments)
     device = pick_device(options.device)
     path = options.results / f"{NAME}_{device.type}.jsonl"
     for name in options.variants if not options.report else ():
         measure(name, options, device, path)
-    publish(report(path), options.results)
+    records.publish(report(path), options.results)
     return 0
 
 

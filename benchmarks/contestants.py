@@ -1,7 +1,7 @@
 """Who takes part: the networks, and the recipes that were published for them or for networks like them.
 
-Every network is called as model(x_t, t, y) with the course's t = 1..T. The other libraries count from 0, and `Shifted`
-is the only place that knows.
+Every network is called as model(x_t, t, y) with the course's t = 1..T. The other libraries count from 0, which only
+`Shifted` needs to know.
 """
 
 from __future__ import annotations
@@ -117,17 +117,11 @@ def own_double_conv(model: nn.Module, pictures: Pictures, seed: int) -> OwnTrain
 
 @dataclass(frozen=True)
 class Contestant:
-    """A network and the training that its makers, or others for networks like it, have published.
+    """A network and the training that was published for it or for networks like it."""
 
-    Args:
-        label: for tables.
-        build: makes the untrained network.
-        own: makes the training from a built network, pictures and a seed; None for the course's network.
-    """
-
-    label: str
+    label: str  # for tables
     build: Callable[[], nn.Module]
-    own: Callable[[nn.Module, Pictures, int], Training] | None = None
+    own: Callable[[nn.Module, Pictures, int], Training] | None = None  # from a network, pictures and a seed
 
 
 build_double_conv = partial(DoubleConvUNet, 1, 1, time_plane=1000, resize_to_skip=True)

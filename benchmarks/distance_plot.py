@@ -17,25 +17,23 @@ class Line:
     color: str  # a name in `COLORS`
     solid: bool
     distances: Mapping[float, Row]  # by x
-    width: float = 1.4
+    width: float
 
 
 @styled
 def plot_distances(lines: Sequence[Line], floor: float, xlabel: str, title: str) -> Figure:
-    """Draw all lines and, dotted, the distance of as many real pictures."""
+    """Draw all lines and, dotted, the floor: the distance of as many real pictures."""
     figure, (axes,) = new_figure(8, 5.4)
     for number, line in enumerate(lines):
-        shift = 1 + 0.012 * (number - len(lines) // 2)  # intervals at the same x do not cover each other
-        color = COLORS[line.color]
+        shift = 1 + 0.012 * (number - len(lines) // 2)  # so that intervals at the same x do not hide each other
         found = line.distances.values()
         axes.errorbar(
             [x * shift for x in line.distances],
             [d["value"] for d in found],
             yerr=[[d["value"] - d["low"] for d in found], [d["high"] - d["value"] for d in found]],
-            color=color,
-            linestyle="-" if line.solid else "--",
-            marker="o" if line.solid else "s",
-            markerfacecolor=color if line.solid else "white",
+            color=COLORS[line.color],
+            fmt="-o" if line.solid else "--s",
+            markerfacecolor=COLORS[line.color] if line.solid else "white",
             capsize=3,
             linewidth=line.width,
             label=line.label,

@@ -14,9 +14,11 @@ from course_lib.runtime import make_generator
 from course_lib.sample import sample
 from course_lib.schedule import Schedule, sampling_times, start_time
 
-#: How `AutoGuidance` guides by default; rows of another guidance do not compare.
+#: Steps of each sample; guided, a step takes two evaluations.
+EVALUATIONS = 25
+#: How `AutoGuidance` guides by default; rows that were guided otherwise do not compare.
 GUIDANCE = {name: inspect.signature(AutoGuidance).parameters[name].default for name in ("strength", "largest")}
-#: Rows that were judged with different feature networks do not compare either.
+#: Rows whose distances come from another feature network do not compare either.
 FEATURES_ID = FEATURES_SHA256[:12]
 
 
@@ -25,39 +27,28 @@ def load_data(source: str) -> tuple[Pictures, Pictures]:
     return load_fashion_mnist("train", source=source), load_fashion_mnist("test", source=source)
 
 
-def draw_samples(
+def make_samples(
     model: nn.Module,
     schedule: Schedule,
     target: str,
     count: int,
     *,
-    evaluations: int,
     clipped: bool = False,
     weak: nn.Module | None = None,
-    seed: int = 0,
 ) -> Tensor:
-    """Samples by the stochastic DPM-Solver++(2M), guided or not, or by DDPM; every model gets the same noise.
+    """Samples (count, 1, 28, 28) on the CPU, by the stochastic DPM-Solver++(2M) or, `clipped`, by DDPM.
 
-    DPM-Solver++ looks back at the last guess of the picture, which clipping would spoil, and begins at `start_time`.
-    DDPM begins at T and clips to [-1, 1], as the other libraries' own samplers do by default.
-
-    Args:
-        model, schedule, target: a network in eval mode, and what it was trained with.
-        count, seed: number of samples, and seed of all noise.
-        evaluations: steps; each asks the model once.
-        clipped: sample by DDPM.
-        weak: a network that guides the model and is asked as often.
-
-    Returns:
-        float32 (count, 1, 28, 28), on the CPU.
+    DPM-Solver++ begins at `start_time` and looks back at its last guess of the picture, so clipping would spoil it.
+    DDPM begins at T and clips to [-1, 1], as the other libraries' own samplers do by default. Every model gets the same
+    noise. Each of the steps evaluates the model once and, if there is one, the weak network that guides it.
     """
     device = next(model.parameters()).device
-    generator = make_generator(seed, device)
+    generator = make_generator(0, device)
     return sample(
         model if weak is None else AutoGuidance(model, weak, schedule),
         schedule,
         torch.randn(count, 1, 28, 28, generator=generator, device=device),
-        times=sampling_times(schedule.T, evaluations, start=None if clipped else start_time(schedule, target)),
+        times=sampling_times(schedule.T, EVALUATIONS, start=None if clipped else start_time(schedule, target)),
         eta=1.0,
         order=1 if clipped else 2,
         target=target,

@@ -6,11 +6,13 @@
     python benchmarks/pictures_per_minute.py --report                        tables and pictures from the rows so far
 
 All trainings take turns of some seconds in one process, with the same threads, and only a training's own turns count.
-The course's recipe fits its learning rate to a budget, so each budget is a training; a recipe with one learning rate is
-one training, judged on its way. Stop the program at any time: rows are written at once, and the next start goes on from
-the last saves in build/bench. The weights stay there, so `--samples 2000` trains nothing anew.
+The course's recipe fits its learning rate to a budget of minutes, so each budget is a training. A recipe with one
+learning rate needs one training for all budgets, which is judged on its way.
 
-Start it without OMP_WAIT_POLICY=PASSIVE, which slows the other libraries' trainings by up to a third and ours not.
+You can stop the program at any time: each row is written as soon as it is there, and the next start goes on from the
+last saves in build/bench. The weights stay there, so `--samples 2000` trains nothing anew.
+
+Start it without OMP_WAIT_POLICY=PASSIVE, which slows the other libraries by up to a third and ours not at all.
 """
 
 from __future__ import annotations
@@ -33,24 +35,23 @@ from course_lib.runs import WEAK_AT
 from course_lib.runtime import pick_device
 from course_lib.shapes import count_parameters
 from course_lib.viz import to_png
-from judging import FEATURES_ID, GUIDANCE, draw_samples, judge, load_data
+from judging import EVALUATIONS, FEATURES_ID, GUIDANCE, judge, load_data, make_samples
 from pictures_report import RECIPES, WAYS, best_way, draw_pictures, not_guided, report, strip_path
 from records import BUILD, Row, append_row, circumstances, command_line, describe, interval, lacks, publish
 from trainings import Training, save_whole
 
 NAME = "pictures_per_minute"
-#: Samples of each row that the repository keeps to look at.
-SHOWN = 16
-#: Seconds of its own time after which a training is saved.
-SAVE_EVERY = 150.0
+SEED = 0
+SHOWN = 16  # samples of each row that the repository keeps to look at
+SAVE_EVERY = 150.0  # seconds of a training's own time
 
 
 @dataclass
 class Run:
-    """A training, and the moments still to come at which its weights are kept.
+    """A training, and the moments at which its weights will be kept.
 
-    A moment is the minutes of training, the budget that they belong to, and whether these are the weak weights, of an
-    eighth of the budget.
+    A moment is the minutes of training, the budget that they belong to, and whether they are only an eighth of it: the
+    weights of then are the weak ones, which guide those of the end.
     """
 
     model: str
@@ -65,16 +66,16 @@ class Run:
         return self.folder / f"{minutes:g}{'_weak' * weak}.pt"
 
     def save(self) -> None:
-        """Save the training, and say how far it is."""
+        """Save the training and print how far it is."""
         self.training.save(self.folder / "state.pt")
         self.saved = self.training.seconds
         print(f"{time.strftime('%H:%M')} {self.model}, {self.recipe}: {self.saved / 60:.1f} minutes", flush=True)
 
 
 def plan(models: Sequence[str], recipes: Sequence[str], minutes: Sequence[float]) -> list[tuple[str, str, list[float]]]:
-    """The trainings to run: model, recipe, and the minutes at which it is judged.
+    """The trainings to run: model, recipe, and the minutes at which each is judged.
 
-    The course's recipe is also the own recipe of the course's network.
+    The course's network has no other recipe than the course's.
     """
     runs: list[tuple[str, str, list[float]]] = []
     for name in models:
@@ -88,7 +89,8 @@ def plan(models: Sequence[str], recipes: Sequence[str], minutes: Sequence[float]
 def take_turns(runs: Sequence[Run], seconds: float, reached: Callable[[Run, float, bool], None]) -> None:
     """Let all trainings run in turns of so many seconds until each has reached its last moment.
 
-    `reached` is called with a training, a budget, and whether only an eighth of it is over; its time does not count.
+    `reached` is called at each moment with the training, the budget, and whether only an eighth of it is over. The time
+    it takes does not count.
     """
     while active := [run for run in runs if run.moments]:
         for run in active:
@@ -103,32 +105,24 @@ def take_turns(runs: Sequence[Run], seconds: float, reached: Callable[[Run, floa
 
 
 class Bench:
-    """One benchmark on one device, with the options of the command line."""
+    """The benchmark on one device, with the options of the command line."""
 
     def __init__(self, options: argparse.Namespace, device: torch.device) -> None:
         self.options, self.device = options, device
         self.rows_path = options.results / f"{NAME}_{device.type}.jsonl"
         self.train, self.heldout = load_data(options.data)
-        judging = {"samples": options.samples, "evaluations": options.evaluations}
-        self.judging: Row = {**judging, "guidance": GUIDANCE, "features": FEATURES_ID}
+        counts = {"samples": options.samples, "evaluations": EVALUATIONS}
+        self.judging: Row = {**counts, "guidance": GUIDANCE, "features": FEATURES_ID}
 
     def facts(self, run: Run, minutes: float) -> Row:
         """What identifies a training at one of its moments."""
-        return {
-            "model": run.model,
-            "recipe": run.recipe,
-            "minutes": minutes,
-            "details": json.loads(json.dumps(run.training.details)),
-            "parameters": count_parameters(run.training.model),
-            "data": self.options.data,
-            "seed": self.options.seed,
-            "machine": describe(self.device),
-            "threads": torch.get_num_threads(),
-        }
+        about = {"model": run.model, "recipe": run.recipe, "minutes": minutes, "details": run.training.details}
+        learned = {"parameters": count_parameters(run.training.model), "data": self.options.data, "seed": SEED}
+        return {**about, **learned, "machine": describe(self.device), "threads": torch.get_num_threads()}
 
     def start(self, model: str, recipe: str, minutes: Sequence[float]) -> Run:
         """A training as far as it has come, with the moments that have no row yet."""
-        begin = partial(start_training, CONTESTANTS[model], recipe, minutes[-1], self.train, self.options.seed)
+        begin = partial(start_training, CONTESTANTS[model], recipe, minutes[-1], self.train, SEED)
         run = Run(model, recipe, begin(self.device))
         about = {**self.facts(run, minutes[-1]), "versions": circumstances(self.device)["versions"]}
         if recipe == "own":  # one training for all budgets
@@ -142,12 +136,12 @@ class Bench:
             run.saved = run.training.seconds
         if run.moments and not 0 < run.saved <= 60 * run.moments[0][0]:
             run.training, run.moments, run.saved = begin(self.device), every, 0.0
-            for _, each, weak in every:  # what a lost training kept must not pass for what this one keeps
+            for _, each, weak in every:  # weights kept by a training that is lost do not belong to this one
                 run.weights(each, weak).unlink(missing_ok=True)
         return run
 
     def settled(self, run: Run, minutes: float) -> bool:
-        """Whether there is such a row, or weights from which one is made now."""
+        """Whether there is a row; if only the weights are there, it is made now."""
         if not lacks(self.rows_path, {**self.facts(run, minutes), **self.judging}):
             return True
         if not all(run.weights(minutes, weak).is_file() for weak in (False, True)):
@@ -156,47 +150,36 @@ class Bench:
         return True
 
     def reached(self, run: Run, minutes: float, weak: bool) -> None:
-        """Keep the weights of this moment; at the end of a budget also judge them, and tidy up after the last one."""
+        """Keep the weights of this moment, and judge them at the end of a budget."""
         about = {**self.facts(run, minutes), **run.training.progress(), **circumstances(self.device)}
         weights = run.training.to_sample_from().state_dict()
         save_whole(run.weights(minutes, weak), {"about": about, "weights": weights})
-        run.save()  # after the weights: a saved training has kept all that it is past
+        run.save()  # after the weights, so that a training never goes on from where weights are missing
         if not weak:
             self.judge(run, minutes)
         if not run.moments:
             (run.folder / "state.pt").unlink()
 
     def judge(self, run: Run, minutes: float) -> None:
-        """Draw samples from kept weights by every sampler, judge them, and write their row and the first few."""
-        networks, abouts = [], []
-        for weak in (False, True):
-            kept = torch.load(run.weights(minutes, weak), self.device, weights_only=True)
-            networks.append(copy.deepcopy(run.training.to_sample_from()).eval())
-            networks[-1].load_state_dict(kept["weights"])
-            abouts.append(kept["about"])
-        drawn = {}
-        for way in WAYS:
-            samples = draw_samples(
-                networks[0],
-                run.training.schedule,
-                run.training.target,
-                self.options.samples,
-                evaluations=self.options.evaluations,
-                clipped=way == "clipped",
-                weak=networks[1] if way == "guided" else None,
-                seed=self.options.seed,
-            )
-            drawn[way] = Pictures(to_uint8(samples))
+        """Sample from kept weights by every sampler, and write the row of what `judge` finds and a few samples."""
+        kept = [torch.load(run.weights(minutes, weak), self.device, weights_only=True) for weak in (False, True)]
+        models = [copy.deepcopy(run.training.to_sample_from()).eval() for _ in kept]
+        for model, each in zip(models, kept, strict=True):
+            model.load_state_dict(each["weights"])
+        network = models[0], run.training.schedule, run.training.target
+        make = partial(make_samples, *network, self.options.samples)
+        made = {"unclipped": make(), "clipped": make(clipped=True), "guided": make(weak=models[1])}
+        samples = {way: Pictures(to_uint8(each)) for way, each in made.items()}
         row = {
-            **abouts[0],
+            **kept[0]["about"],
             **self.judging,
-            "weak_updates": abouts[1]["updates"],
-            "reports": {way: judge(each, self.train, self.heldout).as_dict() for way, each in drawn.items()},
+            "weak_updates": kept[1]["about"]["updates"],
+            "reports": {way: judge(each, self.train, self.heldout).as_dict() for way, each in samples.items()},
         }
         for way in (best_way(not_guided(row)), "guided"):
             path = strip_path(self.rows_path.with_suffix(""), row, way)
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(to_png(to_float(drawn[way].images[:SHOWN]), columns=SHOWN, scale=1, pad=0))
+            path.write_bytes(to_png(to_float(samples[way].images[:SHOWN]), columns=SHOWN, scale=1, pad=0))
         append_row(self.rows_path, row)
         found = "; ".join(f"{WAYS[way]} {interval(each['frechet'])}" for way, each in row["reports"].items())
         print(f"{run.model}, {run.recipe}, {minutes:g} minutes, {row['pictures']:,} pictures: {found}", flush=True)
@@ -210,9 +193,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--minutes", nargs="+", type=float, default=[3.0, 10.0, 30.0], help="budgets of training time")
     parser.add_argument("--slice", type=float, default=20.0, help="seconds of a turn")
     parser.add_argument("--samples", type=int, default=500, help="samples of each row")
-    parser.add_argument("--evaluations", type=int, default=25, help="steps of each sample; guided, each asks twice")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--build", type=Path, default=BUILD, help="folder of what is needed to go on")
+    parser.add_argument("--build", type=Path, default=BUILD, help="folder of weights and of what is needed to go on")
     options = parser.parse_args(arguments)
     device = pick_device(options.device)
     path = options.results / f"{NAME}_{device.type}.jsonl"

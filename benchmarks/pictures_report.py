@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
+from operator import itemgetter
 from pathlib import Path
 from statistics import mode
-from typing import Any
 
 import torch
 
@@ -15,36 +15,32 @@ from course_lib.data import to_float
 from course_lib.viz import DPI, Figure, Png, figure_png, grid, styled
 from distance_plot import Line, plot_distances
 from judging import FEATURES_ID, GUIDANCE
-from records import Row, has, interval, intervals, made_on, read_rows, table
+from records import Row, has, interval, intervals, made_on, rows_like, table
 
 RECIPES = ("own", "ours")
-#: The samplers that draw the pictures of a row. The weights of an eighth of the time guide the last one.
+#: The samplers that make the pictures of a row. The weights of an eighth of the time guide the last one.
 WAYS = {
     "unclipped": "SDE-DPM-Solver++(2M)",
     "clipped": "DDPM, clipped",
     "guided": "SDE-DPM-Solver++(2M), autoguided",
 }
-#: Only rows that agree in these, in their machine and in the feature network compare.
-ALIKE = ("samples", "evaluations", "data", "seed", "threads")
-#: Packages whose versions a table mentions.
-PACKAGES = ("torch", "diffusers", "denoising-diffusion-pytorch")
-
+#: Rows compare only if they agree in these, in their machine and in the feature network.
+ALIKE = itemgetter("samples", "evaluations", "data", "seed", "threads")
 #: Model, recipe, minutes.
 Key = tuple[str, str, float]
 Rows = dict[Key, Row]
 
 
-def by_machine(rows: Iterable[Row]) -> list[Rows]:
+def by_machine(path: Path) -> list[Rows]:
     """The last row of each model, recipe and budget: a dictionary for each machine, that of the last row first.
 
     A machine's rows with less usual numbers of samples are left out, and guided samples where not all rows have them.
     """
-    judged = [row for row in rows if row["features"] == FEATURES_ID]
-    found = []
+    found, judged = [], rows_like(path, features=FEATURES_ID)
     for machine in dict.fromkeys(row["machine"] for row in reversed(judged)):
         here = [row for row in judged if row["machine"] == machine]
-        usual = mode(tuple(row[key] for key in ALIKE) for row in here)
-        chosen = {key_of(row): row for row in here if tuple(row[key] for key in ALIKE) == usual}
+        usual = mode(map(ALIKE, here))
+        chosen = {(row["model"], row["recipe"], row["minutes"]): row for row in here if ALIKE(row) == usual}
         if not all(guided(row) for row in chosen.values()):
             chosen = {key: not_guided(row) for key, row in chosen.items()}
         order = [*CONTESTANTS]
@@ -53,13 +49,8 @@ def by_machine(rows: Iterable[Row]) -> list[Rows]:
     return found
 
 
-def key_of(row: Row) -> Key:
-    """What a row is about."""
-    return row["model"], row["recipe"], row["minutes"]
-
-
 def guided(row: Row) -> Row | None:
-    """The distance of the guided samples; None if there are none, or `AutoGuidance` guides otherwise by now."""
+    """The distance of the guided samples; None if there are none, or if `AutoGuidance` guides otherwise by now."""
     kept = has(row, {"guidance": GUIDANCE}) and row["reports"].get("guided")
     return kept["frechet"] if kept else None
 
@@ -81,7 +72,7 @@ def nearest(row: Row) -> Row:
 
 
 def shared(rows: Rows) -> Rows:
-    """The rows of budgets that another network has too; our shorter trainings are for `picture_by_picture` alone."""
+    """The rows of budgets that another network has too; our shorter trainings serve `picture_by_picture` alone."""
     budgets = {minutes for model, _, minutes in rows if model != "unet"}
     return {key: row for key, row in rows.items() if key[2] in budgets} if budgets else rows
 
@@ -116,9 +107,6 @@ def in_picture(model: str, recipe: str, between: str) -> str:
     return f"{CONTESTANTS[model].label}{between}{'our recipe' if recipe == 'ours' else 'its own recipe'}"
 
 
-# ------------------------------------------------------------------------------------------------ tables
-
-
 def distance_table(rows: Rows) -> str:
     """Distance of each model and recipe by minutes."""
     budgets, recipes = sorted({minutes for _, _, minutes in rows}), [*by_recipe(rows).values()]
@@ -140,23 +128,18 @@ def picture_by_picture(rows: Rows) -> tuple[str, str]:
         earlier = [one for one in ours if one["pictures"] <= row["pictures"]]
         if row["model"] != "unet" and earlier:
             last = max(earlier, key=lambda one: one["pictures"])
-            lines.append(
-                [
-                    *names(row),
-                    *(cell for each in (row, last) for cell in (f"{each['pictures']:,}", interval(nearest(each)))),
-                ]
-            )
+            theirs, mine = ([f"{each['pictures']:,}", interval(nearest(each))] for each in (row, last))
+            lines.append([*names(row), *theirs, *mine])
     title = "By pictures in place of minutes, beside our `UNet` after no more of them"
     head = ["model", "recipe", "pictures", "distance", "ours: pictures", "distance"]
     return title, table(head, lines) if lines else ""
 
 
 def made_again(rows: Rows, judged: Sequence[Row]) -> tuple[str, str]:
-    """Each training and judging of what was made or judged more than once: heading and table, empty if nothing was."""
+    """What was trained or judged more than once, each time in a line: heading and table, empty if nothing was."""
     lines = []
     for row in rows.values():
-        alike = ("model", "recipe", "minutes", "details", "machine", "features", "evaluations")
-        same = {key: row[key] for key in alike}
+        same = {key: row[key] for key in ("model", "recipe", "minutes", "details", "machine", "evaluations")}
         again = {(each["samples"], each["updates"]): each for each in judged if has(each, same)}
         for each in again.values() if len(again) > 1 else ():
             distance, by_guidance = nearest(not_guided(each)), guided(each)
@@ -174,9 +157,8 @@ def every_measure(rows: Rows) -> tuple[str, str]:
     for row in rows.values():
         label, recipe = names(row)
         for way, report in row["reports"].items():
-            k = {name: 1000 * report["kernel"][name] for name in ("value", "low", "high")}
             about = [label, recipe, WAYS[way], f"{row['minutes']:g}", f"{row['pictures']:,}", f"{row['updates']:,}"]
-            cells = [interval(report["frechet"]), f"{k['value']:.1f} ({k['low']:.1f}–{k['high']:.1f})"]
+            cells = [interval(report["frechet"]), interval(report["kernel"], scale=1000, digits=1)]
             lines.append([*about, *cells, *(f"{report[name]['value']:.0%}" for name in shares)])
     real = [*rows.values()][-1]["reports"]["unclipped"]
     least = [f"{real['frechet']['floor']:.2f}", f"{1000 * real['kernel']['floor']:.1f}"]
@@ -184,9 +166,6 @@ def every_measure(rows: Rows) -> tuple[str, str]:
     head = ["model", "recipe", "sampler", "minutes", "pictures seen", "updates"]
     head += ["distance (95 %)", "kernel × 1000 (95 %)", *shares]
     return "Every measure", table(head, lines, words=3)
-
-
-# ---------------------------------------------------------------------------------------------- pictures
 
 
 def strip_path(strips: Path, row: Row, way: str) -> Path:
@@ -198,16 +177,10 @@ def strip_path(strips: Path, row: Row, way: str) -> Path:
 def plot(rows: Rows) -> Figure:
     """Distance against minutes."""
     colors = dict(zip(CONTESTANTS, ("blue", "orange", "green", "purple"), strict=True))
-    lines = [
-        Line(
-            in_picture(model, recipe, ", "),
-            colors[model],
-            recipe == "ours",
-            {minutes: nearest(row) for minutes, row in found.items()},
-            2.4 if model == "unet" else 1.4,
-        )
-        for (model, recipe), found in by_recipe(rows).items()
-    ]
+    lines = []
+    for (model, recipe), found in by_recipe(rows).items():
+        distances, width = {minutes: nearest(row) for minutes, row in found.items()}, 2.4 if model == "unet" else 1.4
+        lines.append(Line(in_picture(model, recipe, ", "), colors[model], recipe == "ours", distances, width))
     floor = nearest([*rows.values()][-1])["floor"]
     title = "Distance from real pictures against training time: lower is better"
     return plot_distances(lines, floor, "minutes of training", title)
@@ -217,73 +190,53 @@ def plot(rows: Rows) -> Figure:
 def sample_cells(rows: Rows, strips: Path) -> Figure:
     """The first eight samples of every row: models and recipes below each other, minutes side by side."""
     lines, budgets = by_recipe(rows), sorted({minutes for _, _, minutes in rows})
-    wide, high, margin, gap, top = 2 * (4 * 29 + 1), 2 * (2 * 29 + 1), 232, 14, 26
-    width, height = margin + len(budgets) * (wide + gap), top + len(lines) * (high + 2 * gap)
+    wide, high, margin, gap = 2 * (4 * 29 + 1), 2 * (2 * 29 + 1), 232, 28  # in pixels, two for each of a sample
+    width, height = margin + len(budgets) * (wide + gap), len(lines) * (high + gap)
     figure = Figure(width / DPI, height / DPI)
-
-    def write(x: float, y: float, words: str, **style: Any) -> None:
-        figure.text(x / width, 1 - y / height, words, va="center", **style)
-
-    for across, minutes in enumerate(budgets):
-        left = margin + across * (wide + gap)
-        write(left, 12, f"{minutes:g} minutes", fontsize=10, weight="bold")
-        for down, ((model, recipe), found) in enumerate(lines.items()):
-            y = top + down * (high + 2 * gap)
-            if across == 0:
-                write(8, y + gap + high / 2, in_picture(model, recipe, "\n"), fontsize=10)
-            if minutes not in found:
-                continue
-            png = Png(strip_path(strips, found[minutes], best_way(found[minutes])).read_bytes())
-            cells = to_float(torch.stack(png.pixels().split(28, 1))[:8, None])
-            axes = figure.add_axes((left / width, 1 - (y + gap + high) / height, wide / width, high / height))
-            axes.imshow(grid(cells, columns=4), cmap="gray", vmin=0, vmax=255, interpolation="nearest")
+    place = {"left": margin / width, "right": 1 - gap / width, "bottom": 0, "top": 1 - gap / height}
+    places = figure.add_gridspec(len(lines), len(budgets), **place, wspace=gap / wide, hspace=gap / high)
+    for down, ((model, recipe), found) in enumerate(lines.items()):
+        for across, minutes in enumerate(budgets):
+            axes = figure.add_subplot(places[down, across])
             axes.set_axis_off()
-            write(left, y + gap - 7, f"distance {nearest(found[minutes])['value']:.1f}", fontsize=8.5)
+            if across == 0:
+                axes.text(
+                    -0.96 * margin / wide, 0.5, in_picture(model, recipe, "\n"), va="center", transform=axes.transAxes
+                )
+            if minutes in found:
+                png = Png(strip_path(strips, found[minutes], best_way(found[minutes])).read_bytes())
+                cells = to_float(torch.stack(png.pixels().split(28, 1))[:8, None])
+                axes.imshow(grid(cells, columns=4), cmap="gray", vmin=0, vmax=255, interpolation="nearest")
+                words = f"{minutes:g} minutes: distance {nearest(found[minutes])['value']:.1f}"
+                axes.set_title(words, loc="left", fontsize=8.5)
     return figure
 
 
-# ------------------------------------------------------------------------------------------------ report
-
-
 def report(path: Path) -> dict[str, str]:
-    """The two blocks of benchmarks/README.md, by name: the main table, and all others.
-
-    Args:
-        path: the file of rows.
-
-    Raises:
-        ValueError: there are no rows yet.
-    """
-    judged = read_rows(path)
-    rows, *elsewhere = by_machine(judged) or [{}]
-    if not rows:
-        raise ValueError(f"{path} must hold rows judged with today's feature network; run the benchmark first")
-    main, last = shared(rows), [*rows.values()][-1]
-    by = f"the best of {len(last['reports'])} samplers" + ", of which the guided one takes two evaluations a step" * (
-        "guided" in last["reports"]
-    )
+    """The two blocks of benchmarks/README.md, by name: the main table, and all others."""
+    rows, *elsewhere = by_machine(path)
+    last = [*rows.values()][-1]
+    by = f"the best of {len(last['reports'])} samplers"
+    by += ", of which the guided one takes two evaluations a step" * ("guided" in last["reports"])
+    packages = "torch", "diffusers", "denoising-diffusion-pytorch"
     short = (
-        f"{distance_table(main)}\n\nFréchet distance (95 % interval), lower is better; the least of each column in "
-        f"bold. {last['samples']:,} samples a row, in {last['evaluations']} steps, by {by}; data: Fashion-MNIST, "
-        f"{last['data']}. {made_on(rows.values(), PACKAGES)}"
+        f"{distance_table(shared(rows))}\n\nFréchet distance (95 % interval), lower is better; the least of each "
+        f"column in bold. {last['samples']:,} samples a row, in {last['evaluations']} steps, by {by}; data: "
+        f"Fashion-MNIST, {last['data']}. {made_on(rows.values(), packages)}"
     )
-    full = _listed(picture_by_picture(rows), made_again(rows, judged), every_measure(rows))
+    judged = rows_like(path, features=FEATURES_ID)
+    tables = [picture_by_picture(rows), made_again(rows, judged), every_measure(rows)]
     for others in elsewhere:
         about = [*others.values()][-1]
         title = f"On another machine, {about['machine']} ({max(row['date'] for row in others.values())[:10]})"
         title += ", not guided" * ("guided" not in about["reports"])
-        further = picture_by_picture(others), made_again(others, judged)
-        full += "\n\n" + _listed((title, distance_table(shared(others))), *further)
+        tables += [(title, distance_table(shared(others))), picture_by_picture(others), made_again(others, judged)]
     name = path.stem.replace("minute_", "minute ")
-    return {name: short, f"{name} in full": full}
-
-
-def _listed(*tables: tuple[str, str]) -> str:
-    return "\n\n".join(f"{title}:\n\n{each}" for title, each in tables if each)
+    return {name: short, f"{name} in full": "\n\n".join(f"{title}:\n\n{each}" for title, each in tables if each)}
 
 
 def draw_pictures(path: Path) -> None:
     """The plot and the samples of the main table, beside the rows."""
-    main = shared(by_machine(read_rows(path))[0])
+    main = shared(by_machine(path)[0])
     path.with_suffix(".png").write_bytes(figure_png(plot(main)))
     path.with_name(f"{path.stem}_samples.png").write_bytes(figure_png(sample_cells(main, path.with_suffix(""))))

@@ -47,13 +47,25 @@ def lacks(path: Path, facts: Row) -> bool:
     return not any(has(row, facts) for row in read_rows(path))
 
 
+def rows_like(path: Path, **facts: Any) -> list[Row]:
+    """The rows of a file that have these facts, for a report.
+
+    Raises:
+        ValueError: there are none yet.
+    """
+    rows = [row for row in read_rows(path) if has(row, facts)]
+    if not rows:
+        raise ValueError(f"{path} must hold rows with {facts}; run the benchmark first")
+    return rows
+
+
 def circumstances(device: torch.device) -> Row:
     """Machine, load, versions and date, for a row."""
     names = ("torch", "diffusers", "denoising-diffusion-pytorch")
     return {
         "machine": describe(device),
         "threads": torch.get_num_threads(),
-        "load": round(os.getloadavg()[0], 1) if hasattr(os, "getloadavg") else None,
+        "load": round(os.getloadavg()[0], 1) if hasattr(os, "getloadavg") else None,  # not on Windows
         "versions": {name: metadata.version(name) for name in names if find_spec(name.replace("-", "_"))},
         "commit": COMMIT,
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -89,9 +101,10 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]], words: int = 2) ->
     return "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
 
 
-def interval(distance: Row) -> str:
+def interval(distance: Row, scale: int = 1, digits: int = 2) -> str:
     """A distance with its interval, for a table."""
-    return f"{distance['value']:.2f} ({distance['low']:.2f}–{distance['high']:.2f})"
+    value, low, high = (f"{scale * distance[key]:.{digits}f}" for key in ("value", "low", "high"))
+    return f"{value} ({low}–{high})"
 
 
 def intervals(columns: Sequence[Sequence[Row | None]]) -> list[list[str]]:
@@ -109,12 +122,11 @@ def fill_block(path: Path, name: str, text: str) -> None:
     Raises:
         ValueError: the file has no such lines.
     """
-    whole = path.read_text(encoding="utf-8")
-    begin, end = f"<!-- {name}: begin -->", f"<!-- {name}: end -->"
-    if begin not in whole or end not in whole:
-        raise ValueError(f"{path} must have the lines {begin} and {end}; add them where the table belongs")
-    before, rest = whole.split(begin, 1)
-    path.write_text(f"{before}{begin}\n{text.strip()}\n{end}{rest.split(end, 1)[1]}", encoding="utf-8")
+    begin, end = f"<!-- {name}: begin -->\n", f"<!-- {name}: end -->\n"
+    before, found, rest = path.read_text(encoding="utf-8").partition(begin)
+    if not found or end not in rest:
+        raise ValueError(f"{path} must have the lines {begin}{end}add them where the table belongs")
+    path.write_text(f"{before}{begin}{text.strip()}\n{end}{rest.partition(end)[2]}", encoding="utf-8")
 
 
 def publish(blocks: Mapping[str, str], results: Path) -> None:

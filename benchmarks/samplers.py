@@ -20,7 +20,7 @@ from course_lib.schedule import Schedule, sampling_times, start_time
 
 @dataclass(frozen=True, eq=False)
 class Network:
-    """What samplers draw from, in eval mode; `weak` was trained less and guides the other."""
+    """What a sampler needs of a network, in eval mode; `weak` was trained less and guides the other."""
 
     model: nn.Module
     schedule: Schedule
@@ -29,39 +29,38 @@ class Network:
 
 
 class InTurn(nn.Module):
-    """A network that knows classes, asked for each of them in turn; it is called like one without classes."""
+    """A network that knows classes, called like one that does not; the pictures of a batch get the classes in turn."""
 
     def __init__(self, model: nn.Module, classes: int) -> None:
         super().__init__()
         self.model, self.classes = model, classes
 
     def forward(self, x_t: Tensor, t: Tensor, y: None = None) -> Tensor:
-        """The answer for picture i of the batch and class i modulo their number."""
         return self.model(x_t, t, torch.arange(len(x_t), device=x_t.device) % self.classes)
 
 
 #: From a network, noise, a number of evaluations and a seed to samples.
-Draw = Callable[[Network, Tensor, int, int], Tensor]
+Run = Callable[[Network, Tensor, int, int], Tensor]
 
 
 @dataclass(frozen=True)
 class Sampler:
-    """One way from noise to pictures; if guided, it asks the weak network too, and its evaluations count."""
+    """One way from noise to pictures; if guided, it evaluates the weak network too, and these evaluations count."""
 
     method: str  # for tables, the same for the same mathematics
     library: str
-    draw: Draw
+    run: Run
     evaluations: tuple[int, ...]  # by default
     guided: bool = False
 
 
-def ours(eta: float, order: int, guided: bool = False) -> Draw:
-    """The course's loop; see `judging.draw_samples` for where it begins and whether it clips.
+def ours(eta: float, order: int, guided: bool = False) -> Run:
+    """The course's loop; `judging.make_samples` says where it begins and whether it clips.
 
-    Guided, each step asks both networks, so there are half as many steps.
+    Guided, each step evaluates both networks, so there are half as many steps.
     """
 
-    def draw(network: Network, x_T: Tensor, evaluations: int, seed: int) -> Tensor:
+    def run(network: Network, x_T: Tensor, evaluations: int, seed: int) -> Tensor:
         schedule, target = network.schedule, network.target
         start = schedule.T if order == 1 else start_time(schedule, target)
         steps = evaluations // 2 if guided else evaluations
@@ -77,13 +76,13 @@ def ours(eta: float, order: int, guided: bool = False) -> Draw:
             generator=make_generator(seed, x_T.device),
         )
 
-    return draw
+    return run
 
 
-def theirs(scheduler: str, order: int, **settings: Any) -> Draw:
+def theirs(scheduler: str, order: int, **settings: Any) -> Run:
     """A scheduler of diffusers, whose timestep t is our t + 1; it begins where ours of this order begins."""
 
-    def draw(network: Network, x_T: Tensor, evaluations: int, seed: int) -> Tensor:
+    def run(network: Network, x_T: Tensor, evaluations: int, seed: int) -> Tensor:
         driver = build_scheduler(scheduler, network, order, **settings)
         driver.set_timesteps(evaluations, device=x_T.device)
         options: dict[str, Any] = {}
@@ -97,7 +96,7 @@ def theirs(scheduler: str, order: int, **settings: Any) -> Draw:
                 x = driver.step(network.model(seen, ours_t, None), t, x, **options).prev_sample
         return x
 
-    return draw
+    return run
 
 
 @cache

@@ -3,24 +3,21 @@
     python benchmarks/slider_latency.py            five minutes; every way in turn, in JupyterLab and Chromium
     python benchmarks/slider_latency.py --report   the table of the last run, into benchmarks/README.md
 
-Every way shows 64 pictures of 28×28, 8 in a row, whose noise follows a slider. Each is a notebook of its own in a real
-JupyterLab, in headless Chromium, handled by real key presses and mouse moves.
+Every way shows 64 pictures of 28×28, 8 in a row, whose noise follows a slider. Each way is a notebook in a real
+JupyterLab, in headless Chromium, and gets real key presses and mouse moves.
 
-**From key to pixels.** The page notes the arrow key before any other program sees it. From then on it compares the
-picture in every frame, at the frame's beginning and end, until the pixels change: these milliseconds are one answer.
-The next key comes when the picture is at rest, at a random moment of a frame. A look takes less than a millisecond,
-since it reads only 64×64 pixels.
+**From key to pixels.** The page notes the time of the arrow key before anything else sees the key. From then on it
+compares the picture at the beginning and end of every frame until the pixels change: these milliseconds are one answer.
+The next key comes when the picture is at rest, at a random moment of a frame. Looking costs less than a millisecond,
+since only 64×64 pixels are read.
 
 **Painted in a drag.** The mouse moves the slider from end to end in 120 steps, at most one in a frame. For two seconds
-every frame counts whose picture differs from the one before. Frames without a picture count, too: those flicker.
-
-Other programs slow all ways down; the rows note the machine's load.
+we count the frames whose picture differs from the one before, and the frames that show no picture: these flicker.
 """
 
 from __future__ import annotations
 
 import argparse
-import os
 import random
 import statistics
 import sys
@@ -35,7 +32,7 @@ from typing import Any
 
 import torch
 
-from records import RESULTS, ROOT, Row, append_row, circumstances, publish, read_rows, table
+from records import RESULTS, ROOT, Row, append_row, circumstances, publish, rows_like, table
 from slider_ways import WAYS, Way, notebook_of
 
 sys.path.append(str(ROOT / "tools"))
@@ -52,25 +49,16 @@ PACKAGES = ("jupyterlab", "ipywidgets", "anywidget", "ipykernel", "ipympl", "mat
 
 
 def summary(milliseconds: Sequence[float]) -> Row:
-    """Median and 95th percentile of some answers, at least two.
-
-    >>> summary([1.0, 2.0, 3.0])
-    {'median_ms': 2.0, 'p95_ms': 2.9}
-    """
+    """Median and 95th percentile of some answers."""
     p95 = statistics.quantiles(milliseconds, n=20, method="inclusive")[-1]
     return {"median_ms": round(statistics.median(milliseconds), 1), "p95_ms": round(p95, 1)}
 
 
-def press_again_and_again(page: Any, selector: str, presses: int, chance: random.Random) -> list[float]:
-    """Milliseconds from key to pixels, of each press but those to warm up.
-
-    Raises:
-        RuntimeError: the picture never comes to rest, or does not answer.
-    """
-    handle = page.wait_for_selector(".noUi-handle")
-    handle.focus()
-    took = []
-    for number in range(WARM_UP + presses):
+def press_again_and_again(page: Any, selector: str) -> list[float]:
+    """Milliseconds from key to pixels, of each press but those to warm up."""
+    page.wait_for_selector(".noUi-handle").focus()
+    took, chance = [], random.Random(0)
+    for number in range(WARM_UP + PRESSES):
         warm = number >= WARM_UP  # clear_output shows an empty picture at first
         if not tools.at_rest(page, selector, 0.15) and warm:
             raise RuntimeError(f"{selector} does not come to rest")
@@ -83,8 +71,8 @@ def press_again_and_again(page: Any, selector: str, presses: int, chance: random
     return took
 
 
-def drag(page: Any, selector: str, seconds: float = SECONDS) -> Row:
-    """Drag the slider from its lowest to its highest value; what the page painted meanwhile."""
+def drag(page: Any, selector: str) -> Row:
+    """What the page paints while the slider is dragged from its lowest to its highest value."""
     handle, base = page.query_selector(".noUi-handle"), page.query_selector(".noUi-base")
     handle.focus()
     page.keyboard.press("Home")
@@ -94,31 +82,26 @@ def drag(page: Any, selector: str, seconds: float = SECONDS) -> Row:
     y = box["y"] + box["height"] / 2
     page.mouse.move(box["x"] + box["width"] / 2, y)
     page.mouse.down()
-    page.evaluate("([selector, limit]) => { probe.count(selector, limit); }", [selector, 1000 * seconds])
-    page.mouse.move(track["x"] + track["width"], y, steps=round(60 * seconds))  # one in each frame of a quick page
+    page.evaluate("([selector, limit]) => { probe.count(selector, limit); }", [selector, 1000 * SECONDS])
+    page.mouse.move(track["x"] + track["width"], y, steps=round(60 * SECONDS))  # one in each frame of a quick page
     counted = page.evaluate("probe.counted()")
     page.mouse.up()
     return {"painted": counted["painted"], "empty_frames": counted["blank"], "frames": counted["frames"]}
 
 
-def measure(way: Way, lab: Lab, chromium: Any, presses: int) -> Row:
-    """Open the notebook of a way, run it, and move its slider.
-
-    Raises:
-        RuntimeError: the notebook or its slider does not work.
-    """
+def measure(way: Way, lab: Lab, chromium: Any) -> Row:
+    """Open the notebook of a way, run it, and move its slider."""
     name = f"{time.monotonic_ns()}.ipynb"
     (lab.folder / name).write_text(notebooks.to_notebook(notebook_of(way)), encoding="utf-8")
     sheet = tools.new_sheet(chromium, tools.is_local)
     try:
         notebook = Notebook(lab, sheet, name)
         notebook.run(300)
-        problems = notebook.problems()
-        if problems:
+        if problems := notebook.problems():
             raise RuntimeError("; ".join(problems))
         sheet.page.wait_for_selector(way.selector)
         sheet.page.locator(way.selector).first.scroll_into_view_if_needed()
-        took = press_again_and_again(sheet.page, way.selector, presses, random.Random(0))
+        took = press_again_and_again(sheet.page, way.selector)
         found = {**summary(took), "presses": len(took), **drag(sheet.page, way.selector)}
         if way.network:
             (explorer,) = notebook.explorers()
@@ -129,7 +112,7 @@ def measure(way: Way, lab: Lab, chromium: Any, presses: int) -> Row:
         sheet.close()
 
 
-def run(chosen: Sequence[str], presses: int) -> None:
+def run() -> None:
     """Measure the ways in turn; each row is on disk before the next one begins."""
     began = datetime.now(UTC).isoformat(timespec="seconds")
     with (
@@ -137,17 +120,13 @@ def run(chosen: Sequence[str], presses: int) -> None:
         tools.chromium() as chromium,
         jupyterlab(Path(folder)) as lab,
     ):
-        about = circumstances(torch.device("cpu"))
-        about["versions"] = {name: metadata.version(name) for name in PACKAGES if find_spec(name)}
-        about["versions"]["chromium"] = chromium.version
-        for key in chosen:
-            way = WAYS[key]
-            row: Row = {"run": began, "way": key, "label": way.label}
-            if way.needs and find_spec(way.needs) is None:
-                row["missing"] = way.needs
-            else:
-                row |= measure(way, lab, chromium, presses)
-            row |= {"load": round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None, **about}
+        versions = {name: metadata.version(name) for name in PACKAGES if find_spec(name)}
+        versions["chromium"] = chromium.version
+        for key, way in WAYS.items():
+            lacking = way.needs and find_spec(way.needs) is None
+            found = {"missing": way.needs} if lacking else measure(way, lab, chromium)
+            about = {"run": began, "way": key, "label": way.label}
+            row = {**about, **found, **circumstances(torch.device("cpu")), "versions": versions}
             append_row(ROWS, row)
             print(" | ".join(line_of(row)), flush=True)
 
@@ -161,14 +140,8 @@ def line_of(row: Row) -> list[str]:
 
 
 def newest(path: Path = ROWS) -> list[Row]:
-    """The rows of the last run.
-
-    Raises:
-        ValueError: there are no rows yet.
-    """
-    rows = read_rows(path)
-    if not rows:
-        raise ValueError(f"{path} must hold rows; run the benchmark first")
+    """The rows of the last run."""
+    rows = rows_like(path)
     return [row for row in rows if row["run"] == rows[-1]["run"]]
 
 
@@ -192,19 +165,14 @@ def main() -> int:
     """Read the command line and do it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--report", action="store_true", help="measure nothing; write the table of the last run")
-    parser.add_argument("--ways", nargs="+", choices=WAYS, default=list(WAYS), help="which to measure (default: all)")
-    parser.add_argument("--presses", type=int, default=PRESSES, help=f"of the arrow key (default: {PRESSES})")
     options = parser.parse_args()
-    if options.presses < 2:
-        parser.error(f"--presses must be at least 2, got {options.presses}")
     if options.report:
         publish(report(), RESULTS)
-        return 0
-    lack = tools.missing()
-    if lack:
+    elif lack := tools.missing():
         print(f"This benchmark {lack}.", file=sys.stderr)
         return 1
-    run(options.ways, options.presses)
+    else:
+        run()
     return 0
 
 

@@ -11,10 +11,14 @@ from io import BytesIO
 import ipywidgets
 import matplotlib.pyplot as plt
 import numpy as np
+import torch
 from IPython.display import display
 from PIL import Image
 
+from course_lib import widgets
+from course_lib.checkpoint import load_shipped
 from course_lib.data import load_fashion_mnist
+from course_lib.schedule import SCHEDULES, make_schedule, zero_terminal_snr
 
 x = load_fashion_mnist("test", source="packaged")[:64, 0].numpy()
 eps = np.random.default_rng(0).standard_normal(x.shape).astype("float32")
@@ -134,30 +138,16 @@ ipywidgets.VBox([slider, canvas])
 '''
 
 CORRUPTION = """
-import torch
-
-from course_lib import widgets
-
 widgets.corruption_explorer(torch.from_numpy(x)[:, None], columns=8)
 """
 
 TIMESTEP = """
-import torch
-
-from course_lib import widgets
-from course_lib.schedule import SCHEDULES, make_schedule, zero_terminal_snr
-
 kinds = [make_schedule(name) for name in SCHEDULES]
 kinds += [zero_terminal_snr(schedule) for schedule in kinds[:3]]
 widgets.timestep_explorer(torch.from_numpy(x)[:8, None], kinds)
 """
 
 NETWORK = """
-import torch
-
-from course_lib import widgets
-from course_lib.checkpoint import load_shipped
-
 shipped = load_shipped("cpu")
 widgets.x0_hat_explorer(shipped.model, shipped.schedule, torch.from_numpy(x)[:8, None], shipped.target)
 """

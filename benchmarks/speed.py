@@ -4,8 +4,8 @@
     python benchmarks/speed.py --batches 256 --models unet
     python benchmarks/speed.py --report         the table from the rows so far
 
-All models and settings of a batch size take turns in `course_lib.train.train`, data, optimizers and average included.
-Rows are written when a batch size is finished.
+All models and settings of a batch size take turns with the same loop, `course_lib.train.train`; data, optimizers and
+average count. Rows are written when a batch size is finished.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from pathlib import Path
 
 import torch
 
+import records
 from contestants import CONTESTANTS
 from course_lib.data import Pictures
 from course_lib.runtime import can_compile, pick_device
@@ -25,32 +26,20 @@ from course_lib.schedule import make_schedule
 from course_lib.shapes import count_parameters
 from course_lib.train import EMA, TrainConfig, train
 from judging import load_data
-from records import (
-    Row,
-    append_row,
-    circumstances,
-    command_line,
-    describe,
-    lacks,
-    made_on,
-    publish,
-    read_rows,
-    table,
-)
+from records import Row
 from trainings import compile_alone
 
 NAME = "speed"
 #: Batch sizes that are measured by default.
 BATCHES = {"cpu": (32,), "mps": (32, 128), "cuda": (128, 1024)}
-#: Updates that do not count: in the first, a GPU loads its kernels and a compiler may be at work.
+#: Updates that do not count: in the first ones a GPU loads its kernels, and the model may be compiled.
 WARM_UP = 5
-
 #: Each way adds one setting to the way before.
 WAYS = {"float32": "float32", "channels-last": "+ channels last", "compiled": "+ compiled"}
 
 
 class Timed:
-    """A training in float32 that is timed in turns, after its first updates; the pictures are on its device."""
+    """A training in float32 on the device of its pictures, timed in turns after its first updates."""
 
     def __init__(self, model_name: str, way: str, batch: int, pictures: Pictures) -> None:
         self.batch, self.device = batch, pictures.images.device
@@ -80,12 +69,12 @@ class Timed:
     def turn(self, seconds: float) -> None:
         """Train for about so long, at least for ten updates, and note the rate."""
         took = self.seconds_of(10)
-        more = int(10 * (seconds / took - 1))
-        took += self.seconds_of(max(more, 0))
-        self.rates.append((10 + max(more, 0)) * self.batch / took)
+        more = max(int(10 * (seconds / took - 1)), 0)
+        took += self.seconds_of(more)
+        self.rates.append((10 + more) * self.batch / took)
 
     def row(self) -> Row:
-        """What was found."""
+        """What was measured."""
         return {
             **self.about,
             "pictures_per_second": round(statistics.median(self.rates), 1),
@@ -96,7 +85,7 @@ class Timed:
 
 def run(options: argparse.Namespace, device: torch.device, path: Path) -> None:
     """Measure what has no row of this machine yet; the ways of a batch size take turns."""
-    torch.compiler.config.force_disable_caches = True  # otherwise a second start would compile for nothing
+    torch.compiler.config.force_disable_caches = True  # otherwise a second start would compile in no time
     pictures = load_data(options.data)[0].to(device)
     ways = [way for way in WAYS if way != "compiled" or can_compile(device)]
     for batch in options.batches or BATCHES[device.type]:
@@ -104,18 +93,15 @@ def run(options: argparse.Namespace, device: torch.device, path: Path) -> None:
             Timed(model, way, batch, pictures)
             for model in options.models
             for way in ways
-            if lacks(path, {"model": model, "batch": batch, "machine": describe(device), "way": way})
+            if records.lacks(path, {"model": model, "batch": batch, "machine": records.describe(device), "way": way})
         ]
         for _ in range(options.rounds):
             for each in trainings:
                 each.turn(options.seconds)
         for each in trainings:
             row = each.row()
-            append_row(path, {**row, **circumstances(device)})
+            records.append_row(path, {**row, **records.circumstances(device)})
             print(f"batch {batch}, {row['model']}, {row['way']}: {row['pictures_per_second']:.0f}/s", flush=True)
-
-
-# ------------------------------------------------------------------------------------------------ report
 
 
 def pays_back(compiled: Row, plain: Row) -> str:
@@ -128,14 +114,8 @@ def pays_back(compiled: Row, plain: Row) -> str:
 
 
 def report(path: Path) -> dict[str, str]:
-    """The table of the last row's machine, by the name of its block in benchmarks/README.md.
-
-    Raises:
-        ValueError: there are no rows yet.
-    """
-    found = read_rows(path)
-    if not found:
-        raise ValueError(f"{path} must hold rows; run the benchmark first")
+    """The table of the last row's machine, by the name of its block in benchmarks/README.md."""
+    found = records.rows_like(path)
     rows = {(row["batch"], row["model"], row["way"]): row for row in found if row["machine"] == found[-1]["machine"]}
     lines = []
     for batch, model in dict.fromkeys(key[:2] for key in sorted(rows, key=lambda key: (key[0], key[1] != "unet"))):
@@ -146,13 +126,13 @@ def report(path: Path) -> dict[str, str]:
             rate, first = f"{row['pictures_per_second']:,.0f}", f"{row['first_seconds']:.1f}"
             lines.append([CONTESTANTS[model].label, WAYS[way], str(batch), rate, first, pays])
     head = ["model", "settings", "batch", "pictures/s", "first update (s)", "compiling pays after"]
-    text = f"{table(head, lines)}\n\n{made_on([found[-1]], ('torch', 'diffusers'))}"
+    text = f"{records.table(head, lines)}\n\n{records.made_on([found[-1]], ('torch', 'diffusers'))}"
     return {path.stem.replace("_", " "): text}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure and write what has no row yet, then the table."""
-    parser = command_line(__doc__)
+    parser = records.command_line(__doc__)
     parser.add_argument("--models", nargs="+", default=["unet", "diffusers"], choices=[*CONTESTANTS])
     parser.add_argument("--batches", nargs="+", type=int, help="pictures of an update")
     parser.add_argument("--seconds", type=float, default=10.0, help="of a turn")
@@ -162,7 +142,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     path = options.results / f"{NAME}_{device.type}.jsonl"
     if not options.report:
         run(options, device, path)
-    publish(report(path), options.results)
+    records.publish(report(path), options.results)
     return 0
 
 

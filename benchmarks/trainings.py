@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+import json
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -25,26 +26,23 @@ from course_lib.training.state import TrainState
 class Training:
     """A training that runs when it is told to; `OurTraining` and `OwnTraining` say how.
 
-    It keeps the seconds in which it ran, the number of its updates, and the dtype of its matrix products.
-
-    Args:
-        model: the network, on its device, called as model(x_t, t, y).
-        pictures: what to learn from.
-        schedule, target: what it is trained with, and what it predicts.
-        batch_size: pictures of an update.
-        details: the other numbers of the recipe.
-
+    It counts its updates and the seconds in which it ran. The model is on its device and called as model(x_t, t, y);
+    `details` are the numbers of the recipe that have no argument here.
     """
 
     def __init__(
         self, model: nn.Module, pictures: Pictures, schedule: Schedule, target: str, batch_size: int, details: Any
     ) -> None:
         self.model, self.schedule, self.target, self.batch_size = model, schedule, target, batch_size
-        self.details = {"batch size": batch_size, **details, "target": target, "schedule": schedule.name}
+        details = {"batch size": batch_size, **details, "target": target, "schedule": schedule.name}
+        self.details = json.loads(json.dumps(details))  # as a row has them
         self.device = next(model.parameters()).device
         self.pictures = pictures.to(self.device)
         self.seconds, self.step = 0.0, 0
         self.autocast: torch.dtype | None = None
+        self.judged = model  # or its average, if there is one
+        self.parts: dict[str, Any] = {"model": model}  # what is saved by its `state_dict`
+        self.moments: Mapping[str, Tensor] = {}
 
     def run(self, seconds: float) -> None:
         """Train for about so long, at least for one update, and count the time."""
@@ -56,23 +54,19 @@ class Training:
         self.seconds += time.perf_counter() - began
 
     def get_ready(self) -> None:
-        """Do what only a pause makes necessary; its time does not count."""
+        """Do what only a pause makes necessary, so that its time does not count."""
 
     def update_until(self, end: float) -> None:
         """Make updates until the clock is past `end`."""
         raise NotImplementedError
 
     def to_sample_from(self) -> nn.Module:
-        """The network whose pictures are judged, in eval mode: the average if there is one."""
-        raise NotImplementedError
+        """The network whose pictures are judged, in eval mode."""
+        return self.judged.eval()
 
     def state(self) -> dict[str, Any]:
         """What is needed to go on, besides the counters."""
-        raise NotImplementedError
-
-    def set_state(self, state: Mapping[str, Any]) -> None:
-        """Go on from what `state` gave."""
-        raise NotImplementedError
+        return {name: part.state_dict() for name, part in self.parts.items()} | {"moments": dict(self.moments)}
 
     def progress(self) -> dict[str, Any]:
         """How far it is, for a row."""
@@ -92,12 +86,14 @@ class Training:
             return False
         self.seconds, self.step = saved["seconds"], saved["step"]
         self.autocast = {"None": None, "torch.bfloat16": torch.bfloat16}[saved["autocast"]]
-        self.set_state(saved["state"])
+        self.moments = saved["state"].pop("moments")
+        for name, state in saved["state"].items():
+            self.parts[name].load_state_dict(state)
         return True
 
 
 def save_whole(path: Path, content: Mapping[str, Any]) -> None:
-    """Write a file for `torch.load` that is never seen half written."""
+    """Write a file for `torch.load` that nobody ever sees half written."""
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_suffix(".part")
     torch.save(dict(content), beside)
@@ -105,17 +101,17 @@ def save_whole(path: Path, content: Mapping[str, Any]) -> None:
 
 
 def compile_alone(model: nn.Module) -> None:
-    """Compile a network in place, for one batch size, without reusing what another network compiled."""
+    """Compile a network in place for one batch size, without reusing what was compiled for another network."""
     known = inspect.signature(torch.compile).parameters  # older versions of PyTorch have no such option
     model.compile(dynamic=False, **({"isolate_recompiles": True} if "isolate_recompiles" in known else {}))
 
 
 class OurTraining(Training):
-    """`course_lib.train.train` with its defaults, its learning rate fitted to a time budget.
+    """`course_lib.train.train` with its defaults, its learning rate fitted to a budget of minutes.
 
-    It compiles the model where `python -m course_lib train` would; the time for that counts. A trial decides on
-    bfloat16; the next one may end the other way, so a saved training keeps what it began with. `changes` are other
-    settings than the defaults, as in `RunConfig.of`.
+    It compiles the model where `python -m course_lib train` would, and that time counts. A short trial decides whether
+    to use bfloat16. The next trial may end the other way, so a saved training keeps what it began with. `changes` are
+    settings other than the defaults, as in `RunConfig.of`.
     """
 
     def __init__(self, model: nn.Module, pictures: Pictures, seed: int, minutes: float, **changes: Any) -> None:
@@ -134,12 +130,13 @@ class OurTraining(Training):
         batch = torch.arange(config.batch_size) % len(pictures)
         self.autocast = pick_autocast(model, self.pictures[batch], torch.ones_like(batch, device=device))
         self.config, self.ema = config, EMA(model, settings.ema)
+        self.judged = self.parts["average"] = self.ema.model
         if "compiled" in details:
             compile_alone(model)  # after the average has copied it
-        self.moments: Mapping[str, Tensor] = {}
         self.updates: Iterator[Update] = iter(())
 
     def get_ready(self) -> None:
+        self.ema.updates = self.step
         start = TrainState(self.step, self.seconds, self.moments)
         self.updates = train(
             self.model, self.schedule, self.pictures, self.config, ema=self.ema, autocast=self.autocast, start=start
@@ -152,24 +149,12 @@ class OurTraining(Training):
                 self.step, self.moments = state.step, state.moments
                 break
 
-    def to_sample_from(self) -> nn.Module:
-        return self.ema.model
-
-    def state(self) -> dict[str, Any]:
-        average = self.ema.model.state_dict()
-        return {"model": self.model.state_dict(), "average": average, "moments": dict(self.moments)}
-
-    def set_state(self, state: Mapping[str, Any]) -> None:
-        self.model.load_state_dict(state["model"])
-        self.ema.model.load_state_dict(state["average"])
-        self.moments, self.ema.updates = state["moments"], self.step
-
 
 class OwnTraining(Training):
     """A plain loop at one learning rate in float32, as in the published recipes of the others.
 
-    It sees the same batches as the course's loop. Nothing but the updates takes time: no worker processes, no logging.
-    `loss` is of pictures x0, timesteps t in 1..T and noise eps; `average` is an ema_pytorch.EMA of the model.
+    It sees the same batches as the course's loop, and nothing but the updates takes time: no worker processes, no
+    logging. `loss` takes pictures x0, timesteps t in 1..T and noise eps; `average` is an ema_pytorch.EMA of the model.
     """
 
     def __init__(
@@ -192,6 +177,9 @@ class OwnTraining(Training):
         details["ema"] = average.beta if average else None
         super().__init__(model, pictures, schedule, target, batch_size, details)
         self.loss, self.optimizer, self.grad_clip, self.average = loss, optimizer, grad_clip, average
+        self.parts["optimizer"] = optimizer
+        if average is not None:
+            self.parts["average"], self.judged = average, average.ema_model
         self.batches = RandomBatches(self.pictures, schedule, batch_size, seed)
 
     def update_until(self, end: float) -> None:
@@ -208,16 +196,3 @@ class OwnTraining(Training):
                 self.average.update()
             if time.perf_counter() >= end:
                 break
-
-    def to_sample_from(self) -> nn.Module:
-        return (self.model if self.average is None else self.average.ema_model).eval()
-
-    def state(self) -> dict[str, Any]:
-        average = self.average.state_dict() if self.average else None
-        return {"model": self.model.state_dict(), "average": average, "optimizer": self.optimizer.state_dict()}
-
-    def set_state(self, state: Mapping[str, Any]) -> None:
-        self.model.load_state_dict(state["model"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        if self.average:
-            self.average.load_state_dict(state["average"])

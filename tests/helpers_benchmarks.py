@@ -31,13 +31,11 @@ def without_trials(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class Clock:
-    """Stands in for the module `time`: goes on by `pace` seconds when it is read, and otherwise as it is told."""
+    """Stands in for the module `time`, and goes on only as it is told."""
 
-    def __init__(self, pace: float = 0.0) -> None:
-        self.now, self.pace = 0.0, pace
+    now = 0.0
 
     def perf_counter(self) -> float:
-        self.now += self.pace
         return self.now
 
 
@@ -50,10 +48,6 @@ class Tiny(nn.Module):
 
     def forward(self, x: Tensor, t: Tensor) -> Any:
         return type("Answer", (), {"sample": self.conv(x)})()
-
-
-def tiny_unet() -> nn.Module:
-    return UNet(channels=(8, 8), attention=())
 
 
 def own_tiny(model: nn.Module, pictures: Pictures, seed: int) -> OwnTraining:
@@ -76,7 +70,7 @@ def own_tiny(model: nn.Module, pictures: Pictures, seed: int) -> OwnTraining:
 
 TINY = {
     **CONTESTANTS,
-    "unet": Contestant("UNet of this course", tiny_unet),
+    "unet": Contestant("UNet of this course", lambda: UNet(channels=(8, 8), attention=())),
     "diffusers": Contestant("diffusers UNet2DModel", lambda: Shifted(Tiny()), own_tiny),
 }
 
@@ -99,18 +93,9 @@ OWN = {"batch size": 128, "optimizer": "Adam", "lr": 1e-3, "ema": None, "target"
 def row(model: str, recipe: str, minutes: float, *values: float, **changes: Any) -> Row:
     """A row of pictures_per_minute.py; values are the distances unclipped, clipped and guided."""
     ways = zip(("unclipped", "clipped", "guided"), values, strict=False)
+    about = {"model": model, "recipe": recipe, "minutes": minutes, "details": OWN if recipe == "own" else {}}
+    trained = {"data": "full", "seed": 0, "pictures": 12345, "updates": 67, "pictures_per_second": 89.0}
     judging = {"samples": 1000, "evaluations": 25, "guidance": GUIDANCE, "features": FEATURES_ID}
     where = {"machine": "M", "threads": 2, "versions": {"torch": "2"}, "date": "2025-01-02T00:00:00+00:00"}
-    return {
-        "model": model,
-        "recipe": recipe,
-        "minutes": minutes,
-        "details": OWN if recipe == "own" else {},
-        "data": "full",
-        "seed": 0,
-        **{"pictures": 12345, "updates": 67, "pictures_per_second": 89.0},
-        **judging,
-        **where,
-        "reports": {way: Judged(value).as_dict() for way, value in ways},
-        **changes,
-    }
+    reports = {way: Judged(value).as_dict() for way, value in ways}
+    return {**about, **trained, **judging, **where, "reports": reports, **changes}

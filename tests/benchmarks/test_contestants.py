@@ -49,24 +49,29 @@ def test_one_update_of_everybody(name: str, recipe: str, monkeypatch: pytest.Mon
         assert judged(PICTURES[:2], torch.tensor([1, 1000]), None).shape == (2, 1, 28, 28)
 
 
-@pytest.mark.parametrize("name", ["diffusers", "lucidrains"])
-def test_timesteps_of_the_other_libraries_are_ours_less_one(name: str) -> None:
-    torch.manual_seed(0)
+@pytest.mark.parametrize(
+    ("name", "kind", "lr", "label"),
+    [
+        ("diffusers", "Adam", 1e-3, "Adam 1e-3, batch 128, cosine, no EMA"),
+        ("lucidrains", "Adam", 1e-4, "Adam 1e-4, batch 16, sigmoid, v, EMA 0.995"),
+        ("double-conv", "AdamW", 3e-4, "AdamW 3e-4, batch 16, linear, no EMA"),
+    ],
+)
+def test_own_recipes_are_the_published_ones(name: str, kind: str, lr: float, label: str) -> None:
     pytest.importorskip(PEERS[name])
-    wrapped: Any = CONTESTANTS[name].build().eval()
-    x = torch.randn(2, 1, 28, 28)
-    with torch.no_grad():
-        alone = wrapped.net(x, torch.tensor([0, 499]))
-        alone = alone if isinstance(alone, Tensor) else alone.sample
-        assert torch.equal(wrapped(x, torch.tensor([1, 500])), alone)
-        assert not torch.allclose(wrapped(x, torch.tensor([2, 501])), alone, atol=1e-4)  # it does look at t
-
-
-@pytest.mark.parametrize("name", ["diffusers", "lucidrains", "double-conv"])
-def test_an_own_loss_is_ours_with_its_schedule_and_target(name: str) -> None:
-    pytest.importorskip(PEERS[name])
-    training = start_training(CONTESTANTS[name], "own", 3.0, PICTURES, 0, CPU)
+    training, theirs = start_training(CONTESTANTS[name], "own", 3.0, PICTURES, 0, CPU), name == "lucidrains"
     assert isinstance(training, OwnTraining)
+    assert recipe_label({"recipe": "own", "details": training.details}) == label  # and what is trained is so:
+    (group,) = training.optimizer.param_groups
+    assert (type(training.optimizer).__name__, group["lr"]) == (kind, lr)
+    assert group["betas"] == ((0.9, 0.99) if theirs else (0.9, 0.999))
+    assert group["weight_decay"] == (0.01 if kind == "AdamW" else 0)
+    assert sum(p.numel() for p in group["params"]) == count_parameters(training.model)
+    assert training.batches.size == training.batch_size and training.grad_clip == (1.0 if theirs else None)
+    average = training.average and (training.average.beta, training.average.update_every)
+    assert average == ((0.995, 10) if theirs else None)
+
+    # the loss is ours with its schedule and target, and the other libraries' networks are asked about t − 1
     x0, t = PICTURES[:3], torch.tensor([1, 400, 1000])
     eps = torch.randn(x0.shape, generator=torch.Generator().manual_seed(1))
     net = training.model.net if isinstance(training.model, Shifted) else training.model
@@ -79,33 +84,8 @@ def test_an_own_loss_is_ours_with_its_schedule_and_target(name: str) -> None:
     a, b = training.schedule.at(t, x0)
     torch.testing.assert_close(seen[0][0], a * x0 + b * eps, rtol=0, atol=2e-4)
     assert torch.equal(seen[0][1], t if name == "double-conv" else t - 1)
-    weight = training.schedule.alpha_bar[t].float() if name == "lucidrains" else torch.ones(3)
+    weight = training.schedule.alpha_bar[t].float() if theirs else torch.ones(3)
     torch.testing.assert_close(found, (weight * each).mean(), rtol=1e-3, atol=1e-5)
-
-
-@pytest.mark.parametrize(
-    ("name", "kind", "lr", "label"),
-    [
-        ("diffusers", "Adam", 1e-3, "Adam 1e-3, batch 128, cosine, no EMA"),
-        ("lucidrains", "Adam", 1e-4, "Adam 1e-4, batch 16, sigmoid, v, EMA 0.995"),
-        ("double-conv", "AdamW", 3e-4, "AdamW 3e-4, batch 16, linear, no EMA"),
-    ],
-)
-def test_own_recipes_are_the_published_ones(name: str, kind: str, lr: float, label: str) -> None:
-    pytest.importorskip(PEERS[name])
-    training = start_training(CONTESTANTS[name], "own", 3.0, PICTURES, 0, CPU)
-    assert isinstance(training, OwnTraining)
-    assert recipe_label({"recipe": "own", "details": training.details}) == label  # and what is trained is so:
-    (group,) = training.optimizer.param_groups
-    theirs = name == "lucidrains"
-    assert (type(training.optimizer).__name__, group["lr"]) == (kind, lr)
-    assert group["betas"] == ((0.9, 0.99) if theirs else (0.9, 0.999))
-    assert group["weight_decay"] == (0.01 if kind == "AdamW" else 0)
-    assert training.batches.size == training.batch_size and training.grad_clip == (1.0 if theirs else None)
-    assert (training.average and (training.average.beta, training.average.update_every)) == (
-        (0.995, 10) if theirs else None
-    )
-    assert sum(p.numel() for p in group["params"]) == count_parameters(training.model)
 
 
 def test_the_defaults_of_lucidrains_are_what_we_say() -> None:
@@ -136,10 +116,8 @@ def same(one: Training, other: Training) -> bool:
 def test_an_own_training_goes_on_as_if_never_stopped(tmp_path: Path) -> None:
     pytest.importorskip("ema_pytorch")
     whole, part, rest = (start_training(TINY["diffusers"], "own", 3.0, PICTURES, 0, CPU) for _ in range(3))
-    for _ in range(5):
-        whole.run(1e-9)
-    for _ in range(2):
-        part.run(1e-9)
+    for training in (*[whole] * 5, *[part] * 2):
+        training.run(1e-9)
     part.save(tmp_path / "a.pt")
     assert rest.load(tmp_path / "a.pt")
     assert (rest.step, rest.seconds) == (2, part.seconds)
@@ -159,8 +137,8 @@ def test_our_training_has_the_defaults_and_is_restored_in_full(tmp_path: Path) -
     assert not same(rest, part)
     assert rest.load(tmp_path / "a.pt")
     assert same(rest, part) and rest.autocast == torch.bfloat16
-    assert isinstance(rest, OurTraining) and rest.ema.updates == 2
     rest.run(1e-9)
     assert rest.step == 3 and rest.seconds > part.seconds
+    assert isinstance(rest, OurTraining) and rest.ema.updates == 3
     assert not other.load(tmp_path / "a.pt")  # it is of another budget
     assert not other.load(tmp_path / "b.pt")  # there is none

@@ -13,14 +13,14 @@ import speed
 from contestants import CONTESTANTS
 from course_lib.checkpoint import load_shipped
 from course_lib.shapes import count_parameters
-from pictures_report import WAYS, Key, best_way, by_machine, key_of, nearest, not_guided
+from pictures_report import WAYS, Key, best_way, by_machine, nearest, not_guided
 from records import PAGE, RESULTS, Row, has, interval, read_rows
 from samplers import SAMPLERS, InTurn
 
 TEXT = PAGE.read_text(encoding="utf-8")
 OTHERS = [model for model in CONTESTANTS if model != "unet"]
 JUDGED = read_rows(RESULTS / "pictures_per_minute_cpu.jsonl")
-MACHINES = by_machine(JUDGED)
+MACHINES = by_machine(RESULTS / "pictures_per_minute_cpu.jsonl")
 ROWS = MACHINES[0]
 OURS = ROWS["unet", "ours", 3]
 DRAWN = {key: row["report"]["frechet"] for key, row in sampling.newest(RESULTS / "sampling_cpu.jsonl").items()}
@@ -139,7 +139,7 @@ def test_by_pictures_ours_is_ahead_of_the_others_with_their_recipes() -> None:
     assert len(theirs) >= 8 and fewest < 10_000
     for row in theirs:
         last = max((one for one in ours if one["pictures"] <= row["pictures"]), key=lambda one: one["pictures"])
-        assert nearest(last)["value"] < nearest(row)["value"], key_of(row)
+        assert nearest(last)["value"] < nearest(row)["value"]
 
 
 def test_numbers_of_parameters() -> None:

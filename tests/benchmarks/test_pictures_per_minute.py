@@ -10,13 +10,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+import judging
 import pictures_per_minute as bench
 import pictures_report
 import trainings
 from course_lib.schedule import make_schedule, start_time
 from helpers_benchmarks import CPU, HELDOUT, PICTURES, TINY, Clock, Judged, without_trials
-from judging import draw_samples
-from pictures_per_minute import Run, plan, take_turns
+from pictures_per_minute import Run, take_turns
 from records import read_rows
 from trainings import Training
 
@@ -63,16 +63,11 @@ def test_only_the_time_of_its_own_turns_counts(monkeypatch: pytest.MonkeyPatch, 
     assert [each[1:] for each in kept if each[0] == "slow"] == [(2, True, 21), (2, False, 126)]
 
 
-def test_a_recipe_that_knows_its_budget_is_a_training_for_each() -> None:
-    ours = [(name, "ours", [each]) for name in ("unet", "diffusers") for each in (3, 10)]
-    assert plan(["unet", "diffusers"], ["own", "ours"], [10, 3]) == [*ours, ("diffusers", "own", [3, 10])]
-    assert plan(["unet", "diffusers"], ["own"], [3]) == [("unet", "ours", [3]), ("diffusers", "own", [3])]
-
-
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Tiny networks and little data; the distance is the mean level of the samples."""
+    """Tiny networks, little data and few steps; the distance is the mean level of the samples."""
     pytest.importorskip("ema_pytorch")
+    monkeypatch.setattr(judging, "EVALUATIONS", 3)
     without_trials(monkeypatch)
     for module in (bench, pictures_report):
         monkeypatch.setattr(module, "CONTESTANTS", TINY)
@@ -83,34 +78,28 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_stopped_benchmark_goes_on(
     small: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    arguments = "--models unet diffusers --minutes 0.002 0.004 --slice 0.05 --samples 20 --evaluations 3 --device cpu"
-    folders = ["--results", str(tmp_path / "r"), "--build", str(tmp_path / "b")]
+    arguments = ["--models", "unet", "diffusers", "--minutes", "0.002", "0.004", "--slice", "0.05", "--samples", "20"]
+    arguments += ["--device", "cpu", "--results", str(tmp_path / "r"), "--build", str(tmp_path / "b")]
     rows, build = tmp_path / "r" / "pictures_per_minute_cpu.jsonl", tmp_path / "b" / "pictures_per_minute_cpu"
-    run, turns, resumed = Training.run, 0, list[float]()
+    run, begun = Training.run, list[float]()
 
-    def call(*more: str) -> str:
-        assert bench.main([*arguments.split(), *folders, *more]) == 0
+    def call(*more: str, status: int = 0) -> str:
+        assert bench.main([*arguments, *more]) == status
         return capsys.readouterr().out
 
-    def interrupted(self: Training, seconds: float) -> None:
-        nonlocal turns
-        turns += 1
-        if turns == 12:
+    def watched(self: Training, seconds: float) -> None:
+        begun.append(self.seconds)
+        if len(begun) == 12:
             raise KeyboardInterrupt
         run(self, seconds)
 
-    def watched(self: Training, seconds: float) -> None:
-        resumed.append(self.seconds)
-        run(self, seconds)
-
     monkeypatch.setattr(bench, "SAVE_EVERY", 0.01)
-    monkeypatch.setattr(Training, "run", interrupted)
-    assert bench.main([*arguments.split(), *folders]) == 130
-    assert "5 trainings to run" in capsys.readouterr().out and len(read_rows(rows)) < 6
     monkeypatch.setattr(Training, "run", watched)
+    assert "5 trainings to run" in call(status=130) and len(read_rows(rows)) < 6
     call()
-    assert resumed[0] > 0 and not [*build.rglob("state.pt")]
+    assert begun[12] > 0 and not [*build.rglob("state.pt")]
     found = read_rows(rows)
+    # a recipe that knows its budget is a training for each, and the course's network has no other recipe
     assert sorted((row["model"], row["recipe"], row["minutes"]) for row in found) == [
         *(("diffusers", recipe, each) for recipe in ("ours", "own") for each in (0.002, 0.004)),
         *(("unet", "ours", each) for each in (0.002, 0.004)),
@@ -120,7 +109,7 @@ def test_a_stopped_benchmark_goes_on(
         assert row["versions"]["torch"] and row["pictures"] == row["updates"] * row["details"]["batch size"]
         assert row["reports"]["unclipped"] != row["reports"]["clipped"]
     assert len([*(tmp_path / "r").rglob("*.png")]) == 12  # of each row, with and without guidance
-    assert "0 trainings to run" in call() and read_rows(rows) == found
+    assert "0 trainings to run" in call("--recipes", "own") and read_rows(rows) == found
 
     rows.write_text("".join(line + "\n" for line in rows.read_text(encoding="utf-8").splitlines()[:-1]))
     assert "0 trainings to run" in call()  # its weights are there: judged again, not trained again
@@ -136,8 +125,7 @@ def test_a_stopped_benchmark_goes_on(
 
 
 def made(tmp_path: Path, data: str = "full") -> bench.Bench:
-    settings = {"samples": 20, "evaluations": 3, "seed": 0, "results": tmp_path, "build": tmp_path}
-    return bench.Bench(Namespace(data=data, **settings), CPU)
+    return bench.Bench(Namespace(data=data, samples=20, results=tmp_path, build=tmp_path), CPU)
 
 
 def test_a_training_goes_on_only_where_it_kept_what_it_is_past(small: None, tmp_path: Path) -> None:
@@ -166,11 +154,11 @@ def test_the_weights_of_an_eighth_guide_those_of_the_end(
 ) -> None:
     seen = []
 
-    def drawn(model: nn.Module, *_: object, clipped: bool, weak: nn.Module | None, **others: object) -> Tensor:
+    def made_by(model: nn.Module, *_: object, clipped: bool = False, weak: nn.Module | None = None) -> Tensor:
         seen.append([each and float(next(each.parameters()).detach().mean()) for each in (model, weak)])
         return torch.zeros(20, 1, 28, 28)
 
-    monkeypatch.setattr(bench, "draw_samples", drawn)
+    monkeypatch.setattr(bench, "make_samples", made_by)
     run = made(tmp_path).start("unet", "ours", [8.0])
     for number, (_, minutes, weak) in enumerate([*run.moments], start=1):
         run.moments.pop(0)
@@ -182,7 +170,9 @@ def test_the_weights_of_an_eighth_guide_those_of_the_end(
     assert (row["weak_updates"], row["updates"]) == (1, 2) and not (run.folder / "state.pt").exists()
 
 
-def test_guesses_are_clipped_where_ddpm_samples_and_it_begins_at_T() -> None:
+def test_guesses_are_clipped_where_ddpm_samples_and_it_begins_at_T(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(judging, "EVALUATIONS", 5)
+
     class NoNoise(nn.Module):
         """Takes everything for picture, so its guesses are x_t / a."""
 
@@ -196,7 +186,7 @@ def test_guesses_are_clipped_where_ddpm_samples_and_it_begins_at_T() -> None:
 
     schedule, models = make_schedule("cosine"), [NoNoise(), NoNoise()]
     wild, held = (
-        draw_samples(model, schedule, "eps", 4, evaluations=5, clipped=clipped).abs().max()
+        judging.make_samples(model, schedule, "eps", 4, clipped=clipped).abs().max()
         for model, clipped in zip(models, (False, True), strict=True)
     )
     assert held <= 1 < 10 < wild

@@ -46,12 +46,12 @@ def test_every_sampler_asks_at_our_timesteps_and_finds_the_pictures(name: str) -
     sampler = SAMPLERS[name]
     model, weak = (Seen(0.3), Seen(0.1)) if sampler.guided else (Seen(), Seen())  # twice 0.3 less 0.1 is 0.5
     noise = torch.randn(8, 1, 28, 28, generator=torch.Generator().manual_seed(0))
-    drawn = sampler.draw(network(model, weak), noise, 20, 0)
+    samples = sampler.run(network(model, weak), noise, 20, 0)
     start = 1000 if name.removeprefix("diffusers-") in ("ddpm", "ddim") else start_time(model.schedule)
     times = sampling_times(1000, 10 if sampler.guided else 20, start=start)[:-1]
     assert max(abs(a - b) for a, b in zip(model.times, times, strict=True)) <= 1  # another rounding is no harm
     assert weak.times == (model.times if sampler.guided else [])
-    assert (drawn.mean((0, 1, 2)) - 0.5 * torch.linspace(-1, 1, 28)).abs().max() < 0.1
+    assert (samples.mean((0, 1, 2)) - 0.5 * torch.linspace(-1, 1, 28)).abs().max() < 0.1
 
 
 def test_a_network_that_knows_classes_is_asked_for_each_in_turn() -> None:
@@ -67,9 +67,7 @@ def test_a_network_that_knows_classes_is_asked_for_each_in_turn() -> None:
 
 
 def test_the_benchmark_goes_on_and_reports(
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip("diffusers")
     monkeypatch.setattr(sampling, "load_data", lambda source: (PICTURES, HELDOUT))
@@ -100,12 +98,12 @@ def test_samplers_are_timed_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = Clock()
     monkeypatch.setattr(sampling, "time", clock)
 
-    def draw(network: Network, x_T: Tensor, evaluations: int, seed: int, pace: float) -> Tensor:
+    def run(network: Network, x_T: Tensor, evaluations: int, seed: int, pace: float) -> Tensor:
         clock.now += pace * evaluations
         return x_T
 
     for name, pace in ("ddim", 0.5), ("ddpm", 1):
-        monkeypatch.setitem(SAMPLERS, name, replace(SAMPLERS[name], draw=partial(draw, pace=pace)))
-    drawn = sampling.draw_in_turns(network(Seen()), ["ddim", "ddpm"], 10, sampling.BATCH + 3, 0)
-    assert {name: seconds for name, (_, seconds) in drawn.items()} == {"ddim": 2 * 5, "ddpm": 2 * 10}
-    assert all(samples.shape == (sampling.BATCH + 3, 1, 28, 28) for samples, _ in drawn.values())
+        monkeypatch.setitem(SAMPLERS, name, replace(SAMPLERS[name], run=partial(run, pace=pace)))
+    made = sampling.sample_in_turns(network(Seen()), ["ddim", "ddpm"], 10, sampling.BATCH + 3)
+    assert {name: seconds for name, (_, seconds) in made.items()} == {"ddim": 2 * 5, "ddpm": 2 * 10}
+    assert all(samples.shape == (sampling.BATCH + 3, 1, 28, 28) for samples, _ in made.values())
