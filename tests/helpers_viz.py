@@ -30,6 +30,12 @@ def steps_of_a_run(n: int = 5) -> list[SampleStep]:
     return [SampleStep(n - i, n - i - 1, *(pictures(3, seed=10 * i + j) for j in range(4))) for i in range(n)]
 
 
+def texts(figure: viz.Figure) -> list[str]:
+    """Everything that is written on a figure."""
+    found: list[Any] = figure.findobj(lambda artist: hasattr(artist, "get_text"))
+    return [text.get_text() for text in found if text.get_text()]
+
+
 def two_schedules(T: int) -> list[Any]:
     return [make_schedule("linear", T), make_schedule("cosine", T)]
 

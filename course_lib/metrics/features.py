@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..data import Pictures, to_float, to_uint8
-from ..validate import validate_number, validate_pictures
+from ..validate import validate_model, validate_number, validate_pictures
 
 FEATURES = Path(__file__).parent.parent / "weights" / "features28.safetensors"
 #: Hash of the file above: another network would give other numbers.
@@ -116,6 +116,7 @@ def _embed_kept(pictures: Pictures, batch_size: int) -> Embedding:
 
 @torch.no_grad()
 def _embed(images: Tensor, net: FeatureNet, batch_size: int) -> Embedding:
+    validate_model(net, "net")
     if net.training:
         raise ValueError("net must be in eval mode, or else its answer depends on the batch; call net.eval()")
     device = net.head.weight.device

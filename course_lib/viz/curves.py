@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from ..objective import smoothed
-from ..schedule import Schedule
-from ..validate import validate_finite
+from ..schedule import Schedule, validate_schedule
+from ..validate import validate_finite, validate_number
 from .style import COLORS, CYCLE, DASHES, Figure, new_figure, styled
 
 
@@ -119,6 +119,7 @@ def plot_histogram(
     """
     named = {"": values} if isinstance(values, Tensor) else dict(values)
     flat = {label: tensor.detach().cpu().float().flatten() for label, tensor in named.items()}
+    validate_number("bins", bins, 1, integer=True)
     for label, tensor in flat.items():
         validate_finite(tensor, label or "values")
     low, high = min(float(v.min()) for v in flat.values()), max(float(v.max()) for v in flat.values())
@@ -150,11 +151,11 @@ def plot_histogram(
 
 def as_schedules(schedules: Schedule | Sequence[Schedule]) -> list[Schedule]:
     """One schedule or several as a list."""
-    found = [schedules] if isinstance(schedules, Schedule) else list(schedules)
-    if not found or not all(isinstance(s, Schedule) for s in found):
-        raise TypeError(
-            "schedules must be a Schedule or a list of them; make one with course_lib.schedule.make_schedule"
-        )
+    found = list(schedules) if isinstance(schedules, list | tuple) else [schedules]
+    if not found:
+        raise ValueError("schedules must hold at least one schedule, got none")
+    for schedule in found:
+        validate_schedule(schedule, "schedules")
     return found
 
 
@@ -246,7 +247,10 @@ def plot_loss_by_timestep(t: Tensor, loss: Tensor, T: int, bins: int = 20) -> Fi
     """
     if t.shape != loss.shape or t.ndim != 1:
         raise ValueError(f"t and loss must both have shape (B,), got {tuple(t.shape)} and {tuple(loss.shape)}")
-    where = ((t.cpu() - 1) * bins // T).clamp(0, bins - 1)
+    validate_number("bins", bins, 1, integer=True)
+    if not 1 <= int(t.min()) <= int(t.max()) <= T:
+        raise ValueError(f"t must lie in 1..{T}, got {int(t.min())}..{int(t.max())}")
+    where = (t.cpu() - 1) * bins // T
     loss = loss.detach().cpu().double()
     xs, ys, errors = [], [], []
     for i in range(bins):

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from ..forward import LEFT_LIMITS
-from ..schedule import Schedule
+from ..schedule import Schedule, validate_schedule
 from .sheet import Sheet
 from .style import COLORS, Figure, styled
 
@@ -32,6 +32,8 @@ def plot_gauge(schedule: Schedule | None = None) -> Figure:
     Args:
         schedule: the tables a and b; None draws the scale alone, for a needle that moves.
     """
+    if schedule is not None:
+        validate_schedule(schedule)
     low, high = LEFT_LIMITS
     up = 0 if schedule else _WORDS  # the bare scale has no words above it
     sheet = Sheet(6.4, 1.35 - up)

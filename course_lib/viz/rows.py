@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -43,6 +43,7 @@ class _Mosaic:
 
     def draw(self) -> Figure:
         """The figure. Each pixel of a picture covers whole pixels of it, so that all look equally wide."""
+        validate_number("span", self.span, 1e-9)
         C, H, W = (max(x.shape[i] for x in self.rows) for i in (1, 2, 3))
         columns = max(len(x) for x in self.rows)
         margin = max((14 + round(7.4 * max(map(len, label.split("\n")))) for label in self.labels), default=0)
@@ -105,6 +106,7 @@ def show_grid(
         span: -span becomes black and span white.
     """
     validate_pictures(x)
+    validate_choice("channels of x", x.shape[1], (1, 3))
     validate_number("columns", columns, 1, integer=True)
     if titles is not None and len(titles) != len(x):
         raise ValueError(f"titles must have one entry per picture, {len(x)}, got {len(titles)}")
@@ -185,6 +187,17 @@ def show_features(h: Tensor, columns: int = 8, title: str | None = None) -> Figu
     return figure
 
 
+def as_steps(steps: Iterable[SampleStep]) -> list[SampleStep]:
+    """The steps of a sampling run as a list."""
+    found = list(steps)
+    if not found or not isinstance(found[0], SampleStep):
+        got = type(found[0]).__name__ if found else "none"
+        raise ValueError(
+            f"steps must hold at least one step of a run, got {got}; make them with course_lib.sample.trajectory(...)"
+        )
+    return found
+
+
 def plot_trajectory(steps: Sequence[SampleStep], columns: int = 9, index: int = 0) -> Figure:
     """How one sample came about: x_t above, the network's guess at the picture below.
 
@@ -193,9 +206,7 @@ def plot_trajectory(steps: Sequence[SampleStep], columns: int = 9, index: int = 
         columns: how many of them to show, evenly spaced, with the first and the last.
         index: which picture of the batch.
     """
-    steps = list(steps)
-    if not steps:
-        raise ValueError("steps must hold at least one step; make them with list(course_lib.sample.trajectory(...))")
+    steps = as_steps(steps)
     validate_number("columns", columns, 1, integer=True)
     validate_number("index", index, 0, len(steps[0].x_t) - 1, integer=True)
     count = min(columns, len(steps))

@@ -24,7 +24,7 @@ from .png import Png, encode
 from .words import describe
 
 #: Colors that people with any kind of color vision can tell apart (after Okabe & Ito 2008), and a red for what fails.
-#: tests/tools/test_accessibility.py measures the distance of every pair that one drawing uses together.
+#: tests/viz/test_style.py measures how far apart every two of them are.
 COLORS = {
     "blue": "#0072B2",
     "orange": "#D55E00",

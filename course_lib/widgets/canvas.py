@@ -21,7 +21,7 @@ import traitlets
 from torch import Tensor
 
 from ..data import to_uint8
-from ..validate import validate_number, validate_pictures
+from ..validate import validate_choice, validate_number, validate_pictures
 from .assets import script, style_sheet
 
 #: Limit of what one widget sends to the browser, in bytes; in a saved notebook it becomes a third larger.
@@ -232,6 +232,7 @@ class PictureCanvas(anywidget.AnyWidget):
         name: str = "pictures",
     ) -> None:
         validate_number("step", step, 1e-9)
+        validate_choice("channels", shape[1], (1, 3))
         identity = uuid4().hex
         packed: list[bytes] = []
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from .. import viz
-from ..validate import validate_number
+from ..validate import validate_number, validate_pictures
 
 #: Pixels that a page shows side by side.
 WIDE = 640
@@ -44,6 +44,13 @@ def choice(label: str, options: Iterable[Any], value: Any, width: str = "auto") 
 def scale_for(x: Tensor, columns: int, wide: int = WIDE) -> int:
     """The largest enlargement, up to 4, at which a grid with this many columns stays within `wide` pixels."""
     return max(1, min(4, wide // (columns * (x.shape[3] + 1) + 1)))
+
+
+def validate_row(x0: Tensor) -> None:
+    """Refuse anything but clean pictures that fit in one row."""
+    validate_pictures(x0, "x0", in_range=True)
+    if len(x0) > 8:
+        raise ValueError(f"x0 must hold at most 8 pictures, to fit in a row, got {len(x0)}; use x0[:8]")
 
 
 def columns_for(x: Tensor, columns: int | None) -> int:

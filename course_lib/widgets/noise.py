@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import ipywidgets
@@ -13,11 +13,11 @@ from torch import Tensor
 from .. import viz
 from ..forward import LEFT_LIMITS, NOISES, corrupt, left_in_words, q_sample
 from ..schedule import SCHEDULES, Schedule, make_schedule, zero_terminal_snr
-from ..validate import validate_choice, validate_number, validate_pictures
+from ..validate import validate_choice, validate_flag, validate_number, validate_pictures
 from ..viz.curves import as_schedules
 from ..viz.gauge import GAUGE_TIP, gauge_place
 from .canvas import DrawingPanel, Marker, Panel, PictureCanvas, PicturePanel, Stack, TextPanel
-from .controls import WIDE, choice, columns_for, decimal, integer, noise_for, pixels, scale_for
+from .controls import WIDE, choice, columns_for, decimal, integer, noise_for, pixels, scale_for, validate_row
 from .explorer import Explorer, View
 
 _SPAN = 3.0  # without clipping, the gray scale reaches from -3 to 3
@@ -52,29 +52,19 @@ def corruption_explorer(
     validate_pictures(x, "x", in_range=True)
     validate_number("amount", amount, 0, 1)
     validate_choice("noise", noise, NOISES)
+    validate_flag("clip", clip)
+    validate_number("seed", seed, 0, integer=True)
     columns = columns_for(x, columns)
     x = x.detach().cpu()
-    drawn = {kind: corrupt(x, 1.0, kind, generator=torch.Generator().manual_seed(seed))[1] for kind in NOISES}
+    noises = {kind: corrupt(x, 1.0, kind, generator=torch.Generator().manual_seed(seed))[1] for kind in NOISES}
 
     def view(amount: float, noise: str, clip: bool) -> View:
-        mixed, _ = corrupt(x, amount, drawn[noise])
+        mixed, _ = corrupt(x, amount, noises[noise])
         shown = pixels(mixed, columns, 1.0 if clip else _SPAN)
         return {"text": _mixture_words(amount, float(mixed.var())), "pictures": shown}
 
-    terms = [[(0, 0), (1 + i, 1)] for i in range(len(NOISES))]
-    texts = [_mixture_texts(x, drawn[kind]) for kind in NOISES]
-    canvas = PictureCanvas(
-        x.shape,
-        [[TextPanel("text", texts)], [PicturePanel("pictures", terms, columns, scale_for(x, columns))]],
-        stacks=[Stack(x), *(Stack(drawn[kind], 16) for kind in NOISES)],
-        table=torch.tensor([[1 - u, u] for u in _AMOUNTS]),
-        step=0.01,
-        value=amount,
-        layer=NOISES.index(noise),
-        clip=clip,
-        span=_SPAN,
-        name=f"{len(x)} pictures mixed with noise",
-    )
+    canvas = _mixture_canvas(x, noises, columns)
+    canvas.value, canvas.layer, canvas.clip = amount, NOISES.index(noise), clip
     controls = {
         "amount": decimal("amount of noise", amount, 0, 1, 0.01),
         "noise": choice("", NOISES, noise),
@@ -82,6 +72,21 @@ def corruption_explorer(
     }
     joined = {"amount": ("value", "value"), "noise": ("index", "layer"), "clip": ("value", "clip")}
     return Explorer(view, controls, canvas, joined)
+
+
+def _mixture_canvas(x: Tensor, noises: Mapping[str, Tensor], columns: int) -> PictureCanvas:
+    """The pictures mixed with each kind of noise, one kind in each layer, and the words above them."""
+    terms = [[(0, 0), (1 + i, 1)] for i in range(len(noises))]
+    texts = [_mixture_texts(x, noise) for noise in noises.values()]
+    return PictureCanvas(
+        x.shape,
+        [[TextPanel("text", texts)], [PicturePanel("pictures", terms, columns, scale_for(x, columns))]],
+        stacks=[Stack(x), *(Stack(noise, 16) for noise in noises.values())],
+        table=torch.tensor([[1 - u, u] for u in _AMOUNTS]),
+        step=0.01,
+        span=_SPAN,
+        name=f"{len(x)} pictures mixed with noise",
+    )
 
 
 def _mixture_words(amount: float, variance: float) -> str:
@@ -111,9 +116,7 @@ def timestep_explorer(
     named = as_schedules(schedules)
     if len({schedule.T for schedule in named}) > 1:
         raise ValueError(f"schedules must have the same T to share a slider, got {[s.T for s in named]}")
-    validate_pictures(x0, "x0", in_range=True)
-    if len(x0) > 8:
-        raise ValueError(f"x0 must hold at most 8 pictures, to fit beside the numbers, got {len(x0)}; use x0[:8]")
+    validate_row(x0)
     T = named[0].T
     t = T // 4 if t is None else t
     named[0].validate_t(t)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
 import ipywidgets
 import torch
@@ -11,10 +12,11 @@ from torch import Tensor, nn
 
 from ..forward import q_sample
 from ..sample import SampleStep, predict
-from ..schedule import Schedule
+from ..schedule import Schedule, validate_schedule
 from ..validate import validate_pictures
+from ..viz.rows import as_steps
 from .canvas import Panel, PictureCanvas, PicturePanel, Stack, StepPanel, TextPanel
-from .controls import columns_for, integer, noise_for, pixels, scale_for
+from .controls import columns_for, integer, noise_for, pixels, scale_for, validate_row
 from .explorer import Explorer, View
 
 #: Where this environment variable is set, a slider that needs a network stores some frames instead, so that a saved
@@ -32,9 +34,7 @@ def trajectory_player(steps: Iterable[SampleStep], *, columns: int | None = None
     Returns:
         Explorer with the value `step`, 0..len(steps); the last one shows the samples.
     """
-    kept = list(steps)
-    if not kept:
-        raise ValueError("steps must hold at least one step; make them with course_lib.sample.trajectory(...)")
+    kept = as_steps(steps)
     first, last, end = kept[0].x_t, kept[-1], len(kept)
     columns = max(1, round(len(first) ** 0.5)) if columns is None else columns_for(first, columns)
     films = {
@@ -140,46 +140,60 @@ def x0_hat_explorer(
     Returns:
         Explorer with the value `t`.
     """
-    validate_pictures(x0, "x0", in_range=True)
-    if len(x0) > 8:
-        raise ValueError(f"x0 must hold at most 8 pictures, to fit in a row, got {len(x0)}; use x0[:8]")
+    validate_row(x0)
+    validate_schedule(schedule)
     start = max(1, schedule.T // 2) if t is None else t
     schedule.validate_t(start, low=1)
-    eps = noise_for(x0, seed)
-
-    def guess(t: int) -> tuple[Tensor, str]:
-        x_t, _ = q_sample(schedule, x0, t, eps)
-        x0_hat, eps_hat = predict(model, schedule, x_t, t, target=target, y=y)
-        off, noise_off = (float((one - other).square().mean()) for one, other in ((x0_hat, x0), (eps_hat, eps)))
-        return x0_hat, f"mean squared error of x0_hat {off:.4f}\u2003\u2003of eps_hat {noise_off:.4f}"
-
-    def view(t: int) -> View:
-        x0_hat, words = guess(t)
-        shown = {"x_0": x0, "x_t": q_sample(schedule, x0, t, eps)[0], "x0_hat": x0_hat}
-        return {"text": words, **{name: pixels(x, len(x0)) for name, x in shown.items()}}
-
+    asked = _Question(model, schedule, x0, noise_for(x0, seed), target, y)
     stored = bool(os.environ.get(STORE_FRAMES))
     every = max(1, schedule.T // 25) if stored else 1
     times = range(every, schedule.T + 1, every)
     begin = min(times, key=lambda time: abs(time - start))
-    frames = [guess(time) for time in times] if stored else []
-    canvas = _guess_canvas(schedule, x0, eps, times, begin, frames)
+    frames = [asked.guess(time) for time in times] if stored else []
+    canvas = _guess_canvas(asked, times, begin, frames)
     slider = integer("timestep t", begin, times[0], times[-1], every, "600px")
-    explorer = Explorer(view, {"t": slider}, canvas, {"t": ("value", "value")})
+    explorer = Explorer(asked.view, {"t": slider}, canvas, {"t": ("value", "value")})
     if not stored:
 
         def answer(t: int) -> None:
-            x0_hat, words = guess(t)
+            x0_hat, words = asked.guess(t)
             canvas.show_live(t, [x0_hat], [words])
 
         explorer.follow("t", answer)
     return explorer
 
 
-def _guess_canvas(
-    schedule: Schedule, x0: Tensor, eps: Tensor, times: range, begin: int, frames: Sequence[tuple[Tensor, str]]
-) -> PictureCanvas:
+@dataclass(frozen=True, eq=False)
+class _Question:
+    """What `x0_hat_explorer` asks the network: the same pictures in the same noise, at one timestep or another."""
+
+    model: nn.Module
+    schedule: Schedule
+    x0: Tensor
+    eps: Tensor
+    target: str
+    y: Tensor | None
+
+    def x_t(self, t: int) -> Tensor:
+        """What is left of the pictures."""
+        return q_sample(self.schedule, self.x0, t, self.eps)[0]
+
+    def guess(self, t: int) -> tuple[Tensor, str]:
+        """The network's guess at the pictures, and how far off it is."""
+        x0_hat, eps_hat = predict(self.model, self.schedule, self.x_t(t), t, target=self.target, y=self.y)
+        off, noise_off = (float((a - b).square().mean()) for a, b in ((x0_hat, self.x0), (eps_hat, self.eps)))
+        return x0_hat, f"mean squared error of x0_hat {off:.4f}\u2003\u2003of eps_hat {noise_off:.4f}"
+
+    def view(self, t: int) -> View:
+        """What the explorer shows."""
+        x0_hat, words = self.guess(t)
+        shown = {"x_0": self.x0, "x_t": self.x_t(t), "x0_hat": x0_hat}
+        return {"text": words, **{name: pixels(x, len(x)) for name, x in shown.items()}}
+
+
+def _guess_canvas(asked: _Question, times: range, begin: int, frames: Sequence[tuple[Tensor, str]]) -> PictureCanvas:
     """Picture, mixture and guess below each other; without frames (guess and words), Python sends the guess."""
+    x0, signal, noise = asked.x0, asked.schedule.signal, asked.schedule.noise
     texts = [[words for _, words in frames]] if frames else []
     terms: dict[str, list[list[tuple[int, int | None]]]] = {
         "x_0": [[(0, None)]],
@@ -189,10 +203,10 @@ def _guess_canvas(
     columns, scale = len(x0), scale_for(x0, len(x0), 540)
     rows: list[list[Panel]] = [[TextPanel("text", texts)]]
     rows += [[PicturePanel(name, each, columns, scale, name, 76)] for name, each in terms.items()]
-    stacks = [Stack(x0), Stack(eps, 16)]
+    stacks = [Stack(x0), Stack(asked.eps, 16)]
     if frames:
         stacks.append(Stack(torch.stack([x0_hat for x0_hat, _ in frames])))
-    table = torch.stack([schedule.signal[list(times)], schedule.noise[list(times)]], 1)
+    table = torch.stack([signal[list(times)], noise[list(times)]], 1)
     return PictureCanvas(
         x0.shape, rows, stacks=stacks, table=table, low=times[0], step=times.step, value=begin,
         name="pictures, what is left of them, and the network's guess",

@@ -9,8 +9,6 @@ import torch
 
 from course_lib import viz
 from course_lib.blocks import sinusoidal_embedding
-from course_lib.schedule import make_schedule
-from course_lib.viz.gauge import gauge_place
 from helpers_viz import two_schedules
 
 
@@ -53,14 +51,6 @@ def test_schedules_and_marker_sit_at_the_tables() -> None:
             assert (15, pytest.approx(float(table[15]))) in [(m.get_xdata()[0], m.get_ydata()[0]) for m in marks]
 
 
-def test_the_gauge_names_the_number_at_its_place() -> None:
-    figure: Any = viz.plot_gauge(make_schedule("linear", 150))
-    words = [text.get_text() for text in figure.findobj(lambda artist: hasattr(artist, "get_text"))]
-    assert any("a_T = 0.4682" in each for each in words)
-    places = gauge_place(torch.tensor([0.0, 0.02, 0.5, 1.0])) / 72
-    torch.testing.assert_close(places, torch.tensor([0.3, 0.3 + 5.8 * 0.02**0.5, 0.3 + 5.8 * 0.5**0.5, 6.1]))
-
-
 def test_plot_loss_draws_raw_smoothed_and_reference() -> None:
     losses = [1.0, 0.5, 0.7, 0.2]
     axes: Any = viz.plot_loss(losses, smooth=0.9, reference={"zero": 1.0}).axes[0]
@@ -86,19 +76,3 @@ def test_time_embedding_map_holds_the_embedding() -> None:
     embedding = sinusoidal_embedding(torch.arange(20), 16)
     figure: Any = viz.plot_time_embedding(embedding)
     assert torch.equal(torch.as_tensor(figure.axes[0].get_images()[0].get_array().copy()), embedding)
-
-
-@pytest.mark.parametrize(
-    ("call", "error", "words"),
-    [
-        (lambda: viz.plot_schedules(["linear"]), TypeError, "make_schedule"),  # type: ignore[list-item]
-        (lambda: viz.plot_schedules([make_schedule("linear", 10)], t=11), ValueError, "t must lie"),
-        (lambda: viz.plot_loss_by_timestep(torch.tensor([1]), torch.zeros(2), 9), ValueError, "shape"),
-        (lambda: viz.plot_time_embedding(torch.zeros(3)), ValueError, "embedding"),
-        (lambda: viz.plot_time_embedding(torch.zeros(3, 4), torch.arange(2)), ValueError, "one entry per row"),
-        (lambda: viz.plot_histogram({"noise": torch.tensor([1.0, float("nan")])}), ValueError, "noise holds 1 value"),
-    ],
-)
-def test_plots_refuse(call: Any, error: Any, words: str) -> None:
-    with pytest.raises(error, match=words):
-        call()

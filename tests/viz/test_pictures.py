@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import io
-import math
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,7 +13,7 @@ from PIL import Image
 from course_lib import viz
 from course_lib.data import to_uint8
 from course_lib.forward import corrupt
-from helpers_viz import pictures, steps_of_a_run
+from helpers_viz import pictures, steps_of_a_run, texts
 
 
 @pytest.mark.parametrize("channels", [1, 3])
@@ -35,36 +33,16 @@ def test_span_sets_black_and_white() -> None:
     assert viz.grid(x, pad=0, span=2).tolist() == [[0, 0, 128, 255, 255]]
 
 
-@pytest.mark.parametrize("channels", [1, 3])
-@pytest.mark.parametrize("scale", [1, 3])
-def test_a_png_decodes_to_the_grid(channels: int, scale: int, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("channels", "scale", "mode"), [(1, 1, "L"), (1, 3, "L"), (3, 3, "RGB")])
+def test_a_png_decodes_to_the_grid(channels: int, scale: int, mode: str) -> None:
     x = pictures(4, channels)
     png = viz.to_png(x, columns=2, scale=scale)
     wanted = viz.grid(x, columns=2).repeat_interleave(scale, 0).repeat_interleave(scale, 1)
     assert torch.equal(png.pixels(), wanted) and png.size == (wanted.shape[1], wanted.shape[0])
     assert png._repr_png_() == bytes(png) and "x89" not in f"{png}"
-    path = tmp_path / "x.png"
-    path.write_bytes(png)
-    with Image.open(path) as image:
+    with Image.open(io.BytesIO(png)) as image:
         image.verify()
-        assert (image.format, image.mode) == ("PNG", "L" if channels == 1 else "RGB")
-
-
-@pytest.mark.parametrize(
-    ("arguments", "error", "words"),
-    [
-        ({"x": torch.zeros(2, 1, 4, 4, dtype=torch.uint8)}, TypeError, "uint8"),
-        ({"x": torch.zeros(4, 4)}, ValueError, "4 dimensions"),
-        ({"x": torch.zeros(2, 2, 4, 4)}, ValueError, "channels"),
-        ({"x": torch.full((1, 1, 2, 2), math.nan)}, ValueError, "NaN"),
-        ({"x": torch.zeros(2, 1, 4, 4), "columns": 0}, ValueError, "columns"),
-        ({"x": torch.zeros(2, 1, 4, 4), "scale": 1.5}, TypeError, "scale"),
-        ({"x": torch.zeros(2, 1, 4, 4), "span": 0}, ValueError, "span"),
-    ],
-)
-def test_to_png_refuses(arguments: Any, error: Any, words: str) -> None:
-    with pytest.raises(error, match=words):
-        viz.to_png(**arguments)
+        assert (image.format, image.mode) == ("PNG", mode)
 
 
 # rows
@@ -75,10 +53,6 @@ def shown_pictures(figure: Any) -> list[torch.Tensor]:
     return [torch.as_tensor(image.get_array().copy()) for image in figure.axes[0].get_images()]
 
 
-def texts(figure: Any) -> list[str]:
-    return [text.get_text() for text in figure.findobj(lambda artist: hasattr(artist, "get_text")) if text.get_text()]
-
-
 def test_rows_hold_exactly_the_pictures_with_their_words() -> None:
     rows = {"first": pictures(2, 3), "second": pictures(3, seed=1)}
     figure: Any = viz.show_rows(rows, ["A", "B", "C"], title="T")
@@ -86,6 +60,8 @@ def test_rows_hold_exactly_the_pictures_with_their_words() -> None:
     for image, picture in zip(shown_pictures(figure), wanted, strict=True):
         assert torch.equal(image, picture.expand(3, -1, -1).permute(1, 2, 0))
     assert set(texts(figure)) == {"first", "second", "A", "B", "C", "T"}
+    uneven: Any = viz.show_rows({"small": torch.ones(1, 1, 2, 2), "large": torch.zeros(1, 1, 4, 4)})
+    assert [tuple(p.shape) for p in shown_pictures(uneven)] == [(4, 4, 3), (4, 4, 3)]
 
 
 def test_a_picture_covers_whole_pixels_of_the_figure() -> None:
@@ -97,11 +73,6 @@ def test_a_picture_covers_whole_pixels_of_the_figure() -> None:
     pixels = viz.figure_png(figure).pixels()[int(top) : int(bottom), int(left) : int(right)]
     wanted = to_uint8(x[1, 0]).repeat_interleave(scale, 0).repeat_interleave(scale, 1)
     assert (pixels[..., 0].int() - wanted.int()).abs().max() <= 1
-
-
-def test_smaller_pictures_are_enlarged_beside_larger_ones() -> None:
-    figure: Any = viz.show_rows({"small": torch.ones(1, 1, 2, 2), "large": torch.zeros(1, 1, 4, 4)})
-    assert [tuple(p.shape) for p in shown_pictures(figure)] == [(4, 4, 3), (4, 4, 3)]
 
 
 def test_filmstrip_mixes_with_one_noise_along_a_row() -> None:
@@ -136,23 +107,6 @@ def test_nearest_table_shows_a_picture_above_itself() -> None:
     assert texts(figure).count("0.0") == 2
 
 
-@pytest.mark.parametrize(
-    ("call", "words"),
-    [
-        (lambda: viz.show_rows({}), "at least one"),
-        (lambda: viz.show_rows({"a": torch.zeros(3, 3)}), "rows\\['a'\\]"),
-        (lambda: viz.show_rows({"a": torch.zeros(2, 1, 3, 3)}, ["one"]), "titles"),
-        (lambda: viz.show_grid(torch.zeros(2, 1, 3, 3), ["one"]), "titles"),
-        (lambda: viz.show_features(torch.zeros(2, 3, 4, 4)), "one picture"),
-        (lambda: viz.plot_trajectory([]), "at least one step"),
-        (lambda: viz.plot_trajectory(steps_of_a_run(), index=3), "index"),
-    ],
-)
-def test_rows_refuse(call: Any, words: str) -> None:
-    with pytest.raises(ValueError, match=words):
-        call()
-
-
 def test_a_gif_in_color_keeps_its_colors() -> None:
     ramp = torch.linspace(0, 255, 16).to(torch.uint8)
     last = torch.stack([ramp.expand(16, 16), ramp.expand(16, 16).T, torch.full((16, 16), 128, dtype=torch.uint8)], 2)
@@ -160,13 +114,3 @@ def test_a_gif_in_color_keeps_its_colors() -> None:
         gif.seek(1)
         got = torch.from_numpy(np.array(gif.convert("RGB")))
     assert got.shape == (32, 32, 3) and (got[::2, ::2].float() - last).abs().mean() < 16
-
-
-def test_frames_that_make_no_gif() -> None:
-    for frames, error, message in (
-        ([], ValueError, "at least one picture"),
-        ([torch.zeros(2, 2)], TypeError, "frames must hold uint8 tensors, got torch.float32"),
-        ([torch.zeros(2, 2).byte(), torch.zeros(2, 3).byte()], ValueError, "one shape"),
-    ):
-        with pytest.raises(error, match=message):
-            viz.to_gif(frames)
