@@ -77,7 +77,7 @@ def run_of(n: int = 4) -> list[SampleStep]:
     return list(trajectory(network(), make_schedule("linear", 20), start, times=sampling_times(20, n), eta=0.0))
 
 
-PICTORIAL: dict[str, Callable[[], widgets.Explorer]] = {
+EXPLORERS: dict[str, Callable[[], widgets.Explorer]] = {
     "corruption": lambda: widgets.corruption_explorer(clothes()),
     "timestep": lambda: widgets.timestep_explorer(clothes(3), two_schedules(60)),
     "gauge": lambda: widgets.noise_gauge(clothes(4)),
@@ -85,8 +85,9 @@ PICTORIAL: dict[str, Callable[[], widgets.Explorer]] = {
     "trajectory": lambda: widgets.trajectory_player(run_of()),
     "eta": lambda: widgets.eta_explorer({0: clothes(), 0.5: clothes(seed=1), 1: clothes(seed=2)}),
     "x0_hat": lambda: widgets.x0_hat_explorer(network(), make_schedule("linear", 40), clothes(3)),
+    "shape": lambda: widgets.shape_explorer(),
+    "unet": lambda: widgets.unet_explorer(),
 }
-EXPLORERS = {**PICTORIAL, "shape": lambda: widgets.shape_explorer(), "unet": lambda: widgets.unet_explorer()}
 
 
 def state_of(explorer: widgets.Explorer) -> tuple[int, int, bool]:

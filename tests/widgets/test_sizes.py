@@ -7,7 +7,6 @@ import itertools
 import json
 import re
 from collections.abc import Callable, Sequence
-from functools import cache
 from typing import Any
 
 import pytest
@@ -16,9 +15,9 @@ import torch.nn.functional as F
 import traitlets
 from py_mini_racer import MiniRacer
 
-from course_lib.shapes import LAYER_KINDS, halve, layer_size
+from course_lib.shapes import LAYER_KINDS, halve
 from course_lib.viz import COLORS
-from course_lib.widgets.assets import script, style_sheet
+from course_lib.widgets.assets import script
 from course_lib.widgets.sizes import LAYER_LIMITS, UNET_LIMITS, LayerDiagram, UnetDiagram, layer_view, unet_view
 
 SOURCE = script("sizes", "drawings")
@@ -26,66 +25,59 @@ SOURCE = script("sizes", "drawings")
 Evaluate = Callable[[str, Any], Any]
 
 
-def javascript(source: str = SOURCE) -> Evaluate:
+@pytest.fixture(scope="module")
+def evaluate() -> Evaluate:
     """The module in V8, the engine of Chromium."""
     engine = MiniRacer()
-    names = re.findall(r"^export (?:const|function) (\w+)", source, re.MULTILINE)
-    engine.eval(re.sub(r"^export ", "", source, flags=re.MULTILINE))
+    names = re.findall(r"^export (?:const|function) (\w+)", SOURCE, re.MULTILINE)
+    engine.eval(re.sub(r"^export ", "", SOURCE, flags=re.MULTILINE))
 
-    def evaluate(function: str, argument: Any) -> Any:
+    def run(function: str, argument: Any) -> Any:
         call = f"({function})({{ {', '.join(names)} }}, {json.dumps(argument)})"
         return json.loads(str(engine.eval(f"JSON.stringify({call})")))
 
-    return evaluate
+    return run
 
 
-@cache
-def _expected_layers(kind: str) -> list[str]:
-    ranges = [range(low, high + 1) for low, high in LAYER_LIMITS.values()]
-    views = (layer_view(kind, *numbers) for numbers in itertools.product(*ranges))
-    return [f"{view['result']}\n\n{view['note']}" for view in views]
-
-
-_EVERY_LAYER = """({ layerWords }, { kind, limits }) => limits
-  .reduce((all, [name, low, high]) => all.flatMap((values) =>
-    Array.from({ length: high - low + 1 }, (_, i) => ({ ...values, [name]: low + i }))), [{ kind }])
-  .map(layerWords)
-  .map(({ result, note }) => `${result}\\n\\n${note}`)"""
-
-
-def _compare(found: Sequence[Any], expected: Sequence[Any]) -> None:
+def compare(found: Sequence[Any], expected: Sequence[Any]) -> None:
     assert len(found) == len(expected)
     wrong = [f"{f!r} where the library says {e!r}" for f, e in zip(found, expected, strict=True) if f != e]
     if wrong:  # not one assertion over all of them: pytest would write down the difference of 50,000 lines
         pytest.fail(f"{len(wrong)} of {len(expected)} differ, such as {'; '.join(wrong[:3])}")
 
 
-def compare_layers(evaluate: Evaluate, kinds: Sequence[str] = LAYER_KINDS) -> int:
-    """Every value that the sliders have: sizes, formulas, refusals and notes. Returns how many were compared."""
+EVERY_LAYER = """({ layerWords }, { kind, limits }) => limits
+  .reduce((all, [name, low, high]) => all.flatMap((values) =>
+    Array.from({ length: high - low + 1 }, (_, i) => ({ ...values, [name]: low + i }))), [{ kind }])
+  .map(layerWords)
+  .map(({ result, note }) => [result, note])"""
+
+
+@pytest.mark.parametrize("kind", LAYER_KINDS)
+def test_every_layer_says_what_the_library_says(evaluate: Evaluate, kind: str) -> None:
+    """Every value that the sliders have: sizes, formulas, refusals and notes."""
     limits = [[name, *limit] for name, limit in LAYER_LIMITS.items()]
-    for kind in kinds:
-        _compare(evaluate(_EVERY_LAYER, {"kind": kind, "limits": limits}), _expected_layers(kind))
-    return sum(len(_expected_layers(kind)) for kind in kinds)
+    every = itertools.product(*(range(low, high + 1) for low, high in LAYER_LIMITS.values()))
+    expected = [[*layer_view(kind, *numbers).values()] for numbers in every]
+    compare(evaluate(EVERY_LAYER, {"kind": kind, "limits": limits}), expected)
 
 
-_EVERY_LADDER = """({ ladder, ladderWords }, inputs) => inputs.map(([size, halvings]) => {
+EVERY_LADDER = """({ ladder, ladderWords }, inputs) => inputs.map(([size, halvings]) => {
   const { down, up, problem } = ladder(size, halvings);
   return [down, up, problem, ladderWords(size, halvings).result];
 })"""
 
 
-def compare_ladders(evaluate: Evaluate) -> int:
-    """Every size and every number of halvings. Returns how many were compared."""
+def test_every_ladder_says_what_the_library_says(evaluate: Evaluate) -> None:
     inputs = list(itertools.product(*(range(low, high + 1) for low, high in UNET_LIMITS.values())))
     expected = []
     for size, halvings in inputs:
         down, up, problem = halve(size, halvings)
         expected.append([down, [list(pair) for pair in up], problem, unet_view(size, halvings)["result"]])
-    _compare(evaluate(_EVERY_LADDER, inputs), expected)
-    return len(inputs)
+    compare(evaluate(EVERY_LADDER, inputs), expected)
 
 
-_PICTURES = """({ layer, layerPicture, layerWords, ladderPicture, ladderWords, pointed, WIDTH, HEIGHTS }, all) => {
+PICTURES = """({ layer, layerPicture, layerWords, ladderPicture, ladderWords, pointed, WIDTH, HEIGHTS }, all) => {
   const bad = [];
   const look = (svg, label, height, name) => {
     const numbers = [...svg.matchAll(/ (?:x|y|width|height)="([^"]*)"| d="([^"]*)"/g)];
@@ -107,8 +99,8 @@ _PICTURES = """({ layer, layerPicture, layerWords, ladderPicture, ladderWords, p
 }"""
 
 
-def compare_pictures(evaluate: Evaluate) -> None:
-    """Drawings at the ends and in the middle of every slider: every number is one, and inside the picture."""
+def test_every_number_of_a_drawing_is_one_and_lies_inside(evaluate: Evaluate) -> None:
+    """Drawings at the ends and in the middle of every slider."""
     ends = {"size": (1, 7, 32), "kernel": (1, 2, 7), "stride": (1, 4), "padding": (0, 1, 4)}
     ends |= {"output_padding": (0, 3), "dilation": (1, 3)}
     layers = [
@@ -117,68 +109,43 @@ def compare_pictures(evaluate: Evaluate) -> None:
         for numbers in itertools.product(*ends.values())
     ]
     ladders = list(itertools.product((1, 2, 3, 7, 28, 32, 127, 128), range(1, 6)))
-    bad = evaluate(_PICTURES, {"layers": layers, "ladders": ladders})
+    bad = evaluate(PICTURES, {"layers": layers, "ladders": ladders})
     assert not bad, f"{len(bad)} pictures hold what no browser can draw, such as {bad[:3]}"
 
 
-def test_every_layer_and_every_ladder_says_what_the_library_says() -> None:
-    evaluate = javascript()
-    assert compare_layers(evaluate) == 3 * 32 * 7 * 4 * 5 * 4 * 3
-    assert compare_ladders(evaluate) == 128 * 5
-    compare_pictures(evaluate)
-
-
-@pytest.mark.parametrize(
-    ("good", "broken", "compare"),
-    [
-        ("padding > half", "padding >= half", lambda evaluate: compare_layers(evaluate, ["pool"])),
-        ("counts.indexOf(0) === counts.length - missed", "true", lambda evaluate: compare_layers(evaluate, ["conv"])),
-        (
-            "place * stride + i * dilation",
-            "place * dilation + i * stride",
-            lambda evaluate: compare_layers(evaluate, ["conv"]),
-        ),
-        ("below ? [below, below + multiple] : [multiple]", "[below, below + multiple]", compare_ladders),
-        ("const cell = SIDE / count;", "const cell = SIDE / (count - 1);", compare_pictures),
-    ],
-)
-def test_a_broken_module_is_noticed(good: str, broken: str, compare: Callable[[Evaluate], Any]) -> None:
-    assert SOURCE.count(good) == 1, f"{good!r} must stand in the module once"
-    with pytest.raises((AssertionError, pytest.fail.Exception), match=r"differ|no browser"):
-        compare(javascript(SOURCE.replace(good, broken)))
-
-
-def test_pointing_at_a_pixel_finds_its_place() -> None:
+def test_pointing_at_a_pixel_finds_its_place(evaluate: Evaluate) -> None:
     values = {"kind": "conv", "size": 7, "kernel": 3, "stride": 2, "padding": 1, "output_padding": 0, "dilation": 1}
     points = [[363, 35], [631, 303], [363 + 270 / 4, 35], [361, 35], [363, 33], [20, 50]]
     function = "({ pointed }, { values, points }) => points.map(([x, y]) => pointed(values, x, y))"
-    evaluate = javascript()
     assert evaluate(function, {"values": values, "points": points}) == [[0, 0], [3, 3], [0, 1], None, None, None]
     values |= {"kind": "transposed conv", "size": 4}  # now the pixels on the left are the single ones
     assert evaluate(function, {"values": values, "points": [[9, 35], [363, 35]]}) == [[0, 0], None]
 
 
-def test_pictures_are_told_in_words() -> None:
-    evaluate = javascript()
-    values = {"kind": "pool", "size": 7, "kernel": 2, "stride": 2, "padding": 0, "output_padding": 0, "dilation": 1}
-    said = evaluate("({ layerWords }, values) => layerWords(values).label", values)
-    assert said == (
-        "pool, kernel 2, stride 2, padding 0, dilation 1: 7 by 7 becomes 3 by 3. "
-        "Red: the last row and column are never looked at."
-    )
-    place = "({ placeWords }, values) => placeWords(values, [1, 2])"
-    assert evaluate(place, values) == "output pixel in row 2, column 3 looks at 2 × 2 cells of the input"
-    assert evaluate(place, {**values, "kernel": 1, "padding": 1}).endswith("looks at 1 cell of the padded input")
-    assert evaluate(place, {**values, "kind": LAYER_KINDS[2]}).startswith(
-        "input pixel in row 2, column 3 spreads over 2 × 2"
-    )
-    values["padding"] = 2
-    said = evaluate("({ layerWords }, values) => layerWords(values).label", values)
-    assert said == "There is no such layer: padding must lie in [0, 1], got 2."
-    said = evaluate("({ ladderWords }) => ladderWords(28, 4).label", None)
-    assert said.startswith(
-        "U-Net. Down: 28, 14, 7, 3, 1. Up: 2, which does not fit 3, 6, which does not fit 7, 14, 28."
-    )
+POOL = {"kind": "pool", "size": 7, "kernel": 2, "stride": 2, "padding": 0, "output_padding": 0, "dilation": 1}
+PLACE = "({ placeWords }, values) => placeWords(values, [1, 2])"
+LAYER = "({ layerWords }, values) => layerWords(values).label"
+LADDER = "({ ladderWords }) => ladderWords(28, 4).label"
+
+
+@pytest.mark.parametrize(
+    ("function", "changes", "said"),
+    [
+        (PLACE, {}, "output pixel in row 2, column 3 looks at 2 × 2 cells of the input"),
+        (PLACE, {"kernel": 1, "padding": 1}, "output pixel in row 2, column 3 looks at 1 cell of the padded input"),
+        (PLACE, {"kind": LAYER_KINDS[2]}, "input pixel in row 2, column 3 spreads over 2 × 2 cells of the output"),
+        (
+            LAYER,
+            {},
+            "pool, kernel 2, stride 2, padding 0, dilation 1: 7 by 7 becomes 3 by 3. "
+            "Red: the last row and column are never looked at.",
+        ),
+        (LAYER, {"padding": 2}, "There is no such layer: padding must lie in [0, 1], got 2."),
+        (LADDER, {}, "U-Net. Down: 28, 14, 7, 3, 1. Up: 2, which does not fit 3, 6, which does not fit 7, 14, 28. 7 →"),
+    ],
+)
+def test_a_drawing_is_told_in_words(evaluate: Evaluate, function: str, changes: dict[str, Any], said: str) -> None:
+    assert evaluate(function, POOL | changes).startswith(said)
 
 
 def test_the_module_is_alone_and_knows_the_same_kinds_numbers_and_colors() -> None:
@@ -189,13 +156,6 @@ def test_the_module_is_alone_and_knows_the_same_kinds_numbers_and_colors() -> No
     for module in (script("controls", "canvas"), script("controls", "sizes", "drawings", "diagram")):
         assert not re.search(r"https?:(?!//www.w3.org)|\bimport\b", module)
         assert module.count("export default") == 1
-
-
-def test_a_refusal_reads_on_its_own_card() -> None:
-    found = re.search(r"\.refused \{ background: (#\w{6}); color: (#\w{6})", style_sheet("diagram"))
-    assert found is not None
-    dark, light = sorted(sum(int(color[i : i + 2], 16) for i in (1, 3, 5)) for color in found.groups())
-    assert dark < 0.25 * 765 and light > 0.85 * 765
 
 
 @pytest.mark.parametrize(
@@ -214,25 +174,20 @@ def test_a_refusal_reads_on_its_own_card() -> None:
         ),
     ],
 )
-def test_the_panels_of_a_layer(values: tuple[Any, ...], note: str) -> None:
-    out, formula = layer_size(*values)
-    assert layer_view(*values) == {"result": f"{formula}\n{values[1]} × {values[1]} → {out} × {out}", "note": note}
+def test_the_notes_of_a_layer(values: tuple[Any, ...], note: str) -> None:
+    assert layer_view(*values)["note"] == note
 
 
-def test_notes_are_what_gradients_show() -> None:
-    for size, kernel, stride, padding, dilation in (
-        (8, 2, 3, 0, 1),
-        (9, 3, 2, 1, 2),
-        (11, 2, 4, 2, 3),
-        (7, 2, 2, 0, 1),
-    ):
-        x = torch.ones(1, 1, size, requires_grad=True)
-        F.conv1d(x, torch.ones(1, 1, kernel), stride=stride, padding=padding, dilation=dilation).sum().backward()
-        assert x.grad is not None
-        missed = int((x.grad == 0).sum())
-        note = layer_view("conv", size, kernel, stride, padding, 0, dilation)["note"]
-        found = re.search(r"(\d+) (?:of|rows)|(last row)", note)
-        assert missed == (0 if not found else 1 if found[2] else int(found[1])), note
+@pytest.mark.parametrize("numbers", [(8, 2, 3, 0, 1), (9, 3, 2, 1, 2), (11, 2, 4, 2, 3), (7, 2, 2, 0, 1)])
+def test_notes_are_what_gradients_show(numbers: tuple[int, ...]) -> None:
+    size, kernel, stride, padding, dilation = numbers
+    x = torch.ones(1, 1, size, requires_grad=True)
+    F.conv1d(x, torch.ones(1, 1, kernel), stride=stride, padding=padding, dilation=dilation).sum().backward()
+    assert x.grad is not None
+    missed = int((x.grad == 0).sum())
+    note = layer_view("conv", size, kernel, stride, padding, 0, dilation)["note"]
+    found = re.search(r"(\d+) (?:of|rows)|(last row)", note)
+    assert missed == (0 if not found else 1 if found[2] else int(found[1])), note
 
 
 @pytest.mark.parametrize(
@@ -260,10 +215,8 @@ def test_the_panel_of_a_ladder(size: int, halvings: int, result: str) -> None:
 @pytest.mark.parametrize(("made", "limits"), [(LayerDiagram, LAYER_LIMITS), (UnetDiagram, UNET_LIMITS)])
 def test_numbers_are_shared_with_the_browser_and_stay_within_limits(made: Any, limits: Any) -> None:
     diagram = made()
-    state = diagram.get_state()
-    assert len(json.dumps({name: str(value) for name, value in state.items()})) < 60_000
+    assert diagram.get_state().keys() >= limits.keys()
     for name, (low, high) in limits.items():
-        assert name in state
         for value in (low - 1, high + 1):
             with pytest.raises(traitlets.TraitError, match=name):
                 setattr(diagram, name, value)
@@ -271,10 +224,6 @@ def test_numbers_are_shared_with_the_browser_and_stay_within_limits(made: Any, l
                 made(**{name: value})
         with pytest.raises(TypeError, match=name):
             made(**{name: float(high)})
-        setattr(diagram, name, high)
-        assert getattr(diagram, name) == high
-    with pytest.raises(traitlets.TraitError, match="scene"):
-        diagram.scene = "another"
 
 
 def test_a_kind_is_known_by_its_number() -> None:

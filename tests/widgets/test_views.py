@@ -17,44 +17,42 @@ from course_lib.schedule import make_schedule
 from course_lib.unet import BottleneckUNet
 from course_lib.viz.gauge import gauge_place
 from course_lib.widgets.canvas import PictureCanvas, unpack
-from course_lib.widgets.sizes import LAYER_LIMITS, UNET_LIMITS
 from helpers_viz import assert_same, clothes, network, painted, run_of, state_of, table_of, two_schedules
 
 
-def cells(pixels: Any, count: int, columns: int) -> Any:
-    """The pictures of a grid, (count, 28, 28)."""
-    corners = [(1 + 29 * (i // columns), 1 + 29 * (i % columns)) for i in range(count)]
-    return torch.stack([torch.from_numpy(pixels[y : y + 28, x : x + 28].copy()) for y, x in corners])
+def assert_shows(explorer: Any, **pictures: Any) -> dict[str, Any]:
+    """Compare panels with pictures in rows of three; what all panels show."""
+    found = painted(explorer)
+    assert_same(
+        {name: found[name] for name in pictures}, {name: viz.grid(x, 3).numpy() for name, x in pictures.items()}
+    )
+    return found
 
 
 @pytest.mark.parametrize("clip", [True, False])
 @pytest.mark.parametrize("noise", ["gaussian", "uniform"])
 def test_corruption_explorer_shows_corrupt(noise: str, clip: bool) -> None:
     x = clothes(4)
-    explorer = widgets.corruption_explorer(x, seed=7, columns=2)
+    explorer = widgets.corruption_explorer(x, seed=7, columns=3)
     for amount in (0.0, 0.25, 1.0):
         explorer.set(amount=amount, noise=noise, clip=clip)
         mixed, _ = corrupt(x, amount, noise, generator=torch.Generator().manual_seed(7))
-        found = painted(explorer)
-        levels = (mixed[:, 0] / (1 if clip else 3)).clamp(-1, 1) * 127.5 + 127.5
-        assert (cells(found["pictures"], 4, 2) - levels).abs().max() <= 1
+        found = assert_shows(explorer, pictures=mixed if clip else mixed / 3)
         assert f"variance of the mixture {mixed.double().var():.3f}" in found["text"]
     explorer.amount = 3
     assert explorer.amount == 1.0  # a slider clamps
 
 
-@pytest.mark.parametrize("t", [0, 17, 60])
-def test_timestep_explorer_shows_q_sample_and_the_tables(t: int) -> None:
+def test_timestep_explorer_shows_q_sample_and_the_tables() -> None:
     x0, named = clothes(3), two_schedules(60)
     explorer = widgets.timestep_explorer(x0, named, t=30, seed=5)
-    explorer.t = t
     eps = torch.randn(x0.shape, generator=torch.Generator().manual_seed(5))
-    found = painted(explorer)
-    for i, schedule in enumerate(named):
-        levels = (q_sample(schedule, x0, t, eps)[0].clamp(-1, 1) + 1) * 127.5
-        assert (cells(found[f"pictures{i}"], 3, 3) - levels[:, 0]).abs().max() <= 1
-        assert f"a = {schedule.signal[t]:.4f}, b = {schedule.noise[t]:.4f}" in found[f"numbers{i}"]
-        assert ("∞" in found[f"numbers{i}"]) == (t == 0)
+    for t in (0, 17, 60):
+        explorer.t = t
+        for i, schedule in enumerate(named):
+            found = assert_shows(explorer, **{f"pictures{i}": q_sample(schedule, x0, t, eps)[0]})
+            assert f"a = {schedule.signal[t]:.4f}, b = {schedule.noise[t]:.4f}" in found[f"numbers{i}"]
+            assert ("∞" in found[f"numbers{i}"]) == (t == 0)
 
 
 def test_markers_lie_on_the_curves() -> None:
@@ -93,14 +91,10 @@ def test_noise_gauge_warns_about_150_linear_steps_and_points_at_a_T() -> None:
 
 def test_trajectory_player_scrubs_from_noise_to_the_samples() -> None:
     steps = run_of(4)
-    explorer = widgets.trajectory_player(steps, columns=2)
+    explorer = widgets.trajectory_player(steps, columns=3)
     for step, wanted in ((0, steps[0].x_t), (2, steps[2].x_t), (4, steps[3].x_s)):
         explorer.step = step
-        found = painted(explorer)
-        assert_same(
-            {name: found[name] for name in ("x_t", "x0_hat")},
-            {"x_t": viz.grid(wanted, 2).numpy(), "x0_hat": viz.grid(steps[min(step, 3)].x0_hat, 2).numpy()},
-        )
+        found = assert_shows(explorer, x_t=wanted, x0_hat=steps[min(step, 3)].x0_hat)
     assert "t = 0" in found["text"]
     joined = {(link.source, link.target) for link in explorer.links}
     assert ((explorer.play, "value"), (explorer.controls["step"], "value")) in joined
@@ -114,8 +108,7 @@ def test_eta_explorer_shows_the_stored_samples() -> None:
     assert explorer.positions("eta") == [0.0, 1.0]
     for eta, word in ((1.0, "DDPM"), (0.0, "DDIM")):
         explorer.eta = eta
-        assert np.array_equal(painted(explorer)["pictures"], viz.grid(stored[eta], 3))
-        assert word in painted(explorer)["text"]
+        assert word in assert_shows(explorer, pictures=stored[eta])["text"]
 
 
 def test_x0_hat_explorer_asks_the_network() -> None:
@@ -126,11 +119,7 @@ def test_x0_hat_explorer_asks_the_network() -> None:
         explorer.t = t
         x_t, _ = q_sample(schedule, x0, t, eps)
         x0_hat, eps_hat = predict(model, schedule, x_t, t)
-        found = painted(explorer)
-        assert_same(
-            {name: found[name] for name in ("x_0", "x_t", "x0_hat")},
-            {name: viz.grid(x, 3).numpy() for name, x in (("x_0", x0), ("x_t", x_t), ("x0_hat", x0_hat))},
-        )
+        found = assert_shows(explorer, x_0=x0, x_t=x_t, x0_hat=x0_hat)
         assert explorer.canvas.shown == t
         assert f"{(x0_hat - x0).square().mean():.4f}" in found["text"]
         assert f"{(eps_hat - eps).square().mean():.4f}" in found["text"]
@@ -157,40 +146,32 @@ def test_x0_hat_explorer_asks_once_for_each_move_and_never_where_frames_are_stor
         assert_same(frames, stored.view(t=found[-1]))
 
 
-@pytest.mark.parametrize(
-    ("explorer", "values", "limits", "result"),
-    [
-        (
-            lambda: widgets.shape_explorer("pool", size=9, kernel=2, stride=2),
-            dict(kind="pool", size=9, kernel=2, stride=2, padding=0, output_padding=0, dilation=1),
-            LAYER_LIMITS,
-            "9 × 9 → 4 × 4",
-        ),
-        (lambda: widgets.unet_explorer(12, 2), {"size": 12, "halvings": 2}, UNET_LIMITS, "odd size."),
-    ],
-)
-def test_explorers_of_sizes_begin_where_they_were_told(explorer: Any, values: Any, limits: Any, result: str) -> None:
-    found = explorer()
-    assert found.values() == values
-    assert {name: getattr(found.canvas, name) for name in values} == values
-    joined = {link.target[1]: link.source for link in found.links}
-    kind = joined.pop("kind_index", None)
-    assert kind is None or kind == (found.controls["kind"], "index")
-    assert joined == {name: (found.controls[name], "value") for name in limits}
-    assert {name: (found.controls[name].min, found.controls[name].max) for name in limits} == limits
-    assert str(found.view(**values)["result"]).endswith(result)
+def test_explorers_of_sizes_begin_where_they_were_told_and_join_their_sliders() -> None:
+    layer = dict(kind="pool", size=9, kernel=2, stride=2, padding=1, output_padding=0, dilation=1)
+    for explorer, values, result in (
+        (widgets.shape_explorer(**layer), layer, "9 × 9 → 5 × 5"),
+        (widgets.unet_explorer(12, 2), {"size": 12, "halvings": 2}, "odd size."),
+    ):
+        assert explorer.values() == values == {name: getattr(explorer.canvas, name) for name in values}
+        traits = {name: ("index", "kind_index") if name == "kind" else ("value", name) for name in values}
+        joined = {(link.source, link.target[1]) for link in explorer.links}
+        assert joined == {((explorer.controls[name], trait), target) for name, (trait, target) in traits.items()}
+        assert str(explorer.view(**values)["result"]).endswith(result)
 
 
 @pytest.mark.parametrize(
     ("call", "error", "words"),
     [
         (lambda x, _: widgets.corruption_explorer(x.byte()), TypeError, "uint8"),
+        (lambda x, _: widgets.corruption_explorer(x.expand(-1, 2, -1, -1)), ValueError, "channels=2"),
+        (lambda x, _: widgets.corruption_explorer(x, seed=-1), ValueError, "seed"),
+        (lambda x, _: widgets.corruption_explorer(x, clip="no"), TypeError, "clip must be True or False"),
         (lambda x, _: widgets.corruption_explorer(5 * x), ValueError, "\\[-1, 1\\]"),
         (lambda x, _: widgets.corruption_explorer(x, "salt"), ValueError, "gaussian"),
         (lambda x, _: widgets.corruption_explorer(x, amount=2), ValueError, "amount"),
         (lambda x, _: widgets.corruption_explorer(clothes(200)), ValueError, "x\\[:16\\]"),
         (lambda x, nine: widgets.timestep_explorer(clothes(9), nine), ValueError, "at most 8"),
-        (lambda x, _: widgets.timestep_explorer(x, []), TypeError, "Schedule"),
+        (lambda x, _: widgets.timestep_explorer(x, "linear"), TypeError, "schedules must be .*make_schedule"),
         (lambda x, nine: widgets.timestep_explorer(x, [nine, make_schedule("linear", 5)]), ValueError, "same T"),
         (lambda x, nine: widgets.timestep_explorer(x, nine, t=10), ValueError, "0..9"),
         (lambda x, _: widgets.noise_gauge(schedule="none"), ValueError, "linear"),
@@ -202,6 +183,9 @@ def test_explorers_of_sizes_begin_where_they_were_told(explorer: Any, values: An
         (lambda x, _: widgets.eta_explorer({}), ValueError, "at least one"),
         (lambda x, _: widgets.eta_explorer({0: x, 1: clothes(3)}), ValueError, "one shape"),
         (lambda x, nine: widgets.x0_hat_explorer(network(), nine, x, t=0), ValueError, "noise begins"),
+        (lambda x, _: widgets.x0_hat_explorer(network(), "linear", x), TypeError, "schedule must be .*make_schedule"),
+        (lambda x, nine: widgets.x0_hat_explorer("a.safetensors", nine, x), TypeError, "model must be .*checkpoint"),
+        (lambda x, nine: widgets.x0_hat_explorer(network(), nine, x, "epsilon"), ValueError, "target='epsilon'"),
         (lambda x, nine: widgets.x0_hat_explorer(BottleneckUNet(), nine, x), ValueError, "16"),
         (lambda x, _: PictureCanvas((2, 1, 4, 4), []).show_live(1, [torch.zeros(1, 1, 4, 4)]), ValueError, "shape"),
     ],
