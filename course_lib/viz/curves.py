@@ -151,7 +151,7 @@ def plot_histogram(
 
 def as_schedules(schedules: Schedule | Sequence[Schedule]) -> list[Schedule]:
     """One schedule or several as a list."""
-    found = list(schedules) if isinstance(schedules, list | tuple) else [schedules]
+    found: list[Any] = list(schedules) if isinstance(schedules, list | tuple) else [schedules]
     if not found:
         raise ValueError("schedules must hold at least one schedule, got none")
     for schedule in found:
