@@ -94,11 +94,8 @@ def test_a_state_of_another_model_is_refused() -> None:
 @pytest.mark.cuda
 def test_a_training_goes_on_on_the_gpu() -> None:
     """The state leaves the GPU and comes back: counters too must be where the fused optimizer wants them."""
-    config, schedule, pictures = (
-        TrainConfig(steps=20, batch_size=8, warmup=3),
-        make_schedule("cosine"),
-        some_pictures(size=8),
-    )
+    config, schedule = TrainConfig(steps=20, batch_size=8, warmup=3), make_schedule("cosine")
+    pictures = some_pictures(size=8)
     whole, model, again = (fresh()[0].cuda() for _ in range(3))
     expected = [update.loss for update in train(whole, schedule, pictures, config)]
     for update in train(model, schedule, pictures, config):
