@@ -181,33 +181,22 @@ def test_the_targets_by_hand() -> None:
 
 
 @pytest.mark.parametrize("kind", TARGETS)
-def test_every_target_and_back(kind: str, schedule: Schedule) -> None:
-    """With one timestep per picture and with one for all: wherever eps has a picture left, and x0 has noise."""
-    times = [0, 1, 2, 50, 99, 100]
-    if kind == "eps":
-        times = [t for t in times if schedule.signal[t] > 0]
-    times = times[1:] if kind == "x0" else times
-    assert len(times) >= 5
-    shape, t = (len(times), 1, 4, 4), torch.tensor(times)
-    x0, eps = pictures(*shape, dtype=torch.float64), noise(*shape, dtype=torch.float64)
-    x_t, target = q_sample(schedule, x0, t, eps)[0], make_target(kind, schedule, x0, eps, t)
-    x0_hat, eps_hat = to_x0_eps(kind, schedule, target, x_t, t)
-    torch.testing.assert_close(x0_hat, x0, rtol=0, atol=1e-10)
-    torch.testing.assert_close(eps_hat, eps, rtol=0, atol=1e-10)
+def test_any_answer_gives_the_pair_that_explains_x_t_and_the_answer(kind: str, schedule: Schedule) -> None:
+    """Right or wrong, a x0_hat + b eps_hat = x_t, and the pair gives back the answer.
+
+    With one timestep per picture and with one for all: wherever eps has a picture left, and x0 has noise.
+    """
+    left = {"eps": schedule.signal > 0, "x0": schedule.noise > 0}.get(kind, torch.ones(101))
+    times = [t for t in (0, 1, 2, 50, 99, 100) if left[t]]
+    t = torch.tensor(times)
+    x_t, answer = (noise(len(times), 1, 4, 4, seed=seed, dtype=torch.float64) for seed in (2, 3))
+    x0_hat, eps_hat = to_x0_eps(kind, schedule, answer, x_t, t)
+    a, b = schedule.at(t, x_t)
+    torch.testing.assert_close(a * x0_hat + b * eps_hat, x_t, rtol=0, atol=1e-10)
+    torch.testing.assert_close(make_target(kind, schedule, x0_hat, eps_hat, t), answer, rtol=0, atol=1e-9)
     for i, one in enumerate(times):
-        alone = to_x0_eps(kind, schedule, target[i : i + 1], x_t[i : i + 1], one)
+        alone = to_x0_eps(kind, schedule, answer[i : i + 1], x_t[i : i + 1], one)
         torch.testing.assert_close(torch.cat(alone), torch.stack([x0_hat[i], eps_hat[i]]))
-
-
-@pytest.mark.parametrize("kind", TARGETS)
-def test_any_answer_gives_a_pair_that_explains_x_t(kind: str, schedule: Schedule) -> None:
-    """Right or wrong, a x0_hat + b eps_hat = x_t, and the pair gives back the answer."""
-    x_t, answer = noise(2, 1, 4, 4, seed=2, dtype=torch.float64), noise(2, 1, 4, 4, seed=3, dtype=torch.float64)
-    for t in (1, 50, 99):
-        x0_hat, eps_hat = to_x0_eps(kind, schedule, answer, x_t, t)
-        mixed = schedule.signal[t] * x0_hat + schedule.noise[t] * eps_hat
-        torch.testing.assert_close(mixed, x_t, rtol=0, atol=1e-10)
-        torch.testing.assert_close(make_target(kind, schedule, x0_hat, eps_hat, t), answer, rtol=0, atol=1e-9)
 
 
 @pytest.mark.parametrize("name", ["zero terminal SNR", "linear amount"])
