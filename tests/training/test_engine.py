@@ -1,4 +1,4 @@
-"""Batches in parts, and Accelerate in one process: the same training."""
+"""Batches in parts, in threads, and Accelerate in one process: the same training."""
 
 from __future__ import annotations
 
@@ -10,21 +10,26 @@ import torch
 from accelerate import Accelerator
 
 from course_lib.train import TrainConfig
-from helpers_training import Tiny, same, updates_of, weights
+from helpers_training import Tiny, same, threads, updates_of, weights
 
 
-@pytest.mark.parametrize("engine", ["plain", "accelerate"])
+@pytest.mark.parametrize("engine", ["plain", "threads", "accelerate"])
 def test_a_batch_in_parts_gives_what_the_whole_batch_gives(engine: str) -> None:
-    """Losses, gradients and weights of 12 updates, in one part and in four, within the precision of floats."""
+    """Losses, gradients and weights of 12 updates, in one part and in four, within the precision of floats.
+
+    Of three threads, two have something to do: a part has two pictures.
+    """
     models, found = [Tiny(num_classes=3), Tiny(num_classes=3)], []
     for parts, model in zip((1, 4), models, strict=True):
         accelerator = Accelerator(cpu=True, gradient_accumulation_steps=parts) if engine == "accelerate" else None
         config = TrainConfig(steps=12, batch_size=8, accumulate=parts, lr=0.02, warmup=4)
-        found.append(updates_of(model, config, accelerator=accelerator))
+        with threads(3 if engine == "threads" and parts > 1 else 1):
+            found.append(updates_of(model, config, accelerator=accelerator))
     one, four = models
-    assert len(one.asked) == 12 and len(four.asked) == 48 and all(len(x) == 2 for x, *_ in four.asked)
-    seen = [torch.cat([call[0] for call in four.asked[i : i + 4]]) for i in range(0, 48, 4)]
-    assert same(seen, [x for x, *_ in one.asked])
+    assert len(one.asked) == 12 and len(four.asked) == 12 * 4 * (2 if engine == "threads" else 1)
+    if engine != "threads":
+        seen = [torch.cat([call[0] for call in four.asked[i : i + 4]]) for i in range(0, 48, 4)]
+        assert same(seen, [x for x, *_ in one.asked])
     for a, b in zip(*found, strict=True):
         torch.testing.assert_close(b.loss, a.loss, rtol=1e-5, atol=0)
         torch.testing.assert_close(b.grad_norm, a.grad_norm, rtol=1e-4, atol=0)
