@@ -30,11 +30,11 @@ class Oracle:
     def __init__(self, notebook: Notebook, explorer: Explorer, maker: str) -> None:
         self.maker, self.about = maker, explorer.about
         self.known: dict[str, dict[str, Any]] = {}
-        self._ask = partial(notebook.views, explorer)
+        self._ask = partial(notebook.view, explorer)
 
     def __call__(self, values: Mapping[str, Any]) -> dict[str, Any]:
         if key_of(values) not in self.known:
-            self.known[key_of(values)] = self._ask([values])[0]
+            self.known[key_of(values)] = self._ask(values)
         return self.known[key_of(values)]
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
@@ -19,19 +19,20 @@ from urllib.parse import urlsplit
 from open_lab import ADDRESS
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, BrowserContext, Page
+    from playwright.sync_api import Browser, Page, ViewportSize
 
 SCRIPT = Path(__file__).with_name("browser_page.js")
 VARIABLE = "COURSE_CHROMIUM"
 CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
 #: Wide enough for every explorer beside a closed file browser, high enough for the highest.
-VIEWPORT = {"width": 1280, "height": 1000}
+VIEWPORT: ViewportSize = {"width": 1280, "height": 1000}
+#: Kinds of addresses that lead nowhere else.
+INSIDE = ("data", "blob", "about")
 
 
 def find_chromium() -> str | None:
     """The program named by COURSE_CHROMIUM, else the first of the usual names that is installed."""
-    given = os.environ.get(VARIABLE)
-    names = (given,) if given else CHROMIUM
+    names = (os.environ[VARIABLE],) if os.environ.get(VARIABLE) else CHROMIUM
     return next((found for found in map(shutil.which, names) if found), None)
 
 
@@ -39,14 +40,14 @@ def missing() -> str | None:
     """What this machine lacks for a test in a browser, and how to get it; None where nothing is missing."""
     if find_spec("playwright") is None:
         return "needs the package playwright: run `make setup`, or `pip install -e '.[browser]'`"
-    if find_chromium() is None:
-        if os.environ.get(VARIABLE):
-            return f"{VARIABLE} is {os.environ[VARIABLE]!r}, which is no program: set it to Chromium's path"
-        return (
-            "needs Chromium: install it (Debian: `apt install chromium`; elsewhere Chromium or Google Chrome), or set "
-            f"{VARIABLE} to its path"
-        )
-    return None
+    if find_chromium() is not None:
+        return None
+    if os.environ.get(VARIABLE):
+        return f"{VARIABLE} is {os.environ[VARIABLE]!r}, which is no program: set it to Chromium's path"
+    return (
+        "needs Chromium: install it (Debian: `apt install chromium`; elsewhere Chromium or Google Chrome), or set "
+        f"{VARIABLE} to its path"
+    )
 
 
 @contextmanager
@@ -56,8 +57,7 @@ def chromium() -> Iterator[Browser]:
     Raises:
         RuntimeError: it is not there, with what to install.
     """
-    lack = missing()
-    if lack is not None:
+    if lack := missing():
         raise RuntimeError(lack)
     from playwright.sync_api import sync_playwright
 
@@ -74,10 +74,8 @@ def chromium() -> Iterator[Browser]:
             ],
             env={**os.environ, "HOME": home, "XDG_CONFIG_HOME": home, "XDG_CACHE_HOME": home},
         )
-        try:
+        with closing(browser):
             yield browser
-        finally:
-            browser.close()
 
 
 @dataclass
@@ -100,13 +98,8 @@ class Sheet:
 
 
 def new_sheet(browser: Browser, allow: Callable[[str], bool]) -> Sheet:
-    """An empty page that notes every address that is not allowed; those of other machines are refused in any case.
-
-    Args:
-        browser: which one.
-        allow: says of an address whether it may be opened.
-    """
-    context: BrowserContext = browser.new_context(viewport=VIEWPORT, service_workers="block")  # type: ignore[arg-type]
+    """An empty page that notes every address which is not allowed; those of other machines are refused in any case."""
+    context = browser.new_context(viewport=VIEWPORT, service_workers="block")
     context.add_init_script(path=SCRIPT)
     page = context.new_page()
     sheet = Sheet(page)
@@ -126,13 +119,12 @@ def new_sheet(browser: Browser, allow: Callable[[str], bool]) -> Sheet:
 
 def is_local(address: str) -> bool:
     """Whether an address stays inside the browser or on this machine."""
-    parts = urlsplit(address)
-    return parts.scheme in ("data", "blob", "about") or parts.hostname == ADDRESS
+    return urlsplit(address).scheme in INSIDE or urlsplit(address).hostname == ADDRESS
 
 
 def is_file(address: str) -> bool:
     """Whether an address stays inside the browser or is a file."""
-    return urlsplit(address).scheme in ("data", "blob", "about", "file")
+    return urlsplit(address).scheme in (*INSIDE, "file")
 
 
 def time_to_pixels(page: Page, selector: str, press: Callable[[], None], limit: float = 10.0) -> float | None:
@@ -171,5 +163,5 @@ def memory(page: Page) -> dict[str, float]:
     return {"bytes": held, "nodes": counters["nodes"], "listeners": counters["jsEventListeners"]}
 
 
-if __name__ == "__main__" and (lack := missing()) is not None:
+if __name__ == "__main__" and (lack := missing()):
     print(f"Tests in a browser were left out: {lack}.")

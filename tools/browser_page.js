@@ -36,7 +36,7 @@ window.probe ??= (() => {
     }));
     const texts = {};
     for (const panel of explorer.querySelectorAll("[data-panel]"))
-      if (!panel.matches("canvas, svg") && !panel.querySelector("svg, canvas")) texts[panel.dataset.panel] = panel.textContent;
+      if (!panel.matches("canvas, svg, :has(svg, canvas)")) texts[panel.dataset.panel] = panel.textContent;
     return {
       values: [...explorer.querySelectorAll(CONTROLS)].map(value),
       visible: [...explorer.querySelectorAll(CONTROLS)].map((control) => control.getClientRects().length > 0),
@@ -49,68 +49,65 @@ window.probe ??= (() => {
 
   /** Whether all that an explorer holds has been painted once. */
   function painted(explorer) {
-    const canvases = [...explorer.querySelectorAll(PICTURE)];
-    const drawings = [...explorer.querySelectorAll("[data-panel] svg, svg[data-panel], .course-diagram svg")];
-    const done = canvases.every((canvas) => Number(canvas.dataset.paints) > 0) && drawings.every((one) => one.childElementCount);
-    return done && canvases.length + drawings.length > 0;
+    const parts = [...explorer.querySelectorAll(`${PICTURE}, [data-panel] svg, svg[data-panel], .course-diagram svg`)];
+    const done = (part) => (part.matches("canvas") ? Number(part.dataset.paints) > 0 : part.childElementCount > 0);
+    return parts.length > 0 && parts.every(done);
   }
 
   // --------------------------------------------------------------------------------------------- frame after frame
 
-  /** Call look() in every frame, first among its callbacks and again when the frame is done, until it says stop. */
+  /** Call look(done) in every frame, first among its callbacks and again when the frame is done, until it answers. */
   function everyFrame(look) {
-    const after = new MessageChannel();
-    after.port1.onmessage = () => {
-      if (!look(true)) requestAnimationFrame(frame);
-      else after.port1.close();
-    };
-    function frame() {
-      if (!look(false)) after.port2.postMessage(null);
-      else after.port1.close();
-    }
-    requestAnimationFrame(frame);
+    return new Promise((resolve) => {
+      const after = new MessageChannel();
+      function ask(done, goOn) {
+        const found = look(done);
+        if (found === undefined) return goOn();
+        after.port1.close();
+        resolve(found);
+      }
+      const frame = () => ask(false, () => after.port2.postMessage(null));
+      after.port1.onmessage = () => ask(true, () => requestAnimationFrame(frame));
+      requestAnimationFrame(frame);
+    });
   }
 
   /** A canvas that a reader sees empty: a transparent pixel, or fewer than three colours. */
   function blank(canvas) {
     const seen = new Set();
-    const words = new Uint32Array(pixels(canvas).buffer);
-    for (const word of words) {
+    for (const word of new Uint32Array(pixels(canvas).buffer)) {
       if (word >>> 24 !== 255) return true;
       if (seen.size < 3) seen.add(word);
     }
     return seen.size < 3;
   }
 
-  let watching = null;
+  let notes = null;
 
   /** Note, from now to unwatch(), in every frame: empty canvases, sizes, and when a network was said to work. */
   function watch(explorer) {
-    const count = explorer.querySelectorAll(PICTURE).length;
-    const notes = { frames: 0, blank: 0, sizes: [], busy: [], paints: 0, stop: false };
+    const look = () => [...explorer.querySelectorAll(PICTURE)];
     const size = (element) => {
       const { width, height } = element.getBoundingClientRect();
       return `${element.dataset?.panel ?? "explorer"} ${width.toFixed(1)} x ${height.toFixed(1)}`;
     };
-    const paints = () => [...explorer.querySelectorAll(PICTURE)].reduce((sum, canvas) => sum + Number(canvas.dataset.paints), 0);
-    const first = paints();
+    const paints = () => look().reduce((sum, canvas) => sum + Number(canvas.dataset.paints), 0);
+    const [count, first] = [look().length, paints()];
+    const mine = { frames: 0, blank: 0, sizes: [], busy: [], paints: 0, stop: false };
+    notes = mine;
     everyFrame((done) => {
-      if (!done) return notes.stop;
-      const canvases = [...explorer.querySelectorAll(PICTURE)];
-      notes.frames++;
-      notes.paints = paints() - first;
-      if (canvases.length < count || canvases.some(blank)) notes.blank++;
-      for (const element of [explorer, ...canvases]) if (!notes.sizes.includes(size(element))) notes.sizes.push(size(element));
-      if (notes.busy.at(-1) !== busy(explorer)) notes.busy.push(busy(explorer));
-      return notes.stop;
+      if (mine.stop) return true;
+      if (!done) return undefined;
+      const canvases = look();
+      mine.frames++;
+      mine.paints = paints() - first;
+      if (canvases.length < count || canvases.some(blank)) mine.blank++;
+      mine.sizes = [...new Set([...mine.sizes, ...[explorer, ...canvases].map(size)])];
+      if (mine.busy.at(-1) !== busy(explorer)) mine.busy.push(busy(explorer));
     });
-    watching = notes;
   }
 
-  function unwatch() {
-    watching.stop = true;
-    return watching;
-  }
+  const unwatch = () => Object.assign(notes, { stop: true });
 
   // ------------------------------------------------------------------------------------------------ time to pixels
 
@@ -124,98 +121,75 @@ window.probe ??= (() => {
     for (const element of found) {
       const [wide, high] = [element.naturalWidth ?? element.width, element.naturalHeight ?? element.height];
       if (!wide || !high || element.complete === false) return "";
-      scratch.canvas.width = 64;
-      scratch.canvas.height = 64;
+      Object.assign(scratch.canvas, { width: 64, height: 64 });
       scratch.drawImage(element, 0, 0, 64, 64);
       const words = new Uint32Array(scratch.getImageData(0, 0, 64, 64).data.buffer);
-      let same = true;
-      for (const word of words) {
-        same &&= word === words[0];
-        hash = Math.imul(hash ^ word, 0x01000193) >>> 0;
-      }
-      if (same) return "";
+      if (words.every((word) => word === words[0])) return "";
+      for (const word of words) hash = Math.imul(hash ^ word, 0x01000193) >>> 0;
     }
     return String(hash);
   }
 
-  let pressed = null;
+  /** What arm() or count() will find. */
+  let promised = null;
 
-  /** From the next key press on, wait for the first frame in which the picture is another one. */
+  /** From the next key press on, wait for the first frame in which the picture is another one; its milliseconds. */
   function arm(selector, limit = 10000) {
     const before = signature(selector);
-    pressed = new Promise((resolve) => {
-      const onKey = () => {
+    promised = new Promise((resolve) => {
+      function onKey() {
         const start = performance.now();
-        everyFrame(() => {
+        const answer = everyFrame(() => {
           const now = signature(selector);
           const gone = performance.now() - start;
-          if (now && now !== before) resolve(gone);
-          else if (gone > limit) resolve(null);
-          return (now && now !== before) || gone > limit;
+          if (now && now !== before) return gone;
+          return gone > limit ? null : undefined;
         });
-      };
+        resolve(answer);
+      }
       window.addEventListener("keydown", onKey, { capture: true, once: true });
     });
-    return before !== "";
   }
 
-  const answer = () => pressed;
-
-  /** Wait until the picture has stayed the same for some milliseconds. */
+  /** Wait until the picture has stayed the same for some milliseconds; whether it ever does. */
   function rest(selector, quiet = 250, limit = 30000) {
-    return new Promise((resolve) => {
-      const start = performance.now();
-      let last = signature(selector);
-      let since = start;
-      everyFrame((done) => {
-        if (!done) return false;
-        const here = performance.now();
-        const now = signature(selector);
-        if (now !== last || !now) [last, since] = [now, here];
-        const over = here - since > quiet || here - start > limit;
-        if (over) resolve(here - since > quiet);
-        return over;
-      });
+    const start = performance.now();
+    let [last, since] = [signature(selector), start];
+    return everyFrame((done) => {
+      if (!done) return undefined;
+      const [now, here] = [signature(selector), performance.now()];
+      if (now !== last || !now) [last, since] = [now, here];
+      if (here - since > quiet) return true;
+      return here - start > limit ? false : undefined;
     });
   }
-
-  let counting = null;
 
   /** Count, from now on and for some milliseconds, the pictures that follow one another, and the empty frames. */
   function count(selector, milliseconds) {
-    counting = new Promise((resolve) => {
-      const start = performance.now();
-      const notes = { painted: 0, blank: 0, frames: 0 };
-      let last = signature(selector);
-      everyFrame((done) => {
-        if (!done) return false;
-        const now = signature(selector);
-        notes.frames++;
-        if (!now) notes.blank++;
-        else if (now !== last) {
-          notes.painted++;
-          last = now;
-        }
-        const over = performance.now() - start >= milliseconds;
-        if (over) resolve(notes);
-        return over;
-      });
+    const [start, found] = [performance.now(), { painted: 0, blank: 0, frames: 0 }];
+    let last = signature(selector);
+    promised = everyFrame((done) => {
+      if (!done) return undefined;
+      const now = signature(selector);
+      found.frames++;
+      if (!now) found.blank++;
+      else if (now !== last) found.painted++;
+      last = now || last;
+      return performance.now() - start >= milliseconds ? found : undefined;
     });
   }
 
-  const counted = () => counting;
+  const answer = () => promised;
 
   /** Move a slider one step on and one back, again and again, four moves a frame. */
-  const shake = (handle, times) =>
-    new Promise((resolve) => {
-      let done = 0;
-      everyFrame((over) => {
-        for (let i = 0; over && i < 4; i++, done++)
-          handle.dispatchEvent(new KeyboardEvent("keydown", { key: done % 2 ? "ArrowLeft" : "ArrowRight", bubbles: true }));
-        if (done >= times) resolve();
-        return done >= times;
-      });
+  function shake(handle, times) {
+    let done = 0;
+    return everyFrame((over) => {
+      for (let i = 0; over && i < 4; i++, done++)
+        handle.dispatchEvent(new KeyboardEvent("keydown", { key: done % 2 ? "ArrowLeft" : "ArrowRight", bubbles: true }));
+      return done >= times ? done : undefined;
     });
+  }
 
   // ----------------------------------------------------------------------------------------------------- what is read
 
@@ -264,11 +238,12 @@ window.probe ??= (() => {
       return lab.panel.sessionContext.session.kernel;
     },
 
-    /** Wait for the notebook in front and its kernel; the kernel's id. */
-    async ready(path) {
-      while (!(window.jupyterapp?.shell?.currentWidget?.context?.path === path && lab.panel.content?.widgets))
-        await new Promise((resolve) => setTimeout(resolve, 50));
+    /** Open a notebook, where it is not open yet, and wait for its kernel; the kernel's id. */
+    async open(path) {
       await window.jupyterapp.restored;
+      await window.jupyterapp.commands.execute("docmanager:open", { path, factory: "Notebook" });
+      while (!(lab.panel?.context?.path === path && lab.panel.content?.widgets))
+        await new Promise((resolve) => setTimeout(resolve, 50));
       await lab.panel.context.ready;
       await lab.panel.sessionContext.ready;
       await lab.kernel.info;
@@ -276,11 +251,11 @@ window.probe ??= (() => {
       return lab.kernel.id;
     },
 
-    /** Close the notebook in front and open another. */
-    async change(path) {
-      lab.panel?.dispose();
-      await window.jupyterapp.commands.execute("docmanager:open", { path, factory: "Notebook" });
-      return lab.ready(path);
+    /** Close the notebook in front and end its kernel. */
+    async close() {
+      const { id } = lab.panel.sessionContext.session;
+      lab.panel.dispose();
+      await window.jupyterapp.serviceManager.sessions.shutdown(id);
     },
 
     finished: false,
@@ -310,61 +285,46 @@ window.probe ??= (() => {
 
     /** Errors that stand in the page and in no cell's output: inside widgets, and in place of them. */
     written() {
-      const found = [];
-      for (const element of document.querySelectorAll('[data-mime-type="application/vnd.jupyter.error"], .jupyter-widgets-error-widget'))
-        found.push(element.textContent.trim());
-      for (const element of document.querySelectorAll('[data-mime-type="application/vnd.jupyter.stderr"]'))
-        if (element.textContent.includes("Traceback (most recent call last)")) found.push(element.textContent.trim());
-      for (const element of document.querySelectorAll(".jp-OutputArea-output.jupyter-widgets, .jp-OutputArea-output"))
-        if (/^(Error displaying widget|Loading widget)/.test(element.textContent.trim())) found.push(element.textContent.trim());
-      return found;
+      const texts = (selector) => [...document.querySelectorAll(selector)].map((element) => element.textContent.trim());
+      const says = (selector, words) => texts(selector).filter((text) => words.test(text));
+      return [
+        ...texts('[data-mime-type="application/vnd.jupyter.error"], .jupyter-widgets-error-widget'),
+        ...says('[data-mime-type="application/vnd.jupyter.stderr"]', /Traceback \(most recent call last\)/),
+        ...says(".jp-OutputArea-output", /^(Error displaying widget|Loading widget)/),
+      ];
     },
 
-    explorers: (index) => [...lab.panel.content.widgets[index].node.querySelectorAll(".course-explorer")],
+    /** From top to bottom, also those in cells that are out of sight and out of the page. */
+    explorers: () => lab.panel.content.widgets.flatMap((cell) => [...cell.node.querySelectorAll(".course-explorer")]),
 
     /** Where the notebook's selection is: number of the active cell, and command or edit mode. */
     selection: () => `cell ${lab.panel.content.activeCellIndex}, ${lab.panel.content.mode} mode`,
 
     theme: (name) => window.jupyterapp.commands.execute("apputils:change-theme", { theme: name }),
 
-    /** Run code in a new last cell, which then goes: milliseconds from its end to the first full picture that it shows. */
+    /** Run code in a new last cell, which then goes; milliseconds from its end to the first full picture. */
     async firstPicture(code, limit = 60000) {
       const { commands } = window.jupyterapp;
-      const { kernel, panel } = lab;
-      panel.content.activeCellIndex = panel.content.widgets.length - 1;
+      lab.panel.content.activeCellIndex = lab.panel.content.widgets.length - 1;
       await commands.execute("notebook:insert-cell-below");
-      const cell = panel.content.activeCell;
+      const cell = lab.panel.content.activeCell;
       cell.model.sharedModel.setSource(code);
       cell.node.scrollIntoView({ block: "start" });
-      let ended = 0;
-      const note = (_, message) => {
-        const isEnd = message.header.msg_type === "status" && message.content.execution_state === "idle";
-        if (isEnd && message.parent_header.msg_type === "execute_request") ended = performance.now();
-      };
-      kernel.iopubMessage.connect(note);
-      const first = new Promise((resolve) => {
-        const start = performance.now();
-        everyFrame(() => {
-          const explorer = cell.node.querySelector(".course-explorer");
-          const now = performance.now();
-          const over = explorer !== null && painted(explorer);
-          if (over) resolve(now);
-          else if (now - start > limit) resolve(null);
-          return over || now - start > limit;
-        });
+      await commands.execute("notebook:run-cell");
+      const ended = performance.now();
+      const took = await everyFrame(() => {
+        const explorer = cell.node.querySelector(".course-explorer");
+        const gone = performance.now() - ended;
+        if (explorer && painted(explorer)) return gone;
+        return gone > limit ? null : undefined;
       });
-      const run = commands.execute("notebook:run-cell");
-      const seen = await first;
-      await run;
-      while (!ended && performance.now() - seen < limit) await new Promise((resolve) => setTimeout(resolve, 5));
-      kernel.iopubMessage.disconnect(note);
       await commands.execute("notebook:delete-cell");
-      return seen === null || !ended ? null : Math.max(0, seen - ended);
+      return took;
     },
   };
 
   return {
-    CONTROLS, state, painted, busy, watch, unwatch, arm, answer, rest, count, counted, shake, contrasts, everyFrame, lab,
+    CONTROLS, state, painted, watch, unwatch, arm, answer, rest, count, counted: answer, shake, contrasts, lab,
     get selection() {
       return window.jupyterapp ? lab.selection() : "no notebook";
     },

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -89,20 +88,17 @@ class Explorer:
 
     def names(self) -> list[tuple[str, str]]:
         """Role and name of all that a screen reader finds in it and that can be used or looked at."""
-        mark = uuid.uuid4().hex
-        self.element.evaluate("(element, mark) => element.setAttribute('data-probe', mark)", mark)
+        self.element.evaluate("element => { probe.asked = element; }")
         line = self.page.context.new_cdp_session(self.page)
-        try:
-            found = line.send("Runtime.evaluate", {"expression": f"document.querySelector('[data-probe=\"{mark}\"]')"})
-            tree = line.send("Accessibility.queryAXTree", {"objectId": found["result"]["objectId"]})
-        finally:
-            line.detach()
-        names = []
-        for node in tree["nodes"]:
-            role = str(node.get("role", {}).get("value", "")).lower()
-            if not node.get("ignored") and role in ROLES:
-                names.append((role, str(node.get("name", {}).get("value", "")).strip()))
-        return names
+        found = line.send("Runtime.evaluate", {"expression": "probe.asked"})
+        tree = line.send("Accessibility.queryAXTree", {"objectId": found["result"]["objectId"]})
+        line.detach()
+        told = [
+            tuple(str(node.get(part, {}).get("value", "")).strip() for part in ("role", "name"))
+            for node in tree["nodes"]
+            if not node.get("ignored")
+        ]
+        return [(role.lower(), name) for role, name in told if role.lower() in ROLES]
 
 
 class State:
@@ -121,7 +117,11 @@ class State:
         self.drawings: list[str] = list(raw["drawings"])
         self.paints = sum(picture["paints"] for picture in raw["pictures"])
         self.names = [picture["name"] for picture in raw["pictures"]]
-        self.pictures = {picture["name"]: _pixels(picture) for picture in raw["pictures"] if picture["data"]}
+        self.pictures = {
+            picture["name"]: from_base64(picture["data"], (picture["height"], picture["width"], 4))
+            for picture in raw["pictures"]
+            if picture["data"]
+        }
         if len(self.raw) != len(about):
             raise RuntimeError(f"the page shows {len(self.raw)} controls of an explorer that has {len(about)}")
         #: The controls that have a name, as Python knows their values.
@@ -132,10 +132,9 @@ class State:
         }
 
 
-def _pixels(picture: Mapping[str, Any]) -> np.ndarray:
-    """uint8, (H, W, 4)."""
-    data = np.frombuffer(base64.b64decode(picture["data"]), dtype=np.uint8)
-    return data.reshape(picture["height"], picture["width"], 4)
+def from_base64(data: str, shape: Sequence[int]) -> np.ndarray:
+    """An array of uint8, from text and its shape."""
+    return np.frombuffer(base64.b64decode(data), dtype=np.uint8).reshape(shape)
 
 
 def plain(text: str) -> str:

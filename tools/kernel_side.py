@@ -6,13 +6,13 @@ It is imported there beside the notebook's own code, and changes nothing of it b
 from __future__ import annotations
 
 import base64
+import gc
 import json
 import os
 import statistics
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import ipywidgets
@@ -51,22 +51,23 @@ def shown(views: Sequence[str]) -> list[dict[str, Any]]:
         views: ids of displayed widgets.
 
     Returns:
-        For each explorer its id, the id of the displayed widget that holds it, its values, and its controls: name
-        (None where it has none), kind, and the options, or the least and largest value and the step.
+        For each explorer its id, and its controls: name (None where it has none), kind, and the options, or the least
+        and largest value and the step.
     """
-    known, found = alive(), []
-    for view in views:
-        for widget in walk(known[view]) if view in known else ():
-            if "course-explorer" in getattr(widget, "_dom_classes", ()):
-                found.append({"id": widget.model_id, "view": view, "controls": _controls(widget)})
-    return found
+    known = alive()
+    return [
+        {"id": widget.model_id, "controls": _controls(widget)}
+        for displayed in views
+        for widget in walk(known.get(displayed))
+        if "course-explorer" in getattr(widget, "_dom_classes", ())
+    ]
 
 
 def _controls(explorer: Any) -> list[dict[str, Any]]:
     names = {control.model_id: name for name, control in explorer.controls.items()}
     found = []
     for widget in walk(explorer):
-        kind = KINDS.get(str(getattr(widget, "_view_name", "")))
+        kind = KINDS.get(getattr(widget, "_view_name", ""))
         if kind is None:
             continue
         about: dict[str, Any] = {"name": names.get(widget.model_id), "kind": kind, "options": None}
@@ -91,38 +92,29 @@ def values(explorer: str) -> dict[str, Any]:
     return dict(alive()[explorer].values())
 
 
-def views(explorer: str, asked: Sequence[Mapping[str, Any]], path: str) -> list[dict[str, str]]:
-    """What an explorer must show at some values.
-
-    Args:
-        explorer: its id.
-        asked: the values of all controls, any number of times.
-        path: where the pictures go: an .npz with "NUMBER/PANEL", uint8, (H, W) or (H, W, 3).
+def view(explorer: str, values: Mapping[str, Any]) -> dict[str, Any]:
+    """What an explorer must show at these values of all controls.
 
     Returns:
-        The texts of each, by panel.
+        By panel its text, or its picture, uint8 (H, W) or (H, W, 3), as base64 and shape.
     """
-    pictures, texts = {}, []
-    for number, each in enumerate(asked):
-        content = alive()[explorer].view(**each)
-        texts.append({name: str(value) for name, value in content.items() if isinstance(value, str)})
-        for name, value in content.items():
-            if not isinstance(value, str):
-                array = np.asarray(value)
-                if array.dtype != np.uint8:
-                    raise TypeError(f"panel {name!r} must be text or uint8, got {type(value).__name__} {array.dtype}")
-                pictures[f"{number}/{name}"] = array
-    np.savez(Path(path), **pictures)  # type: ignore[arg-type]
-    return texts
+    found: dict[str, Any] = {}
+    for name, content in alive()[explorer].view(**values).items():
+        if not isinstance(content, str):
+            array = np.asarray(content)
+            assert array.dtype == np.uint8, f"panel {name!r} must be text or uint8, got {array.dtype}"
+            content = as_text(array), array.shape
+        found[name] = content
+    return found
 
 
 def seconds_of_view(explorer: str, repeats: int = 7) -> float:
-    """How long an explorer's view takes, in the median of some values apart."""
+    """How long the view of an explorer with a network takes, in the median of some timesteps."""
     widget, took = alive()[explorer], []
-    current = widget.values()
+    values = widget.values()
     for number in range(repeats):
         start = time.perf_counter()
-        widget.view(**{**current, **({"t": current["t"] - number} if current.get("t", 0) > repeats else {})})
+        widget.view(**{**values, "t": max(1, values["t"] - number)})
         took.append(time.perf_counter() - start)
     return statistics.median(took)
 
@@ -131,31 +123,24 @@ def saved_bytes(explorer: str) -> int:
     """The bytes that an explorer, with all that it needs, takes in a saved notebook."""
     widget = alive()[explorer]
     state = dependency_state([widget], drop_defaults=True)
-    return len(json.dumps(embed_data(views=[widget], drop_defaults=True, state=state), default=_as_text).encode())
+    return len(json.dumps(embed_data(views=[widget], drop_defaults=True, state=state), default=as_text))
 
 
-def _as_text(value: Any) -> str:
-    return base64.b64encode(bytes(value)).decode()
+def as_text(data: Any) -> str:
+    """Bytes, in base64."""
+    return base64.b64encode(bytes(data)).decode()
 
 
 def errors_in_widgets() -> list[dict[str, Any]]:
     """All that the Output widgets hold."""
-    outputs: list[dict[str, Any]] = []
-    for widget in alive().values():
-        if isinstance(widget, ipywidgets.Output):
-            outputs += [dict(output) for output in widget.outputs]
-    return outputs
+    shown = [widget for widget in alive().values() if isinstance(widget, ipywidgets.Output)]
+    return [dict(output) for widget in shown for output in widget.outputs]
 
 
 def joined_in_python() -> list[str]:
     """Pairs of traits that `link` or `dlink` join through the kernel, as the types of their widgets."""
-    import gc
-
-    found = []
-    for joint in gc.get_objects():
-        if type(joint) in (traitlets.link, traitlets.directional_link):
-            found.append(f"{type(joint.source[0]).__name__} to {type(joint.target[0]).__name__}")
-    return found
+    joints = [each for each in gc.get_objects() if type(each) in (traitlets.link, traitlets.directional_link)]
+    return [f"{type(joint.source[0]).__name__} to {type(joint.target[0]).__name__}" for joint in joints]
 
 
 def pid() -> int:
@@ -168,58 +153,39 @@ def waits_passively() -> bool:
     return os.environ.get("OMP_WAIT_POLICY", "").upper() == "PASSIVE"
 
 
-class _Passes:
-    """Counts the calls of whole networks, in all threads, and makes each take longer."""
-
-    def __init__(self, seconds: float) -> None:
-        from torch.nn.modules import module
-
-        self.seconds, self.lock, self.inside = seconds, threading.Lock(), threading.local()
-        self.passes = self.now = self.most = 0
-        self.hooks = [
-            module.register_module_forward_pre_hook(self.enter),
-            module.register_module_forward_hook(self.leave, always_call=True),
-        ]
-
-    def enter(self, *_: Any) -> None:
-        self.inside.depth = getattr(self.inside, "depth", 0) + 1
-        if self.inside.depth > 1:
-            return
-        with self.lock:
-            self.passes += 1
-            self.now += 1
-            self.most = max(self.most, self.now)
-        time.sleep(self.seconds)
-
-    def leave(self, *_: Any) -> None:
-        depth = getattr(self.inside, "depth", 0)
-        self.inside.depth = max(0, depth - 1)
-        if depth == 1:  # 0 where a pass had begun before the hooks were there
-            with self.lock:
-                self.now -= 1
+#: Forward passes since `slow`, those in flight now, and the most at one time.
+_passes = {"all": 0, "now": 0, "most": 0}
 
 
-_passes: _Passes | None = None
+def slow(seconds: float) -> None:
+    """From now on every forward pass of a whole network takes so many seconds longer, and is counted."""
+    from torch.nn import Module
+
+    lock, inside = threading.Lock(), threading.local()
+    _passes.update(all=0, now=0, most=0)
+
+    def call(module: Module, *inputs: Any, **options: Any) -> Any:
+        if getattr(inside, "a_network", False):
+            return module._wrapped_call_impl(*inputs, **options)
+        inside.a_network = True
+        with lock:
+            _passes["all"] += 1
+            _passes["now"] += 1
+            _passes["most"] = max(_passes["most"], _passes["now"])
+        try:
+            time.sleep(seconds)
+            return module._wrapped_call_impl(*inputs, **options)
+        finally:
+            inside.a_network = False
+            with lock:
+                _passes["now"] -= 1
+
+    Module.__call__ = call  # type: ignore[method-assign]
 
 
-def slow(seconds: float) -> bool:
-    """From now on every forward pass takes so many seconds longer, and is counted."""
-    global _passes
-    fast()
-    _passes = _Passes(seconds)
-    return True
+def fast() -> dict[str, int]:
+    """The end of `slow`; what was counted."""
+    from torch.nn import Module
 
-
-def counts() -> dict[str, int]:
-    """Forward passes since `slow`, those in flight now, and the most at one time."""
-    assert _passes is not None, "slow() comes first"
-    return {"passes": _passes.passes, "now": _passes.now, "most": _passes.most}
-
-
-def fast() -> bool:
-    """The end of `slow`."""
-    global _passes
-    for hook in _passes.hooks if _passes else ():
-        hook.remove()
-    _passes = None
-    return True
+    Module.__call__ = Module._wrapped_call_impl  # type: ignore[method-assign]
+    return _passes

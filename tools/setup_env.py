@@ -55,20 +55,10 @@ def venv_problem():
     return None
 
 
-def size_of(folder):
-    """Bytes in the files of a folder, 0 if there is none."""
-    total = 0
-    for place, _, names in os.walk(folder):
-        for name in names:
-            total += os.lstat(os.path.join(place, name)).st_size
-    return total
-
-
 def disk_problem(free=None):
     """Why the disk is too small, or None. `free` takes a folder and returns its free bytes."""
     free = free or (lambda folder: shutil.disk_usage(folder).free)
     for_venv, for_downloads = NEEDED["linux" if sys.platform.startswith("linux") else "other"]
-    for_venv = max(for_venv - size_of(VENV) / GB, 0)
     temporary = tempfile.gettempdir()
     same = os.stat(temporary).st_dev == os.stat(ROOT).st_dev
     wanted = [(ROOT, for_venv + (for_downloads if same else 0), "")]
@@ -193,7 +183,7 @@ def main(arguments):
     if is_done() and not (asked_for and venv_version() != sys.version_info[:2]):
         print("The environment .venv is up to date.")
         return 0
-    problem = problem or disk_problem()
+    problem = problem or (None if os.path.isdir(VENV) else disk_problem())
     if problem:
         return stop(problem)
     begin = time.time()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import json
 import time
@@ -14,6 +13,10 @@ import torch.nn.functional as F
 from course_lib.data import batches, load_fashion_mnist, to_float
 from course_lib.metrics import FEATURES, FeatureNet
 from course_lib.runtime import pick_autocast, pick_device
+
+EPOCHS, BATCH_SIZE, LR, SEED = 14, 128, 0.1, 0
+#: Weight of how much `disturb` changes the features.
+STABILITY = 2.0
 
 
 def augment(x: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
@@ -35,28 +38,18 @@ def disturb(x: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--epochs", type=int, default=14)
-    parser.add_argument("--batch-size", type=int, default=128)
-    parser.add_argument("--lr", type=float, default=0.1)
-    parser.add_argument(
-        "--stability", type=float, default=2.0, help="weight of how much `disturb` changes the features"
-    )
-    parser.add_argument("--seed", type=int, default=0)
-    options = parser.parse_args()
-
     device = pick_device()
     train, test = (load_fashion_mnist(split, source="full").to(device) for split in ("train", "test"))
     assert train.labels is not None and test.labels is not None
-    torch.manual_seed(options.seed)
-    generator = torch.Generator().manual_seed(options.seed)
+    torch.manual_seed(SEED)
+    generator = torch.Generator().manual_seed(SEED)
     model = FeatureNet().to(device).to(memory_format=torch.channels_last)
-    autocast = pick_autocast(model, to_float(train.images[: options.batch_size]))
-    steps = options.epochs * len(train) // options.batch_size
-    optimizer = torch.optim.SGD(model.parameters(), lr=options.lr, momentum=0.9, nesterov=True, weight_decay=5e-4)
-    scheduler = torch.optim.lr_scheduler.OneCycleLR(optimizer, options.lr, total_steps=steps, pct_start=0.2)
-    order = batches(len(train), options.batch_size, generator)
-    half = options.batch_size // 2  # this many of each batch come a second time, disturbed
+    autocast = pick_autocast(model, to_float(train.images[:BATCH_SIZE]))
+    steps = EPOCHS * len(train) // BATCH_SIZE
+    optimizer = torch.optim.SGD(model.parameters(), lr=LR, momentum=0.9, nesterov=True, weight_decay=5e-4)
+    scheduler = torch.optim.lr_scheduler.OneCycleLR(optimizer, LR, total_steps=steps, pct_start=0.2)
+    order = batches(len(train), BATCH_SIZE, generator)
+    half = BATCH_SIZE // 2  # this many of each batch come a second time, disturbed
 
     start = time.perf_counter()
     for step in range(1, steps + 1):
@@ -65,7 +58,7 @@ if __name__ == "__main__":
         with torch.autocast(device.type, dtype=autocast, enabled=autocast is not None):
             features, scores = model(torch.cat([clean, disturb(clean[:half], generator)]))
             loss = F.cross_entropy(scores, torch.cat([train.labels[index], train.labels[index[:half]]]))
-            loss = loss + options.stability * F.mse_loss(features[-half:], features[:half])
+            loss = loss + STABILITY * F.mse_loss(features[-half:], features[:half])
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         optimizer.step()

@@ -72,6 +72,14 @@ def lab(chromium: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[jup
 
 
 @pytest.fixture(scope="session")
+def sheet(lab: jupyter.Lab, chromium: Any) -> Iterator[browser.Sheet]:
+    """The page of JupyterLab, in which one notebook after the other is opened and closed."""
+    found = browser.new_sheet(chromium, browser.is_local)
+    yield found
+    found.close()
+
+
+@pytest.fixture(scope="session")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The course as web pages, made of the copies that `make run-notebooks` has executed; else they are run now."""
     if not html_site.is_fresh():

@@ -45,29 +45,24 @@ NAMES = [path.stem for path, _ in notebooks.pairs()]
 MAKERS = re.compile(r"(\w+_explorer|trajectory_player|noise_gauge)")
 
 
+def code_of(path: Path) -> list[str]:
+    """The code cells of a notebook."""
+    return [cell.source for cell in notebooks.read(path).cells if cell.cell_type == "code"]
+
+
 def calls(path: Path) -> list[tuple[str, str]]:
     """The explorers that a notebook shows, from top to bottom: the function's name, and the call in full."""
     found = []
-    for cell in notebooks.read(path).cells:
-        if cell.cell_type == "code" and "widgets." in cell.source:
-            for line in ast.parse(cell.source).body:
-                call = line.value if isinstance(line, ast.Expr) else None
-                if (
-                    isinstance(call, ast.Call)
-                    and isinstance(call.func, ast.Attribute)
-                    and MAKERS.fullmatch(call.func.attr)
-                ):
-                    found.append((call.func.attr, str(ast.get_source_segment(cell.source, call))))
+    for source in code_of(path):
+        for line in ast.parse(source).body if "widgets." in source else ():
+            match line:
+                case ast.Expr(ast.Call(ast.Attribute(attr=name)) as call) if MAKERS.fullmatch(name):
+                    found.append((name, str(ast.get_source_segment(source, call))))
     return found
 
 
-def text_of(name: str) -> str:
-    """All code of a notebook."""
-    cells = notebooks.read(ROOT / "notebooks" / f"{name}.ipynb").cells
-    return "\n".join(cell.source for cell in cells if cell.cell_type == "code")
-
-
 CALLS = {path.stem: calls(path) for _, path in notebooks.pairs()}
+MONITORED = {path.stem for _, path in notebooks.pairs() if "TrainingMonitor" in "\n".join(code_of(path))}
 SHOWN = {name: [maker for maker, _ in found] for name, found in CALLS.items()}
 #: Panels that show a forward pass, of a network that most notebooks train themselves, for as long as they have time.
 NETWORK = {"x0_hat_explorer": ("x0_hat", "text")}
@@ -93,16 +88,14 @@ class Opened:
 
 
 @pytest.fixture(scope="module", params=NAMES)
-def opened(request: pytest.FixtureRequest, chromium: Any, lab: Lab) -> Iterator[Opened]:
+def opened(request: pytest.FixtureRequest, lab: Lab, sheet: browser.Sheet) -> Iterator[Opened]:
     """Each notebook in turn, run once for all tests."""
-    sheet = browser.new_sheet(chromium, browser.is_local)
     notebook = Notebook(lab, sheet, f"notebooks/{request.param}.ipynb")
     try:
         notebook.run()
         yield Opened(request.param, notebook, notebook.problems())
     finally:
         notebook.close()
-        sheet.close()
 
 
 #: What Python said while JupyterLab was open, for the site: name of the notebook to its explorers.
@@ -157,7 +150,7 @@ class TestNotebook:
         for maker, explorer in opened.explorers():
             assert name_problems(explorer) == [], maker
         live = opened.page.evaluate("[...document.querySelectorAll('img.widget-image')].map((each) => each.title)")
-        assert all(live) and len(live) >= (2 if "TrainingMonitor" in text_of(opened.name) else 0), live
+        assert all(live) and len(live) >= (2 if opened.name in MONITORED else 0), live
 
     def test_nothing_flickers_or_jumps(self, opened: Opened) -> None:
         for maker, explorer in opened.explorers():
