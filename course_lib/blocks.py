@@ -238,9 +238,8 @@ class Upsample(nn.Sequential):
 
 def zeroed(module: Layer) -> Layer:
     """The same layer with weight and bias set to zero."""
-    nn.init.zeros_(module.weight)
-    if module.bias is not None:
-        nn.init.zeros_(module.bias)
+    for parameter in module.parameters():
+        nn.init.zeros_(parameter)
     return module
 
 

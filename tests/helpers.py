@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from typing import TypeVar
+
 import torch
 from torch import Tensor, nn
 
 from course_lib.schedule import Schedule, linear_amount, make_schedule, zero_terminal_snr
 
+Network = TypeVar("Network", bound=nn.Module)
 
-def randomize(module: nn.Module, seed: int = 0) -> nn.Module:
-    """Every parameter drawn anew, also those that start at zero or one."""
+
+def randomize(module: Network, seed: int = 0) -> Network:
+    """Every parameter a random number, also those that start at zero or one."""
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for parameter in module.parameters():

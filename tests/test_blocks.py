@@ -1,7 +1,8 @@
-"""The parts of U-Nets: shapes, parameters counted by hand, and what each part computes."""
+"""The parts of U-Nets: what each computes, written out with plain operations, and what it asks of its arguments."""
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Callable
 
@@ -21,28 +22,15 @@ from course_lib.blocks import (
     conv_norm_relu,
     group_norm,
     sinusoidal_embedding,
-    zeroed,
 )
-from course_lib.shapes import count_parameters
 from helpers import randomize
 
 
-def test_double_conv_keeps_the_size_or_loses_four_pixels_and_has_no_bias_under_batch_norm() -> None:
+def test_double_conv_keeps_the_size_or_loses_four_pixels() -> None:
     x = torch.randn(2, 3, 10, 14)
     assert DoubleConv(3, 8)(x).shape == (2, 8, 10, 14) and DoubleConv(3, 8, padding=0)(x).shape == (2, 8, 6, 10)
-    assert count_parameters(DoubleConv(3, 8)) == (3 * 9 * 8 + 8) + (8 * 9 * 8 + 8)
-    assert count_parameters(DoubleConv(3, 8, batch_norm=True)) == (3 * 9 * 8 + 16) + (8 * 9 * 8 + 16)
     kinds = [type(layer).__name__ for layer in DoubleConv(3, 8, batch_norm=True)]
     assert kinds == ["Conv2d", "BatchNorm2d", "ReLU"] * 2
-
-
-def test_down_block_halves_and_up_block_doubles_the_map_from_below_first() -> None:
-    assert DownBlock(3, 8)(torch.randn(2, 3, 10, 14)).shape == (2, 8, 5, 7)
-    block, seen = UpBlock(8, 4), []
-    block.body[0].register_forward_hook(lambda module, args, output: seen.append(args[0]))
-    x, skip = torch.randn(2, 8, 5, 7), torch.randn(2, 8, 5, 7)
-    assert block(x, skip).shape == (2, 4, 10, 14)
-    assert torch.equal(seen[0][:, :8], x) and torch.equal(seen[0][:, 8:], skip)
 
 
 def test_upsample_repeats_pixels_before_it_convolves() -> None:
@@ -52,8 +40,6 @@ def test_upsample_repeats_pixels_before_it_convolves() -> None:
     assert layer(x).shape == (1, 5, 6, 8)
     torch.testing.assert_close(layer(x), layer[1](repeated))
 
-
-PAIRS = (DoubleConv, DownBlock, UpBlock, Upsample, conv_norm_relu)
 
 # Time
 
@@ -76,32 +62,20 @@ def test_sinusoidal_embedding_tells_every_timestep_from_every_other() -> None:
 
 
 def test_time_embedding_is_one_vector_per_timestep() -> None:
-    layer = TimeEmbedding(16, 24)
-    t = torch.tensor([3, 900, 3])
+    layer, t = TimeEmbedding(16, 24), torch.tensor([3, 900, 3])
     out = layer(t)
-    assert out.shape == (3, 24)
-    assert torch.allclose(out[0], out[2]) and not torch.allclose(out[0], out[1])
+    assert out.shape == (3, 24) and torch.allclose(out[0], out[2]) and not torch.allclose(out[0], out[1])
     assert layer.double()(t).dtype == torch.float64
-    assert count_parameters(layer) == 16 * 24 + 24 + 24 * 24 + 24
 
 
-# Norm, residual block, attention
+# Residual block, attention
 
 
-def test_group_norm_looks_at_one_picture_at_a_time() -> None:
-    norm = group_norm(16).double()
-    x = torch.randn(3, 16, 4, 4, dtype=torch.float64) * torch.tensor([1.0, 10.0, 100.0]).view(3, 1, 1, 1) + 5
-    groups = norm(x).view(3, 8, -1)
-    torch.testing.assert_close(groups.mean(2), torch.zeros(3, 8).double(), rtol=0, atol=1e-8)
-    torch.testing.assert_close(groups.var(2, unbiased=False), torch.ones(3, 8).double(), rtol=0, atol=1e-3)
-
-
-@pytest.mark.parametrize("out", [16, 24])
-def test_a_residual_block_starts_as_its_shortcut(out: int) -> None:
-    block = ResBlock(16, out, emb=32)
+def test_a_residual_block_and_attention_start_as_the_shortcut() -> None:
     x, emb = torch.randn(2, 16, 6, 6), torch.randn(2, 32)
-    assert block(x, emb).shape == (2, out, 6, 6)
-    assert torch.equal(block(x, emb), x if out == 16 else block.shortcut(x))
+    wider = ResBlock(16, 24, emb=32)
+    assert torch.equal(ResBlock(16, 16, emb=32)(x, emb), x) and torch.equal(SelfAttention(16)(x), x)
+    assert torch.equal(wider(x, emb), wider.shortcut(x)) and wider(x, emb).shape == (2, 24, 6, 6)
 
 
 def test_a_residual_block_scales_and_shifts_by_the_embedding() -> None:
@@ -118,11 +92,11 @@ def test_a_residual_block_scales_and_shifts_by_the_embedding() -> None:
         flat = ((groups - mean) / (var + 1e-5).sqrt()).view_as(h)
         return flat * layer.weight.view(1, -1, 1, 1) + layer.bias.view(1, -1, 1, 1)
 
-    h = block.conv1(silu(norm(x, block.norm1)))  # type: ignore[operator, arg-type]
-    numbers = block.scale_shift(silu(emb))  # type: ignore[operator]
+    h = block.conv1(silu(norm(x, block.norm1)))
+    numbers = block.scale_shift(silu(emb))
     scale, shift = numbers[:, :24, None, None], numbers[:, 24:, None, None]
-    h = block.conv2(silu(norm(h, block.norm2) * (1 + scale) + shift))  # type: ignore[operator, arg-type]
-    torch.testing.assert_close(block(x, emb), block.shortcut(x) + h)  # type: ignore[operator]
+    h = block.conv2(silu(norm(h, block.norm2) * (1 + scale) + shift))
+    torch.testing.assert_close(block(x, emb), block.shortcut(x) + h)
 
 
 @pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
@@ -136,7 +110,6 @@ def test_pointwise_is_a_convolution_of_one_pixel(memory_format: torch.memory_for
 @pytest.mark.parametrize("heads", [1, 4])
 def test_attention_is_softmax_of_q_k_times_v(heads: int) -> None:
     layer = randomize(SelfAttention(16, heads)).double()
-    assert isinstance(layer, SelfAttention)
     x = torch.randn(2, 16, 3, 5, dtype=torch.float64)
     flat = layer.norm(x).flatten(2).transpose(1, 2)  # (B, 15, 16)
     rows = flat @ layer.qkv.weight.T + layer.qkv.bias
@@ -150,21 +123,15 @@ def test_attention_is_softmax_of_q_k_times_v(heads: int) -> None:
     torch.testing.assert_close(layer(x), x + looked.transpose(1, 2).reshape(x.shape))
 
 
-def test_attention_starts_as_nothing_and_looks_everywhere() -> None:
-    layer = SelfAttention(16)
-    x = torch.randn(2, 16, 4, 4)
-    assert torch.equal(layer(x), x)
-    randomize(layer)
-    moved = x.clone()
-    moved[0, :, 0, 0] += 1.0
-    changed = (layer(moved) - layer(x)).abs().amax(1)
-    assert (changed[0] > 1e-6).all()  # one position moves every position of its picture
-    assert changed[1].max() < 1e-6  # and none of its neighbor
-
-
-def test_zeroed() -> None:
-    for conv in (nn.Conv2d(3, 4, 3), nn.Conv2d(3, 4, 3, bias=False)):
-        assert zeroed(conv) is conv and not any(parameter.any() for parameter in conv.parameters())
+@pytest.mark.parametrize(
+    "part",
+    [DoubleConv, DownBlock, UpBlock, Upsample, conv_norm_relu, group_norm, ResBlock, SelfAttention, TimeEmbedding],
+)
+def test_every_count_of_a_part_is_validated(part: Callable[..., object]) -> None:
+    counts = [name for name, each in inspect.signature(part).parameters.items() if each.default is each.empty]
+    for name in counts:
+        with pytest.raises(ValueError, match=rf"^{name} must lie in"):
+            part(**dict.fromkeys(counts, 8) | {name: 0})
 
 
 ONE = torch.tensor([1])
@@ -175,15 +142,9 @@ ONE = torch.tensor([1])
     [
         (lambda: DoubleConv(3, 8, padding=2), ValueError, "padding=2 is unknown; choose one of 0, 1"),
         (lambda: DoubleConv(3, 8, batch_norm="no"), TypeError, "batch_norm must be True or False"),  # type: ignore
-        *((lambda make=make: make(0, 8), ValueError, "in_channels must lie in") for make in PAIRS),
-        *((lambda make=make: make(8, 0), ValueError, "out_channels must lie in") for make in PAIRS),
-        (lambda: ResBlock(0, 8, 32), ValueError, "in_channels must lie in"),
-        (lambda: ResBlock(8, 8, 0), ValueError, "emb must lie in"),
-        (lambda: group_norm(0), ValueError, "channels must lie in"),
         (lambda: group_norm(12), ValueError, r"channels must be a multiple of 8.*got 12"),
         (lambda: SelfAttention(16, heads=3), ValueError, "channels must be a multiple of heads, 3, got 16"),
         (lambda: TimeEmbedding(7, 8), ValueError, "dim must be even, half cosines and half sines, got 7"),
-        (lambda: TimeEmbedding(8, 0), ValueError, "out must lie in"),
         (lambda: sinusoidal_embedding(ONE, 7), ValueError, "dim must be even, half cosines and half sines, got 7"),
         (lambda: sinusoidal_embedding(ONE, 8, 0.5), ValueError, "max_period must lie in"),
         (lambda: sinusoidal_embedding(ONE[0], 8), ValueError, r"t must have shape \(B,\) with B >= 1, got \(\)"),

@@ -28,7 +28,7 @@ SCHEDULE = make_schedule("cosine", 50)
 
 
 def small(seed: int = 0, **options: Any) -> UNet:
-    return randomize(UNet(8, channels=(8,), attention=(), **options), seed).eval()  # type: ignore[return-value]
+    return randomize(UNet(8, channels=(8,), attention=(), **options), seed).eval()
 
 
 @pytest.fixture
