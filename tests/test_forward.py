@@ -113,15 +113,6 @@ def test_the_closed_form_has_the_moments_of_the_simulated_chain(schedule: Schedu
                 assert_moments(schedule, q_sample(schedule, x0, t, generator=gen(t))[0], t)
 
 
-def test_q_sample_is_signal_times_picture_plus_noise_times_eps(schedule: Schedule) -> None:
-    x0, eps = pictures(2, 1, 3, 3, dtype=torch.float64), noise(2, 1, 3, 3, dtype=torch.float64)
-    for t in (0, 1, 50, 100):
-        x_t, used = q_sample(schedule, x0, t, eps)
-        assert used is eps
-        torch.testing.assert_close(x_t, schedule.signal[t] * x0 + schedule.noise[t] * eps)
-    assert torch.equal(q_sample(schedule, x0, 0, eps)[0], x0)
-
-
 def test_one_timestep_per_picture_is_each_picture_at_its_own(schedule: Schedule) -> None:
     x0, eps = pictures(4, 3, 2, 5), noise(4, 3, 2, 5)
     s, t = torch.tensor([0, 1, 49, 99]), torch.tensor([1, 80, 50, 100])

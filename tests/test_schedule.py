@@ -67,15 +67,6 @@ def test_alpha_bar_is_the_product_of_one_minus_beta(name: str) -> None:
     assert schedule.beta[0] == 0 and schedule.alpha_bar[0] == 1
 
 
-def test_every_schedule_starts_at_the_picture_and_only_loses_it(schedule: Schedule) -> None:
-    a, b = schedule.signal, schedule.noise
-    assert schedule.T == 100 == len(a) - 1 and a.dtype == b.dtype == torch.float64
-    assert a[0] == 1 and b[0] == 0 and (a.diff() < 0).all() and (b.diff() > 0).all()
-    assert schedule.snr[0] == math.inf
-    torch.testing.assert_close(schedule.snr[1:], (a[1:] / b[1:]) ** 2)
-    torch.testing.assert_close(schedule.log_snr_half[1:].exp(), a[1:] / b[1:])
-
-
 # What follows from the tables
 
 
