@@ -2,27 +2,15 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
-from functools import partial
-from typing import Any
-
 import numpy as np
 import pytest
 import scipy.stats
 import torch
-from scipy.linalg import sqrtm
 from sklearn.metrics.pairwise import polynomial_kernel
 from torch import Tensor, nn
 from torchmetrics.image.fid import FrechetInceptionDistance
 
-from course_lib.metrics import (
-    frechet_distance,
-    frechet_interval,
-    kernel_distance,
-    kernel_interval,
-    precision_recall,
-)
+from course_lib.metrics import frechet_distance, frechet_interval, kernel_distance, kernel_interval
 from helpers_metrics import gen, randn, two_sets
 
 
@@ -48,17 +36,12 @@ def all_pairs(x: Tensor, y: Tensor) -> float:
 
 
 @pytest.mark.parametrize(("n", "m", "d"), [(150, 90, 6), (80, 80, 1), (20, 500, 30)])
-def test_frechet_is_that_of_torchmetrics_and_scipy(n: int, m: int, d: int) -> None:
+def test_frechet_is_that_of_torchmetrics(n: int, m: int, d: int) -> None:
     x, y = two_sets(n, m, d)
     theirs = FrechetInceptionDistance(feature=Identity(d)).set_dtype(torch.float64)
     theirs.update(x, real=False)
     theirs.update(y, real=True)
     assert frechet_distance(x, y) == pytest.approx(theirs.compute().item(), rel=1e-6)
-    if n > d:  # scipy's root of a singular product is a matter of rounding
-        cov, cov_y = torch.cov(x.T).view(d, d).numpy(), torch.cov(y.T).view(d, d).numpy()
-        root = sqrtm(cov @ cov_y).real.trace()
-        mean = (x.mean(0) - y.mean(0)).square().sum().item()
-        assert frechet_distance(x, y) == pytest.approx(mean + cov.trace() + cov_y.trace() - 2 * root, rel=1e-8)
 
 
 def test_frechet_is_symmetric_never_negative_and_0_for_equal_moments() -> None:
@@ -78,15 +61,15 @@ def test_intervals_hold_the_expected_distance_as_often_as_they_say(shift: float,
     n, d, trials, generator = 200, 3, 200, gen()
     real = randn(3000, d, seed=1)
 
-    def draw(n: int = n) -> Tensor:
+    def samples(n: int = n) -> Tensor:
         x = torch.randn(n, d, generator=generator, dtype=torch.float64)
         return x * torch.linspace(1, 1 + shift, d).double() + shift / 2
 
-    expected = sum(frechet_distance(draw(), real) for _ in range(1000)) / 1000
-    known = kernel_distance(draw(200_000), real)  # no bias: its expectation is that of very many samples
+    expected = sum(frechet_distance(samples(), real) for _ in range(1000)) / 1000
+    known = kernel_distance(samples(200_000), real)  # no bias: its expectation is that of very many samples
     held = torch.zeros(2)
     for _ in range(trials):
-        x = draw()
+        x = samples()
         low, high = frechet_interval(x, real, resamples=100, generator=generator)
         held[0] += low <= expected <= high
         low, high = kernel_interval(x, real)
@@ -118,10 +101,8 @@ def test_the_frechet_interval_is_that_of_scipy() -> None:
 
 def test_intervals_follow_level_seed_and_number() -> None:
     x, y = two_sets(400)
-    seeded = partial(frechet_interval, generator=gen())
-    for interval, distance in ((seeded, frechet_distance), (kernel_interval, kernel_distance)):
-        wide, narrow = (interval(x, y, level=level) for level in (0.99, 0.5))
-        assert wide[0] < narrow[0] < distance(x, y) < narrow[1] < wide[1]
+    wide, narrow = (kernel_interval(x, y, level=level) for level in (0.99, 0.5))
+    assert wide[0] < narrow[0] < kernel_distance(x, y) < narrow[1] < wide[1]
     few, many, again, other = (
         frechet_interval(x[:n], y, generator=gen(g)) for n, g in ((50, 1), (400, 1), (400, 1), (400, 2))
     )
@@ -134,17 +115,6 @@ def test_kernel_is_the_mean_over_all_pairs(n: int, m: int) -> None:
     assert kernel_distance(x, y) == pytest.approx(all_pairs(x, y), rel=1e-9)
 
 
-def test_kernel_has_no_bias() -> None:
-    real = randn(2000, 4, seed=99)
-    for n in (5, 50):
-        values = torch.tensor([kernel_distance(randn(n, 4, seed=s), randn(n, 4, seed=10_000 + s)) for s in range(400)])
-        error = values.std() / len(values) ** 0.5
-        assert values.mean().abs() < 4 * error
-        against = torch.tensor([kernel_distance(randn(n, 4, seed=s) * 1.2, real) for s in range(400)])
-        truth = kernel_distance(randn(200_000, 4, seed=5) * 1.2, real)
-        assert (against.mean() - truth).abs() < 4 * against.std() / len(against) ** 0.5
-
-
 def test_the_kernel_interval_is_the_jackknife() -> None:
     x, y = two_sets(25, 40)
     without = torch.tensor([all_pairs(torch.cat([x[:i], x[i + 1 :]]), y) for i in range(25)])
@@ -152,35 +122,3 @@ def test_the_kernel_interval_is_the_jackknife() -> None:
     low, high = kernel_interval(x, y)
     assert (low + high) / 2 == pytest.approx(kernel_distance(x, y))
     assert (high - low) / 2 == pytest.approx(1.959964 * error, rel=1e-5)
-
-
-@pytest.mark.parametrize(
-    "function", [frechet_distance, frechet_interval, kernel_distance, kernel_interval, precision_recall]
-)
-def test_what_are_no_features(function: Callable) -> None:
-    some, none = torch.zeros(9, 3), [[0.0]]
-    cases: list[tuple[Any, Any, type[Exception], str]] = [
-        (some.int(), some, TypeError, "^features must be a floating-point tensor"),
-        (some, none, TypeError, r"real_features must be .* got list; use embed\(pictures\).features"),
-        (some[:1], some, ValueError, r"features must have shape \(N, D\) with N >= 2, got \(1, 3\)"),
-        (some, torch.zeros(9), ValueError, r"real_features must have shape .* got \(9,\)"),
-        (some, torch.zeros(9, 4), ValueError, "same length, got 3 and 4; were they made by the same"),
-        (some + math.nan, some, ValueError, "features holds 27 value"),
-    ]
-    for x, y, error, message in cases:
-        with pytest.raises(error, match=message):
-            function(x, y)
-
-
-@pytest.mark.parametrize(
-    ("call", "message"),
-    [
-        (lambda: frechet_interval(randn(9, 2), randn(9, 2), level=1), "level must lie in"),
-        (lambda: frechet_interval(randn(9, 2), randn(9, 2), resamples=1), "resamples must lie in"),
-        (lambda: kernel_interval(randn(9, 2), randn(9, 2), level=0), "level must lie in"),
-        (lambda: kernel_interval(randn(2, 2), randn(9, 2)), "at least 3 samples, got 2"),
-    ],
-)
-def test_bad_arguments(call: Callable[[], object], message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        call()

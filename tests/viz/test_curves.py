@@ -18,17 +18,6 @@ def curve(axes: Any, label: str) -> tuple[list[float], list[float]]:
     return list(line.get_xdata()), list(line.get_ydata())
 
 
-def test_plot_curves_draws_the_data() -> None:
-    x, y = torch.linspace(0, 1, 7), torch.linspace(1, 2, 7)
-    axes: Any = viz.plot_curves({"c": (x, y)}, {"d": ([0.2], [0.4], [0.1])}, logy=True, mark=0.3).axes[0]
-    xs, ys = curve(axes, "c")
-    assert xs == pytest.approx(x.tolist()) and ys == pytest.approx(y.tolist())
-    (bars,) = axes.containers
-    assert bars[0].get_xdata() == [0.2] and bars[0].get_ydata() == [0.4]
-    assert axes.get_yscale() == "log"
-    assert any(set(line.get_xdata()) == {0.3} for line in axes.get_lines())
-
-
 def test_plot_variance_agrees_with_a_simulation() -> None:
     generator = torch.Generator().manual_seed(0)
     x, noise = (torch.randn(200_000, generator=generator, dtype=torch.float64) for _ in range(2))
