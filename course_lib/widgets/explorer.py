@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import base64
 import traceback
-import weakref
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Any
 
 import ipywidgets
 import numpy as np
@@ -32,9 +31,6 @@ class Explorer(ipywidgets.VBox):  # type: ignore[misc]
         extra: more widgets behind the controls, such as a Play button.
     """
 
-    #: All explorers that are in use; the tests of a running notebook find them here.
-    alive: ClassVar[weakref.WeakSet[Explorer]] = weakref.WeakSet()
-
     def __init__(
         self,
         view: Callable[..., View],
@@ -55,7 +51,6 @@ class Explorer(ipywidgets.VBox):  # type: ignore[misc]
         bar = ipywidgets.HBox([*self.controls.values(), *extra], layout={"flex_flow": "row wrap", "max_width": "760px"})
         self.children = (bar, canvas, self.errors)
         self.add_class("course-explorer")
-        self.alive.add(self)
 
     def __getattr__(self, name: str) -> Any:
         control = self.__dict__.get("controls", {}).get(name)
@@ -94,30 +89,6 @@ class Explorer(ipywidgets.VBox):  # type: ignore[misc]
         if len(found) <= limit:
             return found
         return [found[round(i * (len(found) - 1) / (limit - 1))] for i in range(limit)]
-
-    def compute_all(self, limit: int = 25) -> int:
-        """Move each control in turn to every position, and compute the view there.
-
-        Args:
-            limit: at most so many positions of each control.
-
-        Returns:
-            How many views were computed.
-
-        Raises:
-            ValueError: a panel is missing somewhere, or a picture changes its size; and whatever a view raises.
-        """
-        first = self.view(**self.values())
-        count = 0
-        for name in self.controls:
-            for value in self.positions(name, limit):
-                content = self.view(**{**self.values(), name: value})
-                if {panel: np.shape(new) for panel, new in content.items()} != {
-                    panel: np.shape(old) for panel, old in first.items()
-                }:
-                    raise ValueError(f"view must return the same panels in the same sizes, but not at {name} = {value}")
-                count += 1
-        return count
 
     def follow(self, name: str, compute: Callable[[Any], None]) -> None:
         """Call `compute` with each new value of a control; an error is shown until a later value works.

