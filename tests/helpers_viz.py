@@ -7,14 +7,15 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from course_lib import viz, widgets
-from course_lib.sample import SampleStep, trajectory
-from course_lib.schedule import make_schedule, sampling_times
+from course_lib.sample import SampleStep
+from course_lib.schedule import make_schedule
 from course_lib.shapes import trace
-from course_lib.unet import BottleneckUNet, UNet
+from course_lib.unet import BottleneckUNet
 from course_lib.widgets.canvas import PictureCanvas, unpack
+from helpers import Tame
 
 
 def pictures(n: int = 4, channels: int = 1, height: int = 6, width: int = 5, seed: int = 0) -> Tensor:
@@ -62,29 +63,14 @@ FIGURES: dict[str, Callable[[], viz.Figure]] = {
 }
 
 
-def network() -> nn.Module:
-    """A network that answers something: a new one answers zero."""
-    torch.manual_seed(0)
-    model = UNet(channels=(8, 16), attention=())
-    last = model.out[-1]
-    assert isinstance(last, nn.Conv2d)
-    nn.init.normal_(last.weight, std=0.1)
-    return model
-
-
-def run_of(n: int = 4) -> list[SampleStep]:
-    start = torch.randn(4, 1, 28, 28, generator=torch.Generator().manual_seed(0))
-    return list(trajectory(network(), make_schedule("linear", 20), start, times=sampling_times(20, n), eta=0.0))
-
-
 EXPLORERS: dict[str, Callable[[], widgets.Explorer]] = {
     "corruption": lambda: widgets.corruption_explorer(clothes()),
     "timestep": lambda: widgets.timestep_explorer(clothes(3), two_schedules(60)),
     "gauge": lambda: widgets.noise_gauge(clothes(4)),
     "gauge alone": lambda: widgets.noise_gauge(),
-    "trajectory": lambda: widgets.trajectory_player(run_of()),
+    "trajectory": lambda: widgets.trajectory_player(steps_of_a_run()),
     "eta": lambda: widgets.eta_explorer({0: clothes(), 0.5: clothes(seed=1), 1: clothes(seed=2)}),
-    "x0_hat": lambda: widgets.x0_hat_explorer(network(), make_schedule("linear", 40), clothes(3)),
+    "x0_hat": lambda: widgets.x0_hat_explorer(Tame(), make_schedule("linear", 40), clothes(3)),
     "shape": lambda: widgets.shape_explorer(),
     "unet": lambda: widgets.unet_explorer(),
 }

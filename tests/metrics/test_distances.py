@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import scipy.stats
@@ -12,17 +14,6 @@ from torchmetrics.image.fid import FrechetInceptionDistance
 
 from course_lib.metrics import frechet_distance, frechet_interval, kernel_distance, kernel_interval
 from helpers_metrics import gen, randn, two_sets
-
-
-class Identity(nn.Module):
-    """What torchmetrics takes for a feature network: the input is the features."""
-
-    def __init__(self, num_features: int) -> None:
-        super().__init__()
-        self.num_features = num_features
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x
 
 
 def all_pairs(x: Tensor, y: Tensor) -> float:
@@ -38,7 +29,9 @@ def all_pairs(x: Tensor, y: Tensor) -> float:
 @pytest.mark.parametrize(("n", "m", "d"), [(150, 90, 6), (80, 80, 1), (20, 500, 30)])
 def test_frechet_is_that_of_torchmetrics(n: int, m: int, d: int) -> None:
     x, y = two_sets(n, m, d)
-    theirs = FrechetInceptionDistance(feature=Identity(d)).set_dtype(torch.float64)
+    identity: Any = nn.Identity()  # instead of a feature network
+    identity.num_features = d
+    theirs = FrechetInceptionDistance(feature=identity).set_dtype(torch.float64)
     theirs.update(x, real=False)
     theirs.update(y, real=True)
     assert frechet_distance(x, y) == pytest.approx(theirs.compute().item(), rel=1e-6)
@@ -99,16 +92,6 @@ def test_the_frechet_interval_is_that_of_scipy() -> None:
     assert ours == pytest.approx(expected, rel=0.05)
 
 
-def test_intervals_follow_level_seed_and_number() -> None:
-    x, y = two_sets(400)
-    wide, narrow = (kernel_interval(x, y, level=level) for level in (0.99, 0.5))
-    assert wide[0] < narrow[0] < kernel_distance(x, y) < narrow[1] < wide[1]
-    few, many, again, other = (
-        frechet_interval(x[:n], y, generator=gen(g)) for n, g in ((50, 1), (400, 1), (400, 1), (400, 2))
-    )
-    assert many == again != other and few[1] - few[0] > 1.5 * (many[1] - many[0])
-
-
 @pytest.mark.parametrize(("n", "m"), [(2, 2), (30, 70), (1500, 1001)])
 def test_kernel_is_the_mean_over_all_pairs(n: int, m: int) -> None:
     x, y = two_sets(n, m)
@@ -119,6 +102,7 @@ def test_the_kernel_interval_is_the_jackknife() -> None:
     x, y = two_sets(25, 40)
     without = torch.tensor([all_pairs(torch.cat([x[:i], x[i + 1 :]]), y) for i in range(25)])
     error = (24 / 25 * (without - without.mean()).square().sum()).sqrt().item()
-    low, high = kernel_interval(x, y)
-    assert (low + high) / 2 == pytest.approx(kernel_distance(x, y))
-    assert (high - low) / 2 == pytest.approx(1.959964 * error, rel=1e-5)
+    for level, quantile in ((0.95, 1.959964), (0.5, 0.674490)):
+        low, high = kernel_interval(x, y, level=level)
+        assert (low + high) / 2 == pytest.approx(kernel_distance(x, y))
+        assert (high - low) / 2 == pytest.approx(quantile * error, rel=1e-5)

@@ -26,11 +26,8 @@ def test_grid_places_every_picture(channels: int) -> None:
         cut = pixels[top : top + 6, left : left + 5].view(6, 5, channels)
         assert torch.equal(cut, picture.permute(1, 2, 0))
     assert (pixels[:2] == 205).all() and (pixels[10:, 16:] == 205).all()  # the border and the empty place
-
-
-def test_span_sets_black_and_white() -> None:
-    x = torch.tensor([-3.0, -2.0, 0.0, 2.0, 3.0]).view(1, 1, 1, 5)
-    assert viz.grid(x, pad=0, span=2).tolist() == [[0, 0, 128, 255, 255]]
+    row = torch.tensor([-3.0, -2.0, 0.0, 2.0, 3.0]).view(1, 1, 1, 5)
+    assert viz.grid(row, pad=0, span=2).tolist() == [[0, 0, 128, 255, 255]]
 
 
 @pytest.mark.parametrize(("channels", "scale", "mode"), [(1, 1, "L"), (1, 3, "L"), (3, 3, "RGB")])
@@ -43,9 +40,6 @@ def test_a_png_decodes_to_the_grid(channels: int, scale: int, mode: str) -> None
     with Image.open(io.BytesIO(png)) as image:
         image.verify()
         assert (image.format, image.mode) == ("PNG", mode)
-
-
-# rows
 
 
 def shown_pictures(figure: Any) -> list[torch.Tensor]:

@@ -11,6 +11,7 @@ from itertools import pairwise
 
 import pytest
 import torch
+from torch import nn
 
 from course_lib import viz, widgets
 from course_lib.train import TrainState, Update
@@ -103,11 +104,7 @@ def test_monitor_draws_the_curve_where_the_loop_ends_early() -> None:
 
 def test_monitor_holds_no_network() -> None:
     """A widget lives as long as its kernel; the network that it saw should not."""
-
-    class Network:
-        pass
-
-    network = Network()
+    network = nn.Linear(1, 1)
     gone = weakref.ref(network)
     monitor = widgets.TrainingMonitor()
     monitor.finish()

@@ -17,7 +17,8 @@ from course_lib.schedule import make_schedule
 from course_lib.unet import BottleneckUNet
 from course_lib.viz.gauge import gauge_place
 from course_lib.widgets.canvas import PictureCanvas, unpack
-from helpers_viz import assert_same, clothes, network, painted, run_of, state_of, table_of, two_schedules
+from helpers import Tame
+from helpers_viz import assert_same, clothes, painted, state_of, steps_of_a_run, table_of, two_schedules
 
 
 def assert_shows(explorer: Any, **pictures: Any) -> dict[str, Any]:
@@ -90,7 +91,7 @@ def test_noise_gauge_warns_about_150_linear_steps_and_points_at_a_T() -> None:
 
 
 def test_trajectory_player_scrubs_from_noise_to_the_samples() -> None:
-    steps = run_of(4)
+    steps = steps_of_a_run(4)
     explorer = widgets.trajectory_player(steps, columns=3)
     for step, wanted in ((0, steps[0].x_t), (2, steps[2].x_t), (4, steps[3].x_s)):
         explorer.step = step
@@ -111,8 +112,8 @@ def test_eta_explorer_shows_the_stored_samples() -> None:
         assert word in assert_shows(explorer, pictures=stored[eta])["text"]
 
 
-def test_x0_hat_explorer_asks_the_network() -> None:
-    model, schedule, x0 = network(), make_schedule("linear", 40), clothes(3)
+def test_x0_hat_explorer_asks_the_Tame() -> None:
+    model, schedule, x0 = Tame(), make_schedule("linear", 40), clothes(3)
     explorer = widgets.x0_hat_explorer(model, schedule, x0, seed=3)
     eps = torch.randn(x0.shape, generator=torch.Generator().manual_seed(3))
     for t in (1, 20, 40):
@@ -127,7 +128,7 @@ def test_x0_hat_explorer_asks_the_network() -> None:
 
 
 def test_x0_hat_explorer_asks_once_for_each_move_and_never_where_frames_are_stored(monkeypatch: Any) -> None:
-    model, passes = network(), []
+    model, passes = Tame(), []
     model.register_forward_hook(lambda *_: passes.append(1))
     explorer = widgets.x0_hat_explorer(model, make_schedule("linear", 100), clothes(2))
     for t in (3, 4, 4, 90):
@@ -180,10 +181,10 @@ def test_explorers_of_sizes_begin_where_they_were_told_and_join_their_sliders() 
         (lambda x, _: widgets.trajectory_player([]), ValueError, "trajectory"),
         (lambda x, _: widgets.eta_explorer({}), ValueError, "at least one"),
         (lambda x, _: widgets.eta_explorer({0: x, 1: clothes(3)}), ValueError, "one shape"),
-        (lambda x, nine: widgets.x0_hat_explorer(network(), nine, x, t=0), ValueError, "noise begins"),
-        (lambda x, _: widgets.x0_hat_explorer(network(), "linear", x), TypeError, "schedule must be .*make_schedule"),
+        (lambda x, nine: widgets.x0_hat_explorer(Tame(), nine, x, t=0), ValueError, "noise begins"),
+        (lambda x, _: widgets.x0_hat_explorer(Tame(), "linear", x), TypeError, "schedule must be .*make_schedule"),
         (lambda x, nine: widgets.x0_hat_explorer("a.safetensors", nine, x), TypeError, "model must be .*checkpoint"),
-        (lambda x, nine: widgets.x0_hat_explorer(network(), nine, x, "epsilon"), ValueError, "target='epsilon'"),
+        (lambda x, nine: widgets.x0_hat_explorer(Tame(), nine, x, "epsilon"), ValueError, "target='epsilon'"),
         (lambda x, nine: widgets.x0_hat_explorer(BottleneckUNet(), nine, x), ValueError, "16"),
         (lambda x, _: PictureCanvas((2, 1, 4, 4), []).show_live(1, [torch.zeros(1, 1, 4, 4)]), ValueError, "shape"),
     ],
