@@ -87,11 +87,6 @@ class LayerDiagram(anywidget.AnyWidget):
         """The layer, one of `LAYER_KINDS`."""
         return LAYER_KINDS[self.kind_index]
 
-    @kind.setter
-    def kind(self, value: str) -> None:
-        validate_choice("kind", value, LAYER_KINDS)
-        self.kind_index = LAYER_KINDS.index(value)
-
 
 class UnetDiagram(anywidget.AnyWidget):
     """A size, halved on its way down a U-Net and doubled on its way up; skips that do not fit are red.

@@ -37,11 +37,7 @@ SAID: dict[str, Sequence[str]] = {
     "filmstrip": ("2 pictures drowning in noise", "11 columns", "0.5"),
     "show_features": ("5 feature maps of 7×7",),
     "plot_curves": ("y, from 1 at 0 to 2 at 1", "1 dot of d, 1 at 0", "a line from top to bottom at 0.5"),
-    "plot_variance": (
-        "variance of the mixture against amount of noise u",
-        "predicted, from 0.5 at 0 to 1 at 1, lowest 0.333 at 0.335",
-        "2 dots of measured",
-    ),
+    "plot_variance": ("predicted, from 0.5 at 0 to 1 at 1, lowest 0.333 at 0.335", "2 dots of measured"),
     "plot_histogram": ("density against pixel value", "histogram of a", "histogram of b", "N(0, 1)", "highest 0.399"),
     "plot_schedules": ("signal a against timestep t", "log₁₀ of a²/b²", "cosine, from 1 at 0 to ", "bottom at 20"),
     "plot_gauge": ("gauge of a_T", "linear, T = 50", "0.7765", "still holds the picture"),
@@ -162,8 +158,6 @@ VISIONS = {
 TO_XYZ = np.array(
     [[0.4124564, 0.3575761, 0.1804375], [0.2126729, 0.7151522, 0.0721750], [0.0193339, 0.1191920, 0.9503041]]
 )
-#: Least distance in CIELAB (ΔE*ab 1976); 2.3 is just noticeable. Red and green of matplotlib's own cycle reach 7.
-LEAST = 12.0
 
 
 def linear(color: str) -> np.ndarray:
@@ -179,8 +173,8 @@ def lab(color: str, vision: str) -> np.ndarray:
     return np.array([116 * f[1] - 16, 500 * (f[0] - f[1]), 200 * (f[1] - f[2])])
 
 
-def too_close(colors: Iterable[str], least: float = LEAST) -> list[str]:
-    """Pairs of colors that some people could not tell apart."""
+def too_close(colors: Iterable[str], least: float = 12) -> list[str]:
+    """Pairs that some people could not tell apart: nearer than this in CIELAB (ΔE*ab 1976; 2.3 is just noticeable)."""
     wrong = []
     for one, other in itertools.combinations(sorted(set(colors)), 2):
         for vision in VISIONS:

@@ -193,10 +193,3 @@ def test_numbers_are_shared_with_the_browser_and_stay_within_limits(made: Any, l
                 made(**{name: value})
         with pytest.raises(TypeError, match=name):
             made(**{name: float(high)})
-
-
-def test_a_kind_is_known_by_its_number() -> None:
-    diagram = LayerDiagram("transposed conv")
-    assert (diagram.kind, diagram.kind_index) == ("transposed conv", 2)
-    diagram.kind = "pool"
-    assert diagram.kind_index == 1

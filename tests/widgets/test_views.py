@@ -169,7 +169,6 @@ def test_explorers_of_sizes_begin_where_they_were_told_and_join_their_sliders() 
         (lambda x, _: widgets.corruption_explorer(x, clip="no"), TypeError, "clip must be True or False"),
         (lambda x, _: widgets.corruption_explorer(5 * x), ValueError, "\\[-1, 1\\]"),
         (lambda x, _: widgets.corruption_explorer(x, "salt"), ValueError, "gaussian"),
-        (lambda x, _: widgets.corruption_explorer(x, amount=2), ValueError, "amount"),
         (lambda x, _: widgets.corruption_explorer(clothes(200)), ValueError, "x\\[:16\\]"),
         (lambda x, nine: widgets.timestep_explorer(clothes(9), nine), ValueError, "at most 8"),
         (lambda x, _: widgets.timestep_explorer(x, "linear"), TypeError, "schedules must be .*make_schedule"),
