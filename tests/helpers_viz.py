@@ -55,7 +55,7 @@ FIGURES: dict[str, Callable[[], viz.Figure]] = {
     "plot_loss of nothing": lambda: viz.plot_loss([]),
     "plot_loss_by_timestep": lambda: viz.plot_loss_by_timestep(torch.tensor([1, 9]), torch.tensor([1.0, 2.0]), 10),
     "plot_time_embedding": lambda: viz.plot_time_embedding(pictures(1, height=8, width=6)[0, 0].abs()),
-    "plot_kernel": lambda: viz.plot_kernel("conv", 7, 3, 2, 1),
+    "plot_kernel": lambda: viz.plot_kernel("transposed conv", 4, 3, 2, 1, 1),
     "plot_halvings": lambda: viz.plot_halvings(28, 4),
     "plot_unet": lambda: viz.plot_unet(trace(BottleneckUNet(), torch.zeros(1, 1, 16, 16)), "title"),
     "plot_trajectory": lambda: viz.plot_trajectory(steps_of_a_run()),

@@ -45,7 +45,7 @@ SAID: dict[str, Sequence[str]] = {
     "plot_loss of nothing": ("loss against update",),
     "plot_loss_by_timestep": ("mean loss against timestep t", "2 bars, from 1 at 0.25 to 2 at 8.25"),
     "plot_time_embedding": ("heat map of 8 rows (timestep t) and 6 columns", "from -1 to 1", "entry 1"),
-    "plot_kernel": ("3×3 kernel, conv, stride 2, padding 1: input 7×7, output 4×4", "Hatched: padding"),
+    "plot_kernel": ("3×3 kernel, transposed conv, stride 2, padding 1, output padding 1: input 4×4", "adds 1 at"),
     "plot_halvings": ("28×28 → 14×14", "6×6 does not fit the skip of 7×7", "The nearest good sizes are 16 and 32"),
     "plot_unet": ("title: a network as a U", "1×16×16 → 16×16×16", "a vector of 1024", "64+64×4×4"),
     "plot_trajectory": ("6 columns", "t = 5", "t = 0", "x0_hat"),
