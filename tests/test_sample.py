@@ -96,17 +96,11 @@ def gaussian(schedule: Schedule, times: Sequence[int], eta: float) -> Tensor:
 
 
 @pytest.mark.parametrize("eta", [0.0, 0.5, 1.0])
-def test_the_exact_denoiser_gives_back_mean_and_variance_but_for_the_bias_of_few_steps(
-    schedule: Schedule, eta: float
-) -> None:
-    """100 steps make the samples a little too narrow and 6 visibly so, by exactly as much as the arithmetic says."""
-    for times, low, high in (
-        (range(100, -1, -1), 0.95, 1),
-        (sampling_times(100, 6), 0, 0.93),
-        ([100, 80, 20, 0], 0, 0.8),
-    ):
+def test_the_exact_denoiser_gives_back_mean_and_variance(schedule: Schedule, eta: float) -> None:
+    """100 steps make the samples a little too narrow and few steps visibly so, by as much as the arithmetic says."""
+    for times in (range(100, -1, -1), sampling_times(100, 6), [100, 80, 20, 0]):
         std = expected_std(schedule, times, eta)
-        assert low < std / STD < high
+        assert 0.95 < std / STD < 1 if len(times) > 100 else std / STD < 0.93
         assert_moments(gaussian(schedule, times, eta), MEAN, std)
 
 
