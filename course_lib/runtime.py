@@ -45,9 +45,9 @@ def pick_device(name: str | None = None) -> torch.device:
 def pick_autocast(model: nn.Module, *inputs: Tensor) -> torch.dtype | None:
     """bfloat16 if this model clearly trains faster with it on this device, else None.
 
-    On a CPU this measures both, since many CPUs know bfloat16 and are slower with it. Even one with AMX speeds up by
-    half a `UNet` with twice the default channels and does nothing for the default one, whose small products leave too
-    much casting back and forth. An NVIDIA GPU that has bfloat16 uses it; other devices do not.
+    On a CPU this measures both, since many CPUs have bfloat16 and are slower with it. Even AMX helps only large
+    networks: a `UNet` with twice the default channels trains half as fast again, but the default one spends the gain
+    on casting back and forth. An NVIDIA GPU that has bfloat16 uses it; other devices do not.
 
     Args:
         model: the network; the measurement trains a copy.
@@ -91,7 +91,7 @@ def can_compile(device: torch.device) -> bool:
         try:
             compiled = torch.compile(lambda x: (x * 2 + 1).sin().sum())
             return bool(compiled(torch.ones(8, device=device)).isfinite())
-        except Exception:  # a missing or broken compiler raises all kinds of errors
+        except Exception:  # a missing or broken compiler can raise anything
             return False
 
 

@@ -48,8 +48,8 @@ class TrainConfig:
 
     Args:
         steps: number of updates, >= 1, or None.
-        minutes: wall-clock time, > 0, or None. The learning rate falls so that it ends on time on any machine. Pauses
-            do not count, such as those of a sleeping computer: an update of more than a minute that took 20 times
+        minutes: wall-clock time, > 0, or None. The learning rate falls so that it ends on time on any machine. A pause,
+            such as that of a sleeping computer, does not count: an update of more than a minute that took 20 times
             longer than any before.
         batch_size: pictures per update, >= 1, over all processes and parts together.
         accumulate: parts in which a process works through its share of a batch, >= 1: more parts need less memory.
@@ -171,8 +171,8 @@ class Update:
         lr: learning rate that was used.
         progress: share of the training that is over, in (0, 1].
         seconds: since the first update began, without pauses.
-        state: gives the `TrainState` after this update. Call it before the next update, and store the result at once:
-            its tensors are the optimizers' own.
+        state: gives the `TrainState` after this update. Call it, and store the result, before the next update: its
+            tensors are the optimizers' own.
     """
 
     step: int

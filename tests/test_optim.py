@@ -112,8 +112,6 @@ def test_dealt_out_optimizers_make_the_same_updates(parts: int) -> None:
         torch.manual_seed(0)
         model = UNet(8, channels=(16, 24))
         optimizers = make_optimizers(model, 1e-2, parts=number)
-        owned = [p for optimizer in optimizers for group in optimizer.param_groups for p in group["params"]]
-        assert len(owned) == len({id(p) for p in owned}) == len(list(model.parameters()))
         for _ in range(2):
             for p in model.parameters():
                 p.grad = torch.randn_like(p)

@@ -208,7 +208,3 @@ def test_a_bad_number_of_steps_or_end_is_refused(make: Callable[..., object]) ->
     for end, value in itertools.product(ends, (0, 1.0, -0.1, 1.1, math.nan)):
         with pytest.raises(ValueError, match=rf"{end} must lie (in \[0, 1\]|strictly between 0 and 1), got {value}"):
             make(10, **{end: value})
-
-
-def test_from_betas_takes_float32_and_a_last_beta_of_one() -> None:
-    torch.testing.assert_close(from_betas(torch.tensor([0.5, 1.0]), "mine").alpha_bar, table(1, 0.5, 0))

@@ -47,7 +47,7 @@ class PlainDriver:
 
 
 class Engine:
-    """Does the work of an update. As a context it lets worker threads, if there are any, have the cores.
+    """Does the work of an update. Inside its `with` block the worker threads, if there are any, have the cores.
 
     Args:
         model: what is trained.

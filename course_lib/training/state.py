@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from ..validate import validate_number
 
-#: Marks, among the moments, a parameter that has had no gradient yet.
+#: Marks a parameter, among the moments, that has had no gradient yet.
 UNUSED = "unused"
 
 

@@ -21,9 +21,8 @@ class Workers:
     """Threads that each compute the gradient of some pictures of the batch; the gradients are then added.
 
     PyTorch's own threads split every single operation instead, and wait for each other hundreds of times in an update.
-    These were half as fast again on two cores (batch of 32) where PyTorch's threads wait without spinning. Spinning
-    threads keep up while they have the machine to themselves, but become ten times slower where another program wants
-    a core.
+    If they sleep while they wait, these threads are half as fast again (two cores, batches of 32). If they spin, they
+    keep up as long as no other program wants a core; then they become ten times slower.
 
     Args:
         model: what they train; see `suit`.
@@ -40,7 +39,7 @@ class Workers:
     def suit(model: nn.Module) -> bool:
         """Whether threads can share this model's batches.
 
-        They need a CPU with cores to share, and a model in which no layer looks across the batch or uses random
+        They need a CPU with several cores, and a model in which no layer looks across the batch or uses random
         numbers, which would come in another order each time.
         """
         on_cpu = next(model.parameters()).device.type == "cpu"
