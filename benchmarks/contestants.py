@@ -58,7 +58,7 @@ def build_lucidrains() -> nn.Module:
 
 
 def own_diffusers(model: nn.Module, pictures: Pictures, seed: int) -> OwnTraining:
-    """Unit 2 of the class, where it draws digits: Adam at 1e-3, batches of 128, cosine schedule, no average."""
+    """Unit 2 of the class, where it makes digits: Adam at 1e-3, batches of 128, cosine schedule, no average."""
     from diffusers import DDPMScheduler
 
     scheduler: Any = DDPMScheduler(num_train_timesteps=1000, beta_schedule="squaredcos_cap_v2")

@@ -23,7 +23,7 @@ JUDGED = read_rows(RESULTS / "pictures_per_minute_cpu.jsonl")
 MACHINES = by_machine(RESULTS / "pictures_per_minute_cpu.jsonl")
 ROWS = MACHINES[0]
 OURS = ROWS["unet", "ours", 3]
-DRAWN = {key: row["report"]["frechet"] for key, row in sampling.newest(RESULTS / "sampling_cpu.jsonl").items()}
+SAMPLED = {key: row["report"]["frechet"] for key, row in sampling.newest(RESULTS / "sampling_cpu.jsonl").items()}
 TOLD = sampling.newest(RESULTS / "sampling_classes_cpu.jsonl")
 SLIDERS = {row["way"]: row for row in slider_latency.newest()}
 
@@ -58,88 +58,58 @@ def test_tables_are_those_of_a_report() -> None:
     assert all(name.replace("cpu", "cuda") in found for name in blocks if re.match("(pic|sampling cpu|speed)", name))
 
 
-# -------------------------------------------------------------------------------------------- pictures per minute
-
-
 def test_three_minutes_beside_thirty_of_the_others() -> None:
     times = sorted(BEST[model, "own", 30] / BEST["unet", "ours", 3] for model in OTHERS)
-    says("these are at {:.1f}, {:.1f} and {:.1f} times its distance", *times)
+    says("they are at {:.1f}, {:.1f} and {:.1f} times its distance", *times)
     same = {key: OURS[key] for key in ("model", "minutes", "samples", "machine", "details", "features")}
     again = [row for row in JUDGED if has(row, same) and row["updates"] != OURS["updates"]]
     more = sorted(BEST["lucidrains", "own", 30] / nearest(row)["value"] for row in again)
     says("two more of ours would turn the {:.1f} into {:.1f} and {:.1f}", times[0], *more)
-    says(
-        "guidance, which was tuned on our network, it is {:.1f}.",
-        ALONE[0]["lucidrains", "own", 30] / ALONE[0]["unet", "ours", 3],
-    )
+    alone = ALONE[0]["lucidrains", "own", 30] / ALONE[0]["unet", "ours", 3]
+    says("helps ours more than theirs: without it the {:.1f} is a {:.1f}.", times[0], alone)
     assert all(BEST["unet", "ours", at] == min(each for key, each in BEST.items() if key[2] == at) for at in (3, 10))
     near = ALONE[0]["lucidrains", "ours", 10] / ALONE[0]["unet", "ours", 3]
     assert 0.9 < near < 1.1 and sum(BEST[model, "ours", 30] < BEST["unet", "ours", 30] for model in OTHERS) == 2
     says("the best of the others is after ten minutes about where our network is after three")
-
-
-def test_how_sure_that_is() -> None:
-    many = {key: OURS[key] for key in ("machine", "features", "guidance")} | {"samples": 2000}
-    rows = {(row["model"], row["updates"]): row for row in JUDGED if has(row, many)}
-    for way, words in (
-        ("guided", "our three trainings of three minutes put it at {:.1f}, {:.1f} and {:.1f}"),
-        ("unclipped", "Without guidance it is {:.1f}, {:.1f} and {:.1f}"),
-    ):
-        value = {key: row["reports"][way]["frechet"]["value"] for key, row in rows.items()}
-        (theirs,) = (value.pop(key) for key in [*value] if key[0] == "lucidrains")
-        says(words, *sorted(theirs / each for each in value.values()))
-    elsewhere = [min(found[model, "own", 30] for model in OTHERS) / found["unet", "ours", 3] for found in ALONE[1:]]
-    says("and on two other machines {:.1f} and {:.1f}.", *sorted(elsewhere, reverse=True))
-    swings = sorted(found["double-conv", "own", 30] for found in ALONE)
-    says("came to between {:.1f} and {:.1f} on the three machines", swings[0], swings[-1])
-    for found in ALONE[1:]:  # "came nearer" with the recipe for a larger network
-        assert found["diffusers", "own", 30] < ALONE[0]["diffusers", "own", 30]
-    says("in 25 steps, by the best of three samplers of this course")
-    assert len(WAYS) == 3 and {row["evaluations"] for row in ROWS.values()} == {25}
-
-
-def test_what_a_classifier_is_sure_of() -> None:
     own = [ROWS[model, "own", 3] for model in OTHERS]
     sure, *others = (round(100 * row["reports"][best_way(row)]["sure"]["value"]) for row in [OURS, *own])
     says("sure of {} % of our network's pictures, and of {} to {} % of the others'", sure, min(others), max(others))
 
 
-def test_network_or_recipe() -> None:
-    def listed(recipe: str, minutes: int) -> str:
-        return "{:.1f}, {:.1f} and {:.1f}".format(*(ALONE[0][model, recipe, minutes] for model in OTHERS))
+def test_how_sure_that_is() -> None:
+    many = {key: OURS[key] for key in ("machine", "features", "guidance")} | {"samples": 2000}
+    rows = {(row["model"], row["updates"]): row for row in JUDGED if has(row, many)}
+    words = {"guided": "put it between {:.1f} and {:.1f};", "unclipped": "between {:.1f} and {:.1f}, and two other"}
+    for way in words:
+        value = {key: row["reports"][way]["frechet"]["value"] for key, row in rows.items()}
+        (theirs,) = (value.pop(key) for key in [*value] if key[0] == "lucidrains")
+        assert len(value) == 3
+        says(words[way], theirs / max(value.values()), theirs / min(value.values()))
+    elsewhere = [min(found[model, "own", 30] for model in OTHERS) / found["unet", "ours", 3] for found in ALONE[1:]]
+    says("and two other machines say {:.1f} and {:.1f}.", *sorted(elsewhere, reverse=True))
+    swings = sorted(found["double-conv", "own", 30] for found in ALONE)
+    says("on the three machines its thirty minutes ended between {:.1f} and {:.1f}.", swings[0], swings[-1])
+    for found in ALONE[1:]:  # "came nearer" with the recipe for a larger network
+        assert found["diffusers", "own", 30] < ALONE[0]["diffusers", "own", 30]
+    says("in 25 steps, and the best of three samplers of this course counts")
+    assert len(WAYS) == 3 and {row["evaluations"] for row in ROWS.values()} == {25}
 
-    says("the others come to {} after ten minutes and to {} after thirty", listed("ours", 10), listed("ours", 30))
-    says("their own way, to {}, and to {}.", listed("own", 10), listed("own", 30))
+
+def test_network_or_recipe() -> None:
+    listed = "{:.1f}, {:.1f} and {:.1f}"
+    ours, own = ([ALONE[0][model, recipe, 30] for model in OTHERS] for recipe in ("ours", "own"))
+    says(f"without guidance they come to {listed}; their own way, to {listed}.", *ours, *own)
     rate = {model: ROWS[model, "ours", 10]["pictures_per_second"] for model in CONTESTANTS}
     says("sees {:.0f} and {:.0f} times as many pictures", *sorted(rate["unet"] / rate[model] for model in OTHERS[:2]))
     says("and {:.0f} times as many as the `DoubleConvUNet`", rate["unet"] / rate["double-conv"])
-    said = []
-    for found in (ALONE[0], GUIDED):
-        best = min(found[model, "ours", 10] for model in OTHERS)
-        said += [found["unet", "ours", 3], best]
-        assert best == found["lucidrains", "ours", 10]
-        assert all(best < found[key] for key, row in ROWS.items() if key[0] == "unet" and row["pictures"] < 41_000)
-    says("where the best of the others is after ten ({:.2f} and {:.2f}; guided, {:.2f} and {:.2f})", *said)
-    assert 40_000 < ROWS["lucidrains", "ours", 10]["pictures"] < 41_000
     three = [ROWS[model, "ours", 30] for model in ("unet", "diffusers", "lucidrains")]
     level, ahead = ([row["reports"][way]["frechet"] for row in three] for way in ("unclipped", "guided"))
-    says("as far as 500 samples can tell ({:.2f}, {:.2f} and {:.2f})", *(each["value"] for each in level))
+    says("equally near, as far as 500 samples can tell")
     assert max(each["low"] for each in level) < min(each["value"] for each in level)
-    says("ahead, within the intervals ({:.2f}, {:.2f} and {:.2f})", *(each["value"] for each in ahead))
-    assert ahead[0]["value"] == max(each["value"] for each in ahead)
+    assert ahead[0]["value"] == max(each["value"] for each in ahead)  # two are "a little ahead"
     assert max(each["low"] for each in ahead) < min(each["high"] for each in ahead)
-    ours, *theirs = (round(row["pictures"], -3) for row in three)
-    says("with {:,} and {:,} pictures, ours needs {:,}.", *theirs, ours)
-
-
-def test_by_pictures_ours_is_ahead_of_the_others_with_their_recipes() -> None:
-    ours = [row for row in ROWS.values() if row["model"] == "unet"]
-    fewest = min(row["pictures"] for row in ours)
-    theirs = [row for row in ROWS.values() if row["recipe"] == "own" and row["pictures"] >= fewest]
-    assert len(theirs) >= 8 and fewest < 10_000
-    for row in theirs:
-        last = max((one for one in ours if one["pictures"] <= row["pictures"]), key=lambda one: one["pictures"])
-        assert nearest(last)["value"] < nearest(row)["value"]
+    fewer, *most = sorted(round(row["pictures"], -3) for row in three)
+    says("get with {:,} and {:,} pictures, ours needs {:,}.", fewer, *most)
 
 
 def test_numbers_of_parameters() -> None:
@@ -147,31 +117,28 @@ def test_numbers_of_parameters() -> None:
     assert stated == [f"{count_parameters(one.build()) / 1e6:.1f}" for one in CONTESTANTS.values()]
 
 
-# ------------------------------------------------------------------------------------------------------- sampling
-
-
 def test_how_few_steps_a_sampler_needs() -> None:
-    few, many, best = DRAWN["2m-sde", 25], DRAWN["ddpm", 100], DRAWN["2m-sde-guided", 50]
-    says("their distance is {:.2f}, and the original DDPM sampler needs 100 calls", few["value"])
-    says("calls for as much ({:.2f})", many["value"])
-    assert few["value"] < many["value"] < few["high"] and few["high"] < DRAWN["ddpm", 25]["low"]
+    few, many, best = SAMPLED["2m-sde", 25], SAMPLED["ddpm", 100], SAMPLED["2m-sde-guided", 50]
+    says("their distance is {:.2f}; the original DDPM sampler needs 100 calls to come as near", few["value"])
+    says("to come as near ({:.2f})", many["value"])
+    assert few["value"] < many["value"] < few["high"] and few["high"] < SAMPLED["ddpm", 25]["low"]
     says("bring the distance down to {:.2f}, where as many real pictures are at {:.2f}", best["value"], best["floor"])
-    says("Their distance from real pictures is {}; that of as many real ones is {:.2f}", interval(best), best["floor"])
-    assert best["value"] == min(each["value"] for key, each in DRAWN.items() if key[1] == 50)
-    for (name, calls), theirs in DRAWN.items():  # "come out alike"
-        ours = DRAWN.get((name.removeprefix("diffusers-"), calls), theirs)
+    says("Their distance from real pictures is {}; for as many real ones it is {:.2f}", interval(best), best["floor"])
+    assert best["value"] == min(each["value"] for key, each in SAMPLED.items() if key[1] == 50)
+    for (name, calls), theirs in SAMPLED.items():  # "come out like ours"
+        ours = SAMPLED.get((name.removeprefix("diffusers-"), calls), theirs)
         assert theirs["low"] < ours["value"] < theirs["high"]
 
 
 def test_what_is_said_of_the_samplers_here_and_in_notebook_05() -> None:
     def nearer(one: str, other: str, calls: int, clearly: bool) -> bool:
-        a, b = DRAWN[one, calls], DRAWN[other, calls]
+        a, b = SAMPLED[one, calls], SAMPLED[other, calls]
         return bool(a["value"] < b["value"] and (a["high"] < b["low"]) == clearly)
 
     for calls, name in ((5, "diffusers-unipc"), (10, "diffusers-unipc"), (25, "2m-sde"), (50, "2m-sde-guided")):
-        best, _ = min((key for key in DRAWN if key[1] == calls), key=lambda key: DRAWN[key]["value"])
+        best, _ = min((key for key in SAMPLED if key[1] == calls), key=lambda key: SAMPLED[key]["value"])
         assert SAMPLERS[best].method == SAMPLERS[name].method
-    assert DRAWN["2m-sde-guided", 100]["value"] < DRAWN["ddpm", 100]["value"]
+    assert SAMPLED["2m-sde-guided", 100]["value"] < SAMPLED["ddpm", 100]["value"]
     assert nearer("2m", "2m-sde", 5, clearly=True) and nearer("2m-sde", "2m-sde-guided", 10, clearly=True)
     assert nearer("2m-sde", "2m", 25, clearly=False) and nearer("2m-sde", "2m", 50, clearly=False)
     assert nearer("2m-sde-guided", "2m-sde", 50, clearly=False)
@@ -190,11 +157,8 @@ def test_samples_are_of_the_weights_that_are_shipped() -> None:
 
 def test_samples_of_the_network_that_knows_classes() -> None:
     alone, guided = (TOLD[name, 25]["report"]["frechet"] for name in ("2m-sde", "2m-sde-guided"))
-    says("the distance of its samples is {} after 25 steps, and {} if", interval(alone), interval(guided))
-    assert alone["high"] < DRAWN["2m-sde", 25]["low"]
-
-
-# -------------------------------------------------------------------------------------------------------- sliders
+    says("the distance of its samples is {} after 25 calls, and {} if", interval(alone), interval(guided))
+    assert alone["high"] < SAMPLED["2m-sde", 25]["low"]
 
 
 def test_sliders_keep_what_the_course_promises() -> None:
@@ -210,9 +174,6 @@ def test_sliders_keep_what_the_course_promises() -> None:
     assert all(row["empty_frames"] == 0 for way, row in SLIDERS.items() if slider_ways.WAYS[way].ours)
 
 
-# ------------------------------------------------------------------------------------------------------ ablations
-
-
 def test_what_each_part_of_the_recipe_earns() -> None:
     rows = ablations.newest(read_rows(RESULTS / "ablations_cpu.jsonl"))
     assert rows.keys() == ablations.VARIANTS.keys() and {row["details"]["seed"] for row in rows.values()} == {0}
@@ -221,9 +182,8 @@ def test_what_each_part_of_the_recipe_earns() -> None:
     distance = {name: row["report"]["frechet"] for name, row in rows.items()}
     more = {name: row["heldout_loss"] / rows["recipe"]["heldout_loss"] - 1 for name, row in rows.items()}
     apart = distance["threads"]["value"] / distance["recipe"]["value"] - 1
-    says(
-        "differs by {:.1f} % in the loss and by {:.0f} % in the distance", 100 * abs(more["threads"]), 100 * abs(apart)
-    )
+    differs = 100 * abs(more["threads"]), 100 * abs(apart)
+    says("differs by {:.1f} % in the loss and by {:.0f} % in the distance", *differs)
     for name in ("adamw", "adamw-fast", "linear", "unweighted", "gamma-1"):
         assert 0.02 < more.pop(name) < 0.08
     for name in ("narrow", "attention"):
