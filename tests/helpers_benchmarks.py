@@ -1,4 +1,4 @@
-"""What the tests of the benchmarks share: tiny networks, a clock, and rows as the benchmarks write them."""
+"""What the tests of the benchmarks share: small networks, little data, and rows as the benchmarks write them."""
 
 from __future__ import annotations
 
@@ -10,14 +10,11 @@ import torch
 from torch import Tensor, nn
 
 import trainings
-from contestants import CONTESTANTS, Contestant, Shifted
+from contestants import CONTESTANTS, Contestant, Shifted, own_lucidrains
 from course_lib.data import Pictures, load_fashion_mnist
-from course_lib.objective import denoising_loss
-from course_lib.schedule import make_schedule
 from course_lib.unet import UNet
 from judging import FEATURES_ID, GUIDANCE
 from records import Row
-from trainings import OwnTraining
 
 CPU = torch.device("cpu")
 #: Little data, to train on and to judge with.
@@ -30,48 +27,23 @@ def without_trials(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(trainings, "pick_autocast", lambda *_: None)
 
 
-class Clock:
-    """Stands in for the module `time`, and goes on only as it is told."""
-
-    now = 0.0
-
-    def perf_counter(self) -> float:
-        return self.now
-
-
 class Tiny(nn.Module):
-    """A network of "another library": it counts timesteps from 0 and answers with an object."""
+    """One layer in the place of denoising-diffusion-pytorch's network, with what its training asks of it."""
+
+    channels, out_dim, self_condition = 1, 1, False
 
     def __init__(self) -> None:
         super().__init__()
         self.conv = nn.Conv2d(1, 1, 3, padding=1)
 
-    def forward(self, x: Tensor, t: Tensor) -> Any:
-        return type("Answer", (), {"sample": self.conv(x)})()
-
-
-def own_tiny(model: nn.Module, pictures: Pictures, seed: int) -> OwnTraining:
-    from ema_pytorch import EMA
-
-    schedule = make_schedule("linear")
-    return OwnTraining(
-        model,
-        pictures,
-        seed,
-        schedule=schedule,
-        target="eps",
-        batch_size=8,
-        loss=lambda x0, t, eps: denoising_loss(model, schedule, x0, t, eps).mean(),
-        optimizer=torch.optim.Adam(model.parameters(), lr=1e-3),
-        grad_clip=1.0,
-        average=EMA(model, beta=0.9, update_every=2, update_after_step=0, include_online_model=False),
-    )
+    def forward(self, x: Tensor, t: Tensor, condition: None = None) -> Any:
+        return self.conv(x)
 
 
 TINY = {
     **CONTESTANTS,
     "unet": Contestant("UNet of this course", lambda: UNet(channels=(8, 8), attention=())),
-    "diffusers": Contestant("diffusers UNet2DModel", lambda: Shifted(Tiny()), own_tiny),
+    "lucidrains": Contestant("denoising-diffusion-pytorch", lambda: Shifted(Tiny()), own_lucidrains),
 }
 
 

@@ -13,11 +13,11 @@ import speed
 from contestants import CONTESTANTS
 from course_lib.checkpoint import load_shipped
 from course_lib.shapes import count_parameters
-from pictures_report import WAYS, Key, best_way, by_machine, nearest, not_guided
-from records import PAGE, RESULTS, Row, has, interval, read_rows
+from pictures_report import WAYS, best_way, by_machine, nearest, not_guided
+from records import PAGE, RESULTS, ROOT, has, interval, read_rows
 from samplers import SAMPLERS, InTurn
 
-TEXT = PAGE.read_text(encoding="utf-8")
+TEXT, README = (path.read_text(encoding="utf-8") for path in (PAGE, ROOT / "README.md"))
 OTHERS = [model for model in CONTESTANTS if model != "unet"]
 JUDGED = read_rows(RESULTS / "pictures_per_minute_cpu.jsonl")
 MACHINES = by_machine(RESULTS / "pictures_per_minute_cpu.jsonl")
@@ -33,14 +33,9 @@ def says(words: str, *numbers: object) -> None:
     assert words.format(*numbers) in TEXT, words.format(*numbers)
 
 
-def values(rows: dict[Key, Row], way: str | None = None) -> dict[Key, float]:
-    """Distances by the best sampler, or by one."""
-    found = {key: row["reports"][way]["frechet"] if way else nearest(row) for key, row in rows.items()}
-    return {key: distance["value"] for key, distance in found.items()}
-
-
-BEST, GUIDED = values(ROWS), values(ROWS, "guided")
-ALONE = [values({key: not_guided(row) for key, row in here.items()}) for here in MACHINES]
+#: Distances of the best sampler, and of the best that is not guided, on each machine.
+BEST = {key: nearest(row)["value"] for key, row in ROWS.items()}
+ALONE = [{key: nearest(not_guided(row))["value"] for key, row in here.items()} for here in MACHINES]
 
 
 def test_tables_are_those_of_a_report() -> None:
@@ -74,6 +69,7 @@ def test_three_minutes_beside_thirty_of_the_others() -> None:
     own = [ROWS[model, "own", 3] for model in OTHERS]
     sure, *others = (round(100 * row["reports"][best_way(row)]["sure"]["value"]) for row in [OURS, *own])
     says("sure of {} % of our network's pictures, and of {} to {} % of the others'", sure, min(others), max(others))
+    assert f"is sure of {sure} % of them" in README and f"sure of {min(others)} to {max(others)} %." in README
 
 
 def test_how_sure_that_is() -> None:
@@ -131,18 +127,20 @@ def test_how_few_steps_a_sampler_needs() -> None:
 
 
 def test_what_is_said_of_the_samplers_here_and_in_notebook_05() -> None:
-    def nearer(one: str, other: str, calls: int, clearly: bool) -> bool:
-        a, b = SAMPLED[one, calls], SAMPLED[other, calls]
-        return bool(a["value"] < b["value"] and (a["high"] < b["low"]) == clearly)
-
     for calls, name in ((5, "diffusers-unipc"), (10, "diffusers-unipc"), (25, "2m-sde"), (50, "2m-sde-guided")):
         best, _ = min((key for key in SAMPLED if key[1] == calls), key=lambda key: SAMPLED[key]["value"])
         assert SAMPLERS[best].method == SAMPLERS[name].method
     assert SAMPLED["2m-sde-guided", 100]["value"] < SAMPLED["ddpm", 100]["value"]
-    assert nearer("2m", "2m-sde", 5, clearly=True) and nearer("2m-sde", "2m-sde-guided", 10, clearly=True)
-    assert nearer("2m-sde", "2m", 25, clearly=False) and nearer("2m-sde", "2m", 50, clearly=False)
-    assert nearer("2m-sde-guided", "2m-sde", 50, clearly=False)
-    assert nearer("2m-sde", "2m-sde-guided", 25, clearly=False)
+    for near, far, calls, clearly in (
+        ("2m", "2m-sde", 5, True),
+        ("2m-sde", "2m-sde-guided", 10, True),
+        ("2m-sde", "2m-sde-guided", 25, False),
+        ("2m-sde", "2m", 25, False),
+        ("2m-sde", "2m", 50, False),
+        ("2m-sde-guided", "2m-sde", 50, False),
+    ):
+        a, b = SAMPLED[near, calls], SAMPLED[far, calls]
+        assert a["value"] < b["value"] and (a["high"] < b["low"]) == clearly, (near, far, calls)
 
 
 def test_samples_are_of_the_weights_that_are_shipped() -> None:
@@ -153,9 +151,6 @@ def test_samples_are_of_the_weights_that_are_shipped() -> None:
         assert row["weights"] == sampling.weights_id(model)
         assert row["weak"] == sampling.weights_id(load_shipped(weak=True).model)
         assert (row["data"], row["samples"]) == ("full", 1000)
-
-
-def test_samples_of_the_network_that_knows_classes() -> None:
     alone, guided = (TOLD[name, 25]["report"]["frechet"] for name in ("2m-sde", "2m-sde-guided"))
     says("the distance of its samples is {} after 25 calls, and {} if", interval(alone), interval(guided))
     assert alone["high"] < SAMPLED["2m-sde", 25]["low"]
@@ -164,6 +159,7 @@ def test_samples_of_the_network_that_knows_classes() -> None:
 def test_sliders_keep_what_the_course_promises() -> None:
     ours, usual = SLIDERS["corruption"], SLIDERS["imshow"]
     says("64 pictures take {:.0f} ms in `corruption_explorer`", ours["median_ms"])
+    assert f"it takes {ours['median_ms']:.0f} ms for 64 pictures" in README
     says("`interact` with `imshow`, takes {:.0f} ms", usual["median_ms"])
     says("ours paints {} pictures and the usual way {}.", ours["painted"], usual["painted"])
     assert [*SLIDERS] == [*slider_ways.WAYS], "the last run did not measure every way"

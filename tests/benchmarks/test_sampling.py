@@ -1,10 +1,10 @@
-"""All samplers ask at our timesteps, find the pictures, and are timed by what they take."""
+"""All samplers ask at our timesteps and find the pictures, and each is measured once."""
 
 from __future__ import annotations
 
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 import torch
@@ -14,7 +14,7 @@ import judging
 import sampling
 from course_lib.metrics import measure
 from course_lib.schedule import make_schedule, sampling_times, start_time
-from helpers_benchmarks import HELDOUT, PICTURES, Clock
+from helpers_benchmarks import HELDOUT, PICTURES
 from records import interval, read_rows
 from samplers import SAMPLERS, InTurn, Network
 
@@ -54,16 +54,18 @@ def test_every_sampler_asks_at_our_timesteps_and_finds_the_pictures(name: str) -
     assert (samples.mean((0, 1, 2)) - 0.5 * torch.linspace(-1, 1, 28)).abs().max() < 0.1
 
 
+def test_guesses_are_clipped_where_ddpm_samples_and_it_begins_at_T() -> None:
+    for clipped, start in ((False, start_time(make_schedule("cosine"))), (True, 1000)):
+        model = Seen(5.0)  # its pictures are far outside of [-1, 1]
+        samples = judging.make_samples(model.eval(), model.schedule, "eps", 4, clipped=clipped)
+        assert len(samples) == 4 and (samples.abs().max() <= 1) == clipped
+        assert model.times[0] == start and len(model.times) == judging.EVALUATIONS
+
+
 def test_a_network_that_knows_classes_is_asked_for_each_in_turn() -> None:
-    asked = []
-
-    class Told(nn.Module):
-        def forward(self, x_t: Tensor, t: Tensor, y: Tensor) -> Tensor:
-            asked.append(y.tolist())
-            return x_t
-
-    InTurn(Told(), 3)(torch.zeros(5, 1, 2, 2), torch.ones(5))
-    assert asked == [[0, 1, 2, 0, 1]]
+    told = Mock()
+    InTurn(told, 3)(torch.zeros(5, 1, 2, 2), torch.ones(5))
+    assert told.call_args.args[2].tolist() == [0, 1, 2, 0, 1]
 
 
 def test_the_benchmark_goes_on_and_reports(
@@ -92,18 +94,3 @@ def test_the_benchmark_goes_on_and_reports(
     text = capsys.readouterr().out
     assert all(interval(each["report"]["frechet"]) in text for each in read_rows(path))
     assert "| DDIM | diffusers |" in text and (tmp_path / "sampling_cpu.png").stat().st_size > 10_000
-
-
-def test_samplers_are_timed_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    clock = Clock()
-    monkeypatch.setattr(sampling, "time", clock)
-
-    def run(network: Network, x_T: Tensor, evaluations: int, seed: int, pace: float) -> Tensor:
-        clock.now += pace * evaluations
-        return x_T
-
-    for name, pace in ("ddim", 0.5), ("ddpm", 1):
-        monkeypatch.setitem(SAMPLERS, name, replace(SAMPLERS[name], run=partial(run, pace=pace)))
-    made = sampling.sample_in_turns(network(Seen()), ["ddim", "ddpm"], 10, sampling.BATCH + 3)
-    assert {name: seconds for name, (_, seconds) in made.items()} == {"ddim": 2 * 5, "ddpm": 2 * 10}
-    assert all(samples.shape == (sampling.BATCH + 3, 1, 28, 28) for samples, _ in made.values())
