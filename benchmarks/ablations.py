@@ -140,17 +140,10 @@ def measure(name: str, options: argparse.Namespace, device: torch.device, path: 
     """Train a variant, judge it, and write its row, unless this machine has one already."""
     train, heldout = load_data(options.data)
     with VARIANTS[name].start(train, options.minutes, device) as training:
-        row = {
-            "variant": name,
-            "recipe": asdict(RunConfig.of({"minutes": options.minutes})),
-            "minutes": options.minutes,
-            "details": training.details,
-            "parameters": count_parameters(training.model),
-            "samples": options.samples,
-            "evaluations": EVALUATIONS,
-            "data": options.data,
-            "features": FEATURES_ID,
-        }
+        recipe = asdict(RunConfig.of({"minutes": options.minutes}))
+        about = {"variant": name, "recipe": recipe, "minutes": options.minutes, "details": training.details}
+        judging = {"samples": options.samples, "evaluations": EVALUATIONS, "features": FEATURES_ID}
+        row = {**about, "parameters": count_parameters(training.model), **judging, "data": options.data}
         if not records.lacks(path, {**row, "machine": records.describe(device)}):
             return
         training.run(60 * options.minutes)

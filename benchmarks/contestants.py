@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from course_lib.data import Pictures
+from course_lib.forward import q_sample
 from course_lib.schedule import from_betas, make_schedule
 from course_lib.unet import DoubleConvUNet, UNet
 from trainings import OurTraining, OwnTraining, Training
@@ -98,11 +99,6 @@ def own_lucidrains(model: nn.Module, pictures: Pictures, seed: int) -> OwnTraini
 def own_double_conv(model: nn.Module, pictures: Pictures, seed: int) -> OwnTraining:
     """As ddpm.py of dome272/Diffusion-Models-pytorch: AdamW at 3e-4, batches of 16, linear schedule, no average."""
     schedule = make_schedule("linear")
-
-    def loss(x0: Tensor, t: Tensor, eps: Tensor) -> Tensor:
-        a, b = schedule.at(t, x0)
-        return F.mse_loss(model(a * x0 + b * eps, t), eps)
-
     return OwnTraining(
         model,
         pictures,
@@ -110,7 +106,7 @@ def own_double_conv(model: nn.Module, pictures: Pictures, seed: int) -> OwnTrain
         schedule=schedule,
         target="eps",
         batch_size=16,
-        loss=loss,
+        loss=lambda x0, t, eps: F.mse_loss(model(q_sample(schedule, x0, t, eps)[0], t), eps),
         optimizer=torch.optim.AdamW(model.parameters(), lr=3e-4),
     )
 

@@ -39,16 +39,12 @@ def plot_distances(lines: Sequence[Line], floor: float, xlabel: str, title: str)
             label=line.label,
         )
     axes.axhline(floor, color=COLORS["gray"], linestyle=":", label=f"as many real pictures ({floor:.2f})")
-    axes.set_xscale("log")
-    axes.set_yscale("log")
+    axes.set(xscale="log", yscale="log", xlabel=xlabel, ylabel="Fréchet distance, our features", title=title)
     numbers = sorted({x for line in lines for x in line.distances})
     axes.set_xticks(numbers, [f"{x:g}" for x in numbers])
     axes.minorticks_off()
     low, high = axes.get_ylim()
     ticks = [each for each in (0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100, 200) if low <= each <= high]
     axes.set_yticks(ticks, [f"{each:g}" for each in ticks])
-    axes.set_xlabel(xlabel)
-    axes.set_ylabel("Fréchet distance, our features")
-    axes.set_title(title)
     figure.legend(loc="outside lower center", ncols=2, frameon=False, fontsize=9)
     return figure

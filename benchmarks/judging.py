@@ -28,13 +28,7 @@ def load_data(source: str) -> tuple[Pictures, Pictures]:
 
 
 def make_samples(
-    model: nn.Module,
-    schedule: Schedule,
-    target: str,
-    count: int,
-    *,
-    clipped: bool = False,
-    weak: nn.Module | None = None,
+    model: nn.Module, schedule: Schedule, target: str, count: int, clipped: bool = False, weak: nn.Module | None = None
 ) -> Tensor:
     """Samples (count, 1, 28, 28) on the CPU, by the stochastic DPM-Solver++(2M) or, `clipped`, by DDPM.
 

@@ -11,8 +11,6 @@ learning rate needs one training for all budgets, which is judged on its way.
 
 You can stop the program at any time: each row is written as soon as it is there, and the next start goes on from the
 last saves in build/bench. The weights stay there, so `--samples 2000` trains nothing anew.
-
-Start it without OMP_WAIT_POLICY=PASSIVE, which slows the other libraries by up to a third and ours not at all.
 """
 
 from __future__ import annotations
@@ -129,7 +127,10 @@ class Bench:
             del about["minutes"]
         digest = hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:8]
         run.folder = self.options.build / f"{NAME}_{self.device.type}" / f"{model}_{recipe}_{digest}"
-        waiting = [each for each in minutes if not self.settled(run, each)]
+        for each in self.unknown(run, minutes):
+            if all(run.weights(each, weak).is_file() for weak in (False, True)):
+                self.judge(run, each)
+        waiting = self.unknown(run, minutes)
         every = sorted([(each, each, False) for each in waiting] + [(WEAK_AT * each, each, True) for each in waiting])
         run.moments = [each for each in every if not (each[2] and run.weights(*each[1:]).is_file())]
         if run.moments and run.training.load(run.folder / "state.pt"):
@@ -140,14 +141,9 @@ class Bench:
                 run.weights(each, weak).unlink(missing_ok=True)
         return run
 
-    def settled(self, run: Run, minutes: float) -> bool:
-        """Whether there is a row; if only the weights are there, it is made now."""
-        if not lacks(self.rows_path, {**self.facts(run, minutes), **self.judging}):
-            return True
-        if not all(run.weights(minutes, weak).is_file() for weak in (False, True)):
-            return False
-        self.judge(run, minutes)
-        return True
+    def unknown(self, run: Run, minutes: Sequence[float]) -> list[float]:
+        """The budgets for which there is no row yet."""
+        return [each for each in minutes if lacks(self.rows_path, {**self.facts(run, each), **self.judging})]
 
     def reached(self, run: Run, minutes: float, weak: bool) -> None:
         """Keep the weights of this moment, and judge them at the end of a budget."""

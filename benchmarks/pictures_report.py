@@ -15,7 +15,7 @@ from course_lib.data import to_float
 from course_lib.viz import DPI, Figure, Png, figure_png, grid, styled
 from distance_plot import Line, plot_distances
 from judging import FEATURES_ID, GUIDANCE
-from records import Row, has, interval, intervals, made_on, rows_like, table
+from records import PACKAGES, Row, has, interval, intervals, made_on, rows_like, table
 
 RECIPES = ("own", "ours")
 #: The samplers that make the pictures of a row. The weights of an eighth of the time guide the last one.
@@ -218,11 +218,10 @@ def report(path: Path) -> dict[str, str]:
     last = [*rows.values()][-1]
     by = f"the best of {len(last['reports'])} samplers"
     by += ", of which the guided one takes two evaluations a step" * ("guided" in last["reports"])
-    packages = "torch", "diffusers", "denoising-diffusion-pytorch"
     short = (
         f"{distance_table(shared(rows))}\n\nFréchet distance (95 % interval), lower is better; the least of each "
         f"column in bold. {last['samples']:,} samples a row, in {last['evaluations']} steps, by {by}; data: "
-        f"Fashion-MNIST, {last['data']}. {made_on(rows.values(), packages)}"
+        f"Fashion-MNIST, {last['data']}. {made_on(rows.values(), PACKAGES)}"
     )
     judged = rows_like(path, features=FEATURES_ID)
     tables = [picture_by_picture(rows), made_again(rows, judged), every_measure(rows)]

@@ -19,8 +19,8 @@ import torch
 
 HERE = Path(__file__).resolve().parent
 ROOT, PAGE = HERE.parent, HERE / "README.md"
-#: RESULTS is part of the repository, BUILD is not.
-RESULTS, BUILD = HERE / "results", ROOT / "build" / "bench"
+RESULTS, BUILD = HERE / "results", ROOT / "build" / "bench"  # the second is not part of the repository
+PACKAGES = ("torch", "diffusers", "denoising-diffusion-pytorch")
 
 Row = dict[str, Any]
 
@@ -55,18 +55,17 @@ def rows_like(path: Path, **facts: Any) -> list[Row]:
     """
     rows = [row for row in read_rows(path) if has(row, facts)]
     if not rows:
-        raise ValueError(f"{path} must hold rows with {facts}; run the benchmark first")
+        raise ValueError(f"{path} must hold rows that were made as they are today; run the benchmark first")
     return rows
 
 
 def circumstances(device: torch.device) -> Row:
     """Machine, load, versions and date, for a row."""
-    names = ("torch", "diffusers", "denoising-diffusion-pytorch")
     return {
         "machine": describe(device),
         "threads": torch.get_num_threads(),
         "load": round(os.getloadavg()[0], 1) if hasattr(os, "getloadavg") else None,  # not on Windows
-        "versions": {name: metadata.version(name) for name in names if find_spec(name.replace("-", "_"))},
+        "versions": {name: metadata.version(name) for name in PACKAGES if find_spec(name.replace("-", "_"))},
         "commit": COMMIT,
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
     }

@@ -44,8 +44,7 @@ NAME = "slider_latency"
 ROWS = RESULTS / f"{NAME}.jsonl"
 PRESSES, WARM_UP = 40, 4
 SECONDS = 2.0  # of the drag
-#: Whose versions a row notes.
-PACKAGES = ("jupyterlab", "ipywidgets", "anywidget", "ipykernel", "ipympl", "matplotlib")
+PACKAGES = ("jupyterlab", "ipywidgets", "anywidget", "ipykernel", "ipympl", "matplotlib")  # whose versions rows note
 
 
 def summary(milliseconds: Sequence[float]) -> Row:

@@ -30,10 +30,8 @@ from records import Row
 from trainings import compile_alone
 
 NAME = "speed"
-#: Batch sizes that are measured by default.
-BATCHES = {"cpu": (32,), "mps": (32, 128), "cuda": (128, 1024)}
-#: Updates that do not count: in the first ones a GPU loads its kernels, and the model may be compiled.
-WARM_UP = 5
+BATCHES = {"cpu": (32,), "mps": (32, 128), "cuda": (128, 1024)}  # by default
+WARM_UP = 5  # updates that do not count: a GPU loads its kernels, and the model may be compiled
 #: Each way adds one setting to the way before.
 WAYS = {"float32": "float32", "channels-last": "+ channels last", "compiled": "+ compiled"}
 
@@ -78,7 +76,6 @@ class Timed:
         return {
             **self.about,
             "pictures_per_second": round(statistics.median(self.rates), 1),
-            "slowest_and_fastest_turn": [round(min(self.rates), 1), round(max(self.rates), 1)],
             "first_seconds": round(self.first_seconds, 1),
         }
 
