@@ -14,9 +14,9 @@ def frechet_distance(features: Tensor, real_features: Tensor) -> float:
     """Fréchet distance between the Gaussians that have the means and covariances of two sets of features.
 
     d² = ‖μ − μ'‖² + tr(Σ + Σ' − 2 (Σ Σ')^½) (Dowson & Landau 1982; for pictures Heusel et al. 2017,
-    arXiv:1706.08500). It is 0 where both moments agree. More samples give a smaller expectation, so compare only equal
-    numbers of them, and with the floor: the distance of as many real pictures. It is not the FID of papers, which
-    uses Inception's features.
+    arXiv:1706.08500). It is 0 if both moments agree. With more samples it is smaller on average, so compare only equal
+    numbers of them, and compare with the floor: the distance of as many real pictures. It is not the FID of papers,
+    which uses Inception's features.
 
     Args:
         features: of the samples, (N, D), N >= 2, best many times D; computed in float64.
@@ -39,16 +39,16 @@ def frechet_interval(
 ) -> tuple[float, float]:
     """Bootstrap interval for the Fréchet distance of this many samples from these real pictures.
 
-    Samples are drawn again with replacement (Efron & Tibshirani 1993, chapter 13). Drawing one twice makes the
-    distance larger on average, so only the deviations of the resamples from their own mean count; they are mirrored at
-    the distance found. This happens on the scale of √d², whose spread hardly depends on the distance. The interval is
-    for the average of d² over many sets of samples of this size, the number to compare with the floor. Where N is
-    only a few times D, it is wider than necessary.
+    Each resample picks N of the samples at random, with replacement (Efron & Tibshirani 1993, chapter 13). Repeated
+    samples make the distance larger on average, so only the deviations of the resamples from their own mean count;
+    they are mirrored at the distance found. We compute on the scale of √d², because its spread hardly depends on the
+    distance. The interval is for the average of d² over many sets of samples of this size, which is the number to
+    compare with the floor. If N is only a few times D, the interval is wider than necessary.
 
     Args:
         features, real_features: as `frechet_distance`.
         level: the share of intervals that contain that average.
-        resamples: number of sets that are drawn.
+        resamples: how many resamples.
         generator: source of the randomness, on the CPU.
 
     Returns:
@@ -58,8 +58,8 @@ def frechet_interval(
     validate_number("level", level, 1e-6, 1 - 1e-6)
     validate_number("resamples", resamples, 2, integer=True)
     n = len(features)
-    drawn = (torch.randint(n, (n,), generator=generator) for _ in range(resamples))
-    means, covs = (torch.stack(m) for m in zip(*(_moments(features[index]) for index in drawn), strict=True))
+    chosen = (torch.randint(n, (n,), generator=generator) for _ in range(resamples))
+    means, covs = (torch.stack(m) for m in zip(*(_moments(features[index]) for index in chosen), strict=True))
     distances = _frechet(means, covs, *_moments(real_features))
     roots, root = distances.sqrt(), frechet_distance(features, real_features) ** 0.5
     ends = torch.tensor([(1 - level) / 2, (1 + level) / 2], dtype=torch.float64)
@@ -148,7 +148,7 @@ def pairs_of(features: Tensor) -> Pairs:
 
 
 def kernel_against(features: Tensor, real: Pairs, level: float = 0.95) -> tuple[float, float, float]:
-    """The kernel distance and the ends of its interval, from real features that many samples are compared with.
+    """The kernel distance and the ends of its interval; the real side is computed once, for many sets of samples.
 
     Args:
         features: of the samples, float64 (N, D) on the CPU.

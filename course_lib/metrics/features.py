@@ -21,7 +21,7 @@ FEATURES_SHA256 = "c4caa218bc5f21e12e9a1e59b636aa3c41fbd8fc0f4e8440046abd867fb2d
 
 
 class FeatureNet(nn.Module):
-    """A small classifier of 28×28 Fashion-MNIST, whose 64 features say what a picture looks like.
+    """A small classifier of 28×28 Fashion-MNIST, whose 64 features describe what a picture looks like.
 
     Three levels of 3×3 convolutions with BatchNorm, a mean over the last map, and a dense layer. Its outputs, the
     features, have mean 0 and variance 1 over the training pictures. Training taught it to ignore changes that nobody

@@ -16,9 +16,9 @@ def precision_recall(features: Tensor, real_features: Tensor, k: int = 5) -> tup
 
     Every real picture has a ball that reaches to its k-th nearest other real picture. Precision is the share of
     samples that lie in at least one of these balls; recall exchanges the two sets (Kynkäänniemi et al. 2019,
-    arXiv:1904.06991). Both depend on the sizes of the sets, which the paper takes equal, and stay below 1 even for
+    arXiv:1904.06991). Both depend on the sizes of the sets, which are equal in the paper, and stay below 1 even for
     real pictures. A few odd real pictures have very wide balls, and poor samples, even pure noise, fall into them
-    (Naeem et al. 2020, arXiv:2002.09797): read precision only beside recall and the distances.
+    (Naeem et al. 2020, arXiv:2002.09797). So never read precision without recall and the distances.
 
     Args:
         features: of the samples, (N, D), N > k.

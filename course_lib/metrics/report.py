@@ -60,14 +60,14 @@ def sure_share(probabilities: Tensor, threshold: float = 0.9) -> SureShare:
 
 @dataclass(frozen=True)
 class Distance:
-    """A distance with what it takes to judge it.
+    """A distance, with the numbers that you need to judge it.
 
     Args:
         value: of the samples from the training pictures.
         low, high: ends of its 95 % interval over the samples.
         n: number of samples.
-        floor: the distance of as many held-out real pictures from the training pictures. Where there are fewer of
-            them, all are taken, and a Fréchet floor is too high to compare with.
+        floor: the distance of as many held-out real pictures from the training pictures. If there are fewer of
+            them, all are used, and the Fréchet floor is too high to compare with.
     """
 
     value: float
@@ -173,8 +173,8 @@ def measure(
     Args:
         samples: floats (N, 1, 28, 28), clipped to [-1, 1], or `Pictures`; N >= 10, better 1,000.
         train: what the model was trained on.
-        heldout: real pictures that it has not seen; where there are more than N, N of them are drawn.
-        generator: source of the draws, on the CPU.
+        heldout: real pictures that it has not seen; if there are more than N, N of them are chosen at random.
+        generator: source of the randomness, on the CPU.
         net: a network in eval mode; None takes the one of `load_feature_net`.
         resamples: see `frechet_interval`.
     """

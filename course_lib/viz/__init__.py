@@ -6,12 +6,12 @@
     sheet            boxes, words and arrows, without axes
     rows             figures of pictures
     curves           plots
-    gauge            what the last timestep leaves of the picture
-    layers           where a kernel lands, how sizes shrink and grow
+    gauge            how much of the picture is left at the last timestep
+    layers           which pixels a kernel covers, how sizes shrink and grow
     networks         a network as a U
 
-Pictures are floats (B, C, H, W) with -1 for black and 1 for white. No function keeps a state, touches pyplot, or draws
-random numbers unless it is asked to.
+Pictures are floats (B, C, H, W) with -1 for black and 1 for white. No function keeps state or touches pyplot. Only
+`filmstrip` needs random numbers, and it takes a generator for them.
 """
 
 from ..metrics import nearest

@@ -38,10 +38,10 @@ def plot_curves(
     Args:
         curves: label to (x, y), tensors or lists.
         dots: label to (x, y) or (x, y, error).
-        xlabel: under the horizontal axis.
-        ylabel: beside the vertical axis.
-        title: above.
-        logy: vertical axis in powers of ten.
+        xlabel: words under the horizontal axis.
+        ylabel: words beside the vertical axis.
+        title: words above the plot.
+        logy: show the vertical axis in powers of ten.
         mark: where to draw a vertical line, or None.
         size: width and height in inches.
     """
@@ -114,8 +114,8 @@ def plot_histogram(
     Args:
         values: a tensor of any shape, or label to tensor.
         normal: draw the normal curve.
-        title: above.
-        bins: about how many bins.
+        title: words above the plot.
+        bins: roughly how many bins; their width is a power of two.
     """
     named = {"": values} if isinstance(values, Tensor) else dict(values)
     flat = {label: tensor.detach().cpu().float().flatten() for label, tensor in named.items()}
@@ -125,7 +125,7 @@ def plot_histogram(
     low, high = min(float(v.min()) for v in flat.values()), max(float(v.max()) for v in flat.values())
     if normal:
         low, high = min(low, -4.0), max(high, 4.0)
-    width = 2.0 ** round(math.log2(max(high - low, 1e-6) / bins))  # a power of two makes -1, 0 and 1 edges
+    width = 2.0 ** round(math.log2(max(high - low, 1e-6) / bins))  # with a power of two, -1, 0 and 1 are edges of bins
     low, bins = math.floor(low / width) * width, math.floor(high / width) - math.floor(low / width) + 1
     high = low + bins * width
     edges = torch.linspace(low, high, bins + 1)
@@ -165,7 +165,7 @@ def plot_schedules(schedules: Schedule | Sequence[Schedule], t: int | None = Non
 
     Args:
         schedules: one or several.
-        t: where to put markers, or None.
+        t: the timestep to mark, or None.
     """
     named = as_schedules(schedules)
     figure, axes = new_figure(8.4, 2.7, 1, 3)
@@ -205,8 +205,8 @@ def plot_loss(
         losses: one number per update, or label to such a list.
         smooth: strength of the running mean, as `course_lib.objective.smoothed`.
         reference: label to height of a horizontal line.
-        logy: vertical axis in powers of ten.
-        title: above.
+        logy: show the vertical axis in powers of ten.
+        title: words above the plot.
         size: width and height in inches.
     """
     named = dict(losses) if isinstance(losses, Mapping) else {"": losses}

@@ -1,4 +1,4 @@
-"""A gauge of what the last timestep leaves of the picture."""
+"""A gauge that shows how much of the picture is left at the last timestep."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def gauge_place(a: Tensor) -> Tensor:
 
 @styled
 def plot_gauge(schedule: Schedule | None = None) -> Figure:
-    """A gauge of what is left of the picture in x_T, a_T = √ᾱ_T, with a verdict in a word.
+    """A gauge that shows how much of the picture is left in x_T, a_T = √ᾱ_T, with a verdict in a word.
 
     Args:
         schedule: the tables a and b; None draws the scale alone, for a needle that moves.

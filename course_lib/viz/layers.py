@@ -1,4 +1,4 @@
-"""Drawings of sizes: where a kernel lands, and how a size shrinks and grows again in a U-Net."""
+"""Drawings of sizes: which pixels a kernel covers, and how a size shrinks and grows again in a U-Net."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _SIDE, _TOP, _LEFTS = 2.55, 0.42, (0.3, 3.55)
 
 
 def _grid(sheet: Sheet, left: float, size: int, title: str, first: int, last: int) -> float:
-    """Draw a square of size × size cells, hatched outside first..last; the side of a cell."""
+    """Draw a square of size × size cells, hatched outside first..last. Returns the side of a cell."""
     cell = _SIDE / size
     inner = (left + first * cell, _TOP + first * cell, (last - first) * cell, (last - first) * cell)
     if (first, last) != (0, size):
@@ -28,7 +28,7 @@ def _grid(sheet: Sheet, left: float, size: int, title: str, first: int, last: in
 
 
 def _landing(sheet: Sheet, left: float, cell: float, column: int, kernel: int, dilation: int, place: int) -> None:
-    """Draw the cells that a kernel touches in one of its places, and the square that it spans."""
+    """Draw the cells that a kernel touches at one position, and the square that it spans."""
     color, dash = (COLORS["orange"], "-") if place == 1 else (COLORS["blue"], (0, (3, 1.5)))
     x = left + column * cell
     for i in range(kernel):
@@ -45,7 +45,7 @@ def _landing(sheet: Sheet, left: float, cell: float, column: int, kernel: int, d
 def plot_kernel(
     kind: str, size: int, kernel: int, stride: int = 1, padding: int = 0, output_padding: int = 0, dilation: int = 1
 ) -> Figure:
-    """Where the kernel lands: its first two places, and what they make of the output.
+    """A layer's kernel at its first two positions, on the input and on the output.
 
     A convolution or a pooling gathers the cells of a square into one cell; a transposed convolution spreads one cell
     over a square. Hatched cells are padding: added before a convolution, cut off after a transposed one.
@@ -75,7 +75,7 @@ def plot_kernel(
     options["dilation"] = (dilation, 1)
     said = [kind, *(f"{name} {number}" for name, (number, usual) in options.items() if number != usual)]
     sheet.figure.alt = (
-        f"The first {shown} places of a {kernel}×{kernel} kernel, {', '.join(said)}: input {size}×{size}, "
+        f"The first {shown} positions of a {kernel}×{kernel} kernel, {', '.join(said)}: input {size}×{size}, "
         f"output {out}×{out}.{' ' if notes else ''}{notes}"
     )
     return sheet.figure
@@ -84,7 +84,7 @@ def plot_kernel(
 def _kernel_notes(
     kind: str, size: int, out: int, kernel: int, stride: int, padding: int, output_padding: int, dilation: int
 ) -> str:
-    """What is hatched, and what the kernel never looks at."""
+    """Words that explain the hatching, and say what the kernel never looks at."""
     notes = []
     if kind == "transposed conv":
         if padding:
@@ -94,8 +94,10 @@ def _kernel_notes(
         return " ".join(notes)
     if padding:
         notes.append("Hatched: padding.")
-    last = (out - 1) * stride + dilation * (kernel - 1) + 1  # where the last place ends, in the padded input
-    unseen = size + padding - last  # padding that is left over counts for nothing
+    last = (
+        (out - 1) * stride + dilation * (kernel - 1) + 1
+    )  # where the kernel ends at its last position, in the padded input
+    unseen = size + padding - last  # only rows of the picture count, not those of the padding
     if unseen > 0:
         notes.append(
             f"The last {'row and column are' if unseen == 1 else f'{unseen} rows and columns are'} never looked at."
@@ -105,12 +107,12 @@ def _kernel_notes(
 
 @styled
 def plot_halvings(size: int, halvings: int = 4, levels: int | None = None) -> Figure:
-    """A size on its way down through poolings and up again by doubling; where the two do not meet stands in red.
+    """How a size shrinks through poolings and grows again by doubling; sizes that do not match are red.
 
     Args:
         size: height and width of the input, >= 1.
         halvings: number of 2×2 poolings, >= 1.
-        levels: leave room for this many poolings, so that a row of such pictures has one height.
+        levels: leave room for this many poolings, so that several drawings in a row have the same height.
     """
     down, up, problem = halve(size, halvings)
     bottom = max(halvings, levels or 0)

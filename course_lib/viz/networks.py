@@ -33,15 +33,15 @@ _BUMP = 0.45  # the width of an arrow between two levels, in stages
 
 @dataclass(frozen=True)
 class Stage:
-    """A shape that the pictures take on in a network.
+    """One of the shapes that the maps have on their way through a network.
 
     Args:
         channels: of the maps.
         side: height and width of the maps; 0 for a vector.
         level: how far down the U.
-        kind: what made it: a key of `_FILLS`.
-        skip: how many of the channels are a skip, in a concatenation.
-        source: number of the stage that the skip comes from, where it can be told.
+        kind: what made it, a key of `_FILLS`.
+        skip: how many of the channels come from a skip, in a concatenation.
+        source: the number of the stage that the skip comes from, or None if no stage fits.
     """
 
     channels: int
@@ -95,7 +95,7 @@ def stages_of(rows: Sequence[LayerShape]) -> list[Stage]:
 
 
 def _source(stages: Sequence[Stage], channels: int, side: int) -> int | None:
-    """The stage on the way down that a skip comes from: best of this level, and the last that is large enough."""
+    """The stage that a skip comes from: the last one on the way down that is large enough, best on this level."""
     end = next((i for i, stage in enumerate(stages) if stage.kind in ("concat", "up")), len(stages))
     fits = [i for i, stage in enumerate(stages[:end]) if stage.channels == channels and stage.side >= side]
     fits = [i for i in fits if stages[i].level == stages[-1].level] or fits
@@ -116,21 +116,21 @@ def _step(here: Stage, side: int) -> tuple[int, str]:
 
 @styled
 def plot_unet(rows: Sequence[LayerShape], title: str | None = None, width: float = 9.0) -> Figure:
-    """A network as a U: a bar for each shape that the pictures take on, channels above it, height = width below.
+    """A network as a U: a bar for each shape of the maps, with the channels above it and height = width below.
 
     A bar is taller where the map is larger and wider where it has more channels. A concatenation has two parts, and a
     dashed arrow shows where the first comes from.
 
     Args:
         rows: `trace(model, x)`; for `UNet` better `trace(model, x, t, depth=2)`.
-        title: above.
+        title: words above the drawing.
         width: of the figure, in inches.
     """
     stages = stages_of(rows)
     top = 0.62 + (0.25 if title else 0)
     drawing = _Drawing(stages, width, top)
     sheet = drawing.sheet
-    lanes: dict[int, int] = {}  # skips that have arrived at each level: several arrows must not lie on each other
+    lanes: dict[int, int] = {}  # skips drawn at each level so far, so that arrows do not lie on each other
     for i, stage in enumerate(stages):
         if i and stages[i - 1].level != stage.level:
             (right, above), (left, y) = drawing.edge(i - 1, 1), drawing.edge(i, -1)

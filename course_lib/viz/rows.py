@@ -30,7 +30,7 @@ class _Mosaic:
         labels: at the left of each row.
         titles: above each column.
         captions: below each picture.
-        title: above everything.
+        title: above all rows.
         span: -span becomes black and span white.
     """
 

@@ -24,8 +24,8 @@ def describe(figure: matplotlib.figure.Figure) -> str:
         figure: any matplotlib figure.
 
     Returns:
-        Of each plot: the labels of its axes, where every labelled curve begins and ends, and its lowest and highest
-        point in between. Of a drawing without axes: the words on it, in the order in which they were drawn.
+        For each plot: the labels of its axes, where every labelled curve begins and ends, and its lowest and highest
+        point in between. For a drawing without axes: the words on it, in the order in which they were drawn.
     """
     plots = [axes for axes in figure.axes if axes.axison and axes.get_label() != "<colorbar>"]
     if plots:

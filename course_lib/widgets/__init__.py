@@ -1,16 +1,16 @@
-"""Sliders, and the pictures that they move: ipywidgets' controls above, a canvas below.
+"""Sliders and the pictures that follow them: ipywidgets' controls above, a canvas below.
 
-    explorer     what all have in common
-    noise        mix noise in, drag the timestep, see what the last timestep leaves
+    explorer     what all explorers have in common
+    noise        mix noise in, drag the timestep, see how much of the picture is left in x_T
     sampling     a sampling run, samples for each η, the network's guess at every timestep
-    sizes        where a kernel lands, a size on its way through a U-Net
-    monitor      a training run
+    sizes        which pixels a kernel covers, how a size changes on its way through a U-Net
+    monitor      watch a training run
     canvas       stacks of pictures that the browser mixes
     controls     sliders, buttons, pictures as arrays
     assets       the files of static/
 
-An explorer's values can be read and set from Python (`explorer.amount = 0.5`). `explorer.view(amount=0.5)` computes
-with the library what the page must show for it; the browser tests compare the page with that.
+You can read and set an explorer's values from Python (`explorer.amount = 0.5`). `explorer.view(amount=0.5)` computes
+with the library what the page should show for this value, and tests compare the two.
 """
 
 from .explorer import Explorer

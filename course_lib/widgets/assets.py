@@ -1,6 +1,6 @@
 """The JavaScript and the style sheets of static/, as texts.
 
-anywidget could read the files itself, but then it watches them for changes and never lets go of a widget.
+anywidget could read the files itself, but then it would watch them for changes and keep every widget in memory.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ STATIC = Path(__file__).parent / "static"
 
 
 def script(*names: str) -> str:
-    """One module for the browser out of several files, in this order; none of them imports anything."""
+    """Several files joined, in this order, into one module for the browser; none of them imports anything."""
     return "\n".join((STATIC / f"{name}.js").read_text(encoding="utf-8") for name in names)
 
 

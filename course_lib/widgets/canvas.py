@@ -1,9 +1,9 @@
 """The canvas of every picture slider: the browser holds stacks of pictures and mixes them with weights from a table.
 
-Moving a slider changes one number, and the browser paints the picture that belongs to it. It never waits for Python,
-so it answers within a frame, also while a cell runs and in a saved page without a kernel. Everything that it needs is
-sent once: pictures with 8 bits, noise with 16, the weights of every position, and the words beside them. All of this
-comes from the course's own functions; the browser only multiplies and adds.
+When you move a slider, one number changes, and the browser paints the picture for it. It does not wait for Python, so
+it answers within a frame, even while a cell runs or in a saved page without a kernel. It gets everything once, at the
+start: pictures with 8 bits, noise with 16, the weights for every position, and the words beside them. The course's own
+functions compute all of this; the browser only multiplies and adds.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ from ..data import to_uint8
 from ..validate import validate_choice, validate_number, validate_pictures
 from .assets import script, style_sheet
 
-#: Limit of what one widget sends to the browser, in bytes; in a saved notebook it becomes a third larger.
+#: How many bytes one widget may send to the browser; in a saved notebook they become a third more.
 MOST_BYTES = 280_000
-#: Separates the texts of two positions.
+#: Stands between the texts of two positions.
 _RECORD = "\x1e"
-#: Adds bytes to the widget's buffers, and returns the number of their buffer.
+#: Stores bytes as one more buffer of the widget, and returns the number of that buffer.
 Add = Callable[[bytes], int]
 
 
@@ -38,8 +38,8 @@ class Stack:
 
     Args:
         x: floats, (B, C, H, W); or (F, B, C, H, W), one frame for each position of the slider.
-        bits: 8 for pictures, which are cut to [-1, 1]; 7 for long films of pictures, off by at most one gray level;
-            16 for noise, in steps of 1/32767 of the largest value.
+        bits: 8 for pictures, which are clipped to [-1, 1]; 7 for long films of pictures, which are then off by at most
+            one gray level but take less room; 16 for noise, in steps of 1/32767 of the largest value.
     """
 
     x: Tensor
@@ -50,7 +50,7 @@ class Stack:
             raise ValueError(f"bits must be 7, 8 or 16, got {self.bits}")
 
     def pack(self, add: Add) -> dict[str, Any]:
-        """Store whole numbers, and tell the browser that value = scale · stored + offset."""
+        """Store the values as whole numbers; the browser computes value = scale · stored + offset."""
         x = self.x.detach().cpu()
         frames = len(x) if x.dim() == 5 else 1
         if self.bits < 16:
@@ -73,13 +73,13 @@ class PicturePanel:
     """A grid of pictures: a weighted sum of stacks.
 
     Args:
-        name: of the panel.
+        name: the name of the panel.
         terms: for each layer, pairs of a stack and the column of the table that holds its weights, or None for the
-            weight 1. Empty where Python sends the pictures, see `PictureCanvas.show_live`.
+            weight 1. Empty if Python sends the pictures, see `PictureCanvas.show_live`.
         columns: pictures in a row.
-        scale: side of a pixel on the screen.
-        label: words above it.
-        beside: width in pixels of the label if it stands on the left; 0 puts it above.
+        scale: how many pixels of the screen a pixel is wide.
+        label: words above the pictures.
+        beside: the width in pixels of a label to the left of the pictures; 0 puts the label above.
     """
 
     name: str
@@ -101,11 +101,11 @@ class TextPanel:
     """Words that follow the slider.
 
     Args:
-        name: of the panel.
-        texts: for each layer, the text of each position, with "\\n" between lines. Empty where Python sends it.
-        lines: height of the panel, in lines; it is fixed, so that the page never jumps.
+        name: the name of the panel.
+        texts: for each layer, the text of each position, with "\\n" between lines. Empty if Python sends the text.
+        lines: the height of the panel in lines. It never changes, so that the page does not jump.
         width: in pixels, or None for the rest of the row.
-        title: in bold above it.
+        title: words in bold above the text.
     """
 
     name: str
@@ -126,8 +126,9 @@ class Marker:
 
     Args:
         shape: "line" from top to bottom, "dot", or "arrow" that points down.
-        x: for each layer, the column of the table that holds its place, in units of the drawing.
-        y: likewise its height; of a line the pair of numbers (top, bottom), of an arrow the height of its tip.
+        x: for each layer, the column of the table that says how far to the right it stands, in units of the drawing.
+        y: for a dot, the columns that say how far down; for a line, two numbers (top, bottom); for an arrow, the number
+            where its tip is.
         color: in CSS.
     """
 
@@ -146,11 +147,11 @@ class DrawingPanel:
     """A drawing with markers that follow the slider.
 
     Args:
-        name: of the panel.
-        svg: the drawing; the color `currentColor` follows the theme.
-        markers: that move on it.
+        name: the name of the panel.
+        svg: the drawing; the color `currentColor` follows the theme of the page.
+        markers: what moves on the drawing.
         alt: the drawing in words.
-        width: on the screen, in pixels.
+        width: its width on the screen, in pixels.
     """
 
     name: str
@@ -167,10 +168,10 @@ class DrawingPanel:
 
 @dataclass(frozen=True)
 class StepPanel:
-    """Two buttons, one position back and one position on.
+    """Two buttons: one goes a position back, the other a position on.
 
     Args:
-        name: of the panel.
+        name: the name of the panel.
     """
 
     name: str = "steps"
@@ -184,24 +185,24 @@ Panel = PicturePanel | TextPanel | DrawingPanel | StepPanel
 
 
 class PictureCanvas(anywidget.AnyWidget):
-    """Panels that follow three numbers, painted by the browser.
+    """Panels that the browser paints, and that follow three numbers: `value`, `layer` and `clip`.
 
-    Join its `value`, `layer` and `clip` to sliders and buttons with `ipywidgets.jslink`, which works in the browser.
-    `ipywidgets.link` would send every move through the kernel.
+    Use `ipywidgets.jslink`, which works in the browser, to join these numbers to sliders and buttons. With
+    `ipywidgets.link` every move would travel through the kernel.
 
     Args:
         shape: (B, C, H, W) of every frame of every stack; C is 1 or 3.
         panels: rows of panels from top to bottom.
         stacks: what the picture panels mix.
-        table: floats, (positions, K): weights, and places of markers. Position i belongs to the value low + i · step.
+        table: floats, (positions, K): weights, and where markers stand. Row i belongs to the value low + i · step.
         low, step: see table.
-        value, layer, clip: where it begins. A layer is a way to read the table, such as a kind of noise. Without clip
-            the gray scale reaches from -span to span instead of from -1 to 1.
+        value, layer, clip: the three numbers at the beginning. A layer is a way to read the table, such as one kind of
+            noise. Without clip, the gray scale reaches from -span to span instead of from -1 to 1.
         span: see clip.
         name: what it shows, for people who cannot see it.
 
     Raises:
-        ValueError: the canvas would hold more than `MOST_BYTES`; the message says how to make it smaller.
+        ValueError: the canvas would hold more than `MOST_BYTES`. The message says how to make it smaller.
     """
 
     _esm = script("controls", "canvas")
@@ -211,7 +212,7 @@ class PictureCanvas(anywidget.AnyWidget):
     value = traitlets.Float().tag(sync=True)
     layer = traitlets.Int().tag(sync=True)
     clip = traitlets.Bool(True).tag(sync=True)
-    #: Pictures and texts that Python computes, and the value that they belong to.
+    #: The pictures and texts that Python computed last, and the value for which it did.
     live = traitlets.Bytes().tag(sync=True)
     live_texts = traitlets.List(traitlets.Unicode()).tag(sync=True)
     shown = traitlets.Float(-1.0).tag(sync=True)
@@ -262,12 +263,12 @@ class PictureCanvas(anywidget.AnyWidget):
         super().__init__(model_id=identity, spec=spec, buffers=packed, value=value, layer=layer, clip=clip)
 
     def show_live(self, value: float, x: Sequence[Tensor], texts: Sequence[str] = ()) -> None:
-        """Send the contents of the live panels in one message.
+        """Send what the live panels show, in one message.
 
         Args:
-            value: that they belong to.
-            x: pictures of each live panel, (B, C, H, W), floats, which are cut to [-1, 1].
-            texts: of each live text panel.
+            value: the value for which it was computed.
+            x: the pictures of each live panel, (B, C, H, W), floats, which are clipped to [-1, 1].
+            texts: the text of each live text panel.
         """
         for pictures in x:
             validate_pictures(pictures, "x")
@@ -279,5 +280,5 @@ class PictureCanvas(anywidget.AnyWidget):
 
 
 def unpack(canvas: PictureCanvas, index: int, dtype: Any) -> np.ndarray:
-    """One of the canvas's buffers as the browser reads it, flat."""
+    """One of the canvas's buffers as a flat array, as the browser reads it."""
     return np.frombuffer(zlib.decompress(canvas.buffers[index]), dtype=dtype)

@@ -1,4 +1,4 @@
-"""What the explorers are put together from: controls, and pictures as arrays."""
+"""The parts of explorers: controls, and pictures as arrays."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from torch import Tensor
 from .. import viz
 from ..validate import validate_number, validate_pictures
 
-#: Pixels that a page shows side by side.
+#: How many pixels wide a page is, at least.
 WIDE = 640
 
 
@@ -34,7 +34,7 @@ def integer(label: str, value: int, low: int, high: int, step: int = 1, width: s
 
 
 def choice(label: str, options: Iterable[Any], value: Any, width: str = "auto") -> Any:
-    """A row of buttons of which one is pressed."""
+    """A row of buttons, one of which is pressed."""
     return ipywidgets.ToggleButtons(
         options=list(options), value=value, description=label,
         style={"description_width": "initial", "button_width": "auto"}, layout={"width": width},
@@ -62,7 +62,7 @@ def columns_for(x: Tensor, columns: int | None) -> int:
 
 
 def noise_for(x: Tensor, seed: int) -> Tensor:
-    """Gaussian noise that depends on the seed alone, on every device."""
+    """Gaussian noise of the shape of x; the same seed gives the same noise on every device."""
     validate_number("seed", seed, 0, integer=True)
     return torch.randn(x.shape, generator=torch.Generator().manual_seed(seed)).to(x)
 

@@ -1,4 +1,4 @@
-"""Controls above, a canvas below: what all explorers have in common."""
+"""What all explorers have in common: controls above, and a canvas below that follows them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .. import viz
 from ..validate import validate_choice
 from ..viz.pictures import GROUND
 
-#: What a view returns: the name of each panel, and the pixels, uint8 (H, W) or (H, W, 3), or the words that it shows.
+#: What a view returns: for each panel by name, the pixels that it shows, uint8 (H, W) or (H, W, 3), or the words.
 View = Mapping[str, "np.ndarray | str"]
 
 
@@ -23,12 +23,12 @@ class Explorer(ipywidgets.VBox):  # type: ignore[misc]
     """Controls, and a canvas that follows them in the browser.
 
     Args:
-        view: called with the value of every control by name; returns what each panel shows, always the same panels
-            in the same sizes.
-        controls: name to an ipywidgets control with a `value`.
+        view: a function that gets the value of every control by name, and returns what each panel shows. It always
+            returns the same panels in the same sizes.
+        controls: the ipywidgets controls by name; each has a `value`.
         canvas: the widget that shows the panels.
-        joined: name of a control to the control's trait and the canvas's trait that it drives in the browser.
-        extra: more widgets behind the controls, such as a Play button.
+        joined: by the name of a control, which trait of the control drives which trait of the canvas in the browser.
+        extra: more widgets to the right of the controls, such as a Play button.
     """
 
     def __init__(
@@ -76,7 +76,7 @@ class Explorer(ipywidgets.VBox):  # type: ignore[misc]
             self.controls[name].value = value
 
     def positions(self, name: str, limit: int = 25) -> list[Any]:
-        """The values that a control can take: both ends, and evenly spread ones between, at most `limit` in all."""
+        """The values that a control can take; at most `limit` of them, evenly spread, with both ends."""
         validate_choice("control", name, self.controls)
         control = self.controls[name]
         if hasattr(control, "options"):
@@ -91,9 +91,9 @@ class Explorer(ipywidgets.VBox):  # type: ignore[misc]
         return [found[round(i * (len(found) - 1) / (limit - 1))] for i in range(limit)]
 
     def follow(self, name: str, compute: Callable[[Any], None]) -> None:
-        """Call `compute` with each new value of a control; an error is shown until a later value works.
+        """Call `compute` with each new value of a control, and show an error until a later value works.
 
-        The browser waits for Python's answer and then sends the newest value, so values never queue up.
+        The browser waits for Python's answer and then sends the newest value, so values do not queue up.
         """
 
         def changed(_: object = None) -> None:
@@ -112,7 +112,7 @@ class Explorer(ipywidgets.VBox):  # type: ignore[misc]
         self.controls[name].observe(changed, "value")
 
     def _repr_mimebundle_(self, **options: Any) -> dict[str, Any]:
-        """The live widget; for pages that cannot run it, a still picture and how to get the live one."""
+        """The live widget, and for pages that cannot run it, a still picture and how to get the live one."""
         bundle = dict(super()._repr_mimebundle_(**options) or {})
         bundle["text/plain"] = "A slider. To see it, run this cell again; in the JupyterLab of `make lab` it stays."
         pictures = [panel for panel in self.view(**self.values()).values() if not isinstance(panel, str)]

@@ -20,14 +20,14 @@ _PIXELS = "<style>.course-pixels{image-rendering:pixelated}</style>"
 
 
 class LivePicture(ipywidgets.Image):  # type: ignore[misc]
-    """A picture that can be replaced; its words name it for a screen reader.
+    """A picture that you can replace; a screen reader reads its words.
 
     Args:
-        png: the first picture; it sets the size.
+        png: the first picture. It sets the size.
         smooth: whether the browser may smooth it on a screen with more pixels.
     """
 
-    #: ipywidgets 8.1.9 reads a description where there is a tooltip, and an Image has none. It compares with None.
+    #: Where a widget has a tooltip, ipywidgets 8.1.9 reads its description, which an Image does not have by itself.
     description = traitlets.Unicode(None, allow_none=True).tag(sync=True)
 
     def __init__(self, png: viz.Png, smooth: bool = False) -> None:
@@ -48,13 +48,13 @@ class LivePicture(ipywidgets.Image):  # type: ignore[misc]
 class LossPlot(ipywidgets.VBox):  # type: ignore[misc]
     """A loss curve that grows while training runs.
 
-    Drawing happens at most once in `every` seconds, and takes at most a thirtieth of the time.
+    It is drawn at most once in `every` seconds, and drawing takes at most a thirtieth of the time.
 
     Args:
         smooth: strength of the running mean, as `course_lib.objective.smoothed`.
         reference: label to height of a horizontal line.
-        every: seconds between two drawings, at least.
-        logy: vertical axis in powers of ten.
+        every: the least number of seconds from one drawing to the next.
+        logy: show the vertical axis in powers of ten.
     """
 
     def __init__(
@@ -78,7 +78,7 @@ class LossPlot(ipywidgets.VBox):  # type: ignore[misc]
         return viz.figure_png(viz.plot_loss(self.losses, **self._options))
 
     def add(self, loss: float | Tensor) -> None:
-        """Keep the loss of one update, and draw if it is time; only then wait for a GPU."""
+        """Keep the loss of one update, and draw if it is time. A GPU is only waited for when we draw."""
         self._losses.append(loss.detach() if isinstance(loss, Tensor) else loss)
         if time.monotonic() >= self._next:
             self.finish()
@@ -94,14 +94,14 @@ class LossPlot(ipywidgets.VBox):  # type: ignore[misc]
 class TrainingMonitor(ipywidgets.VBox):  # type: ignore[misc]
     """Progress bar, loss curve and samples while training runs.
 
-    Curve and samples each take at most a thirtieth of the time.
+    The curve and the samples each take at most a thirtieth of the time.
 
     Args:
-        draw: returns pictures, (B, C, H, W), to show below the curve; None for no pictures.
-        draw_every: seconds between two calls of `draw`, at least; the last call comes at the end.
+        draw: a function that returns samples, (B, C, H, W), to show below the curve; None for no pictures.
+        draw_every: the least number of seconds from one call of `draw` to the next; the last call comes at the end.
         smooth: strength of the running mean, as `course_lib.objective.smoothed`.
         reference: label to height of a horizontal line in the loss curve.
-        every: seconds between two drawings of the curve, at least.
+        every: the least number of seconds from one drawing of the curve to the next.
         columns: pictures in a row.
     """
 
@@ -120,7 +120,9 @@ class TrainingMonitor(ipywidgets.VBox):  # type: ignore[misc]
         self.caption = ipywidgets.HTML(_PIXELS, layout={"min_height": "1.6em"})
         self.image: Any = None
         self._draw, self._draw_every, self._columns = draw, draw_every, columns
-        self._last: tuple[int, float, float] | None = None  # not the update itself, which holds network and optimizers
+        self._last: tuple[int, float, float] | None = (
+            None  # the update itself would keep the network and its optimizers in memory
+        )
         self._told_at = self._next = float("-inf")
         parts = [ipywidgets.HBox([self.bar, self.text]), self.plot]
         if draw is not None:
@@ -138,24 +140,24 @@ class TrainingMonitor(ipywidgets.VBox):  # type: ignore[misc]
 
     def _pictures(self) -> viz.Png:
         if self._draw is None:
-            raise TypeError("this monitor has no pictures to show: give it draw, a function that returns some")
+            raise TypeError("this monitor has no pictures to show; give it draw, a function that returns some")
         x = self._draw()
         validate_pictures(x, "what draw returned")
         columns = min(self._columns, len(x))
         return viz.to_png(x, columns, scale_for(x, columns))
 
     def watch(self, updates: Iterable[Update]) -> Iterator[Update]:
-        """Pass on the updates of `course_lib.train.train`, and show how the training goes."""
+        """Show how the training goes, and pass on the updates of `course_lib.train.train`."""
         try:
             for update in updates:
                 self.update(update)
                 yield update
             self.finish()
-        finally:  # also after a break or an interrupt
+        finally:  # so that the curve is whole after a break or an interrupt, too
             self.plot.finish()
 
     def update(self, update: Update) -> None:
-        """Take one update, and draw what is due."""
+        """Note one update, and draw whatever it is time for."""
         self.plot.add(update.loss)
         self._last = update.step, update.seconds, update.progress
         now = time.monotonic()
@@ -188,7 +190,7 @@ class TrainingMonitor(ipywidgets.VBox):  # type: ignore[misc]
 
 
 def _next_time(began: float, done: float, every: float) -> float:
-    """When to draw again: after `every` seconds, or later so that drawing takes at most a thirtieth of the time."""
+    """When to draw again: after `every` seconds, or later if drawing would take over a thirtieth of the time."""
     return done + max(every, 29 * (done - began))
 
 

@@ -1,4 +1,4 @@
-"""Explorers of noise: mix it in, drag the timestep, see what the last timestep leaves."""
+"""Explorers of noise: mix it in, drag the timestep, see how much of the picture is left in x_T."""
 
 from __future__ import annotations
 
@@ -42,8 +42,8 @@ def corruption_explorer(
         x: pictures, (B, C, H, W), floats in [-1, 1].
         noise: "gaussian" or "uniform" to begin with.
         amount: where the slider begins, in [0, 1].
-        clip: cut values outside [-1, 1], as a picture file would; else the gray scale reaches from -3 to 3.
-        seed: of the noise.
+        clip: clip values to [-1, 1], as a picture file would; otherwise the gray scale reaches from -3 to 3.
+        seed: the seed of the noise.
         columns: pictures in a row; None for up to 8.
 
     Returns:
@@ -75,7 +75,7 @@ def corruption_explorer(
 
 
 def _mixture_canvas(x: Tensor, noises: Mapping[str, Tensor], columns: int) -> PictureCanvas:
-    """The pictures mixed with each kind of noise, one kind in each layer, and the words above them."""
+    """The pictures mixed with noise, with words above them; each layer has another kind of noise."""
     terms = [[(0, 0), (1 + i, 1)] for i in range(len(noises))]
     texts = [_mixture_texts(x, noise) for noise in noises.values()]
     return PictureCanvas(
@@ -108,7 +108,7 @@ def timestep_explorer(
         x0: up to 8 pictures, (B, C, H, W), floats in [-1, 1].
         schedules: one, or several with the same T.
         t: where the slider begins; None for a quarter of T.
-        seed: of the noise.
+        seed: the seed of the noise.
 
     Returns:
         Explorer with the value `t`.
@@ -155,7 +155,7 @@ def _curves(named: Sequence[Schedule], first: int) -> tuple[DrawingPanel, Tensor
 
     Args:
         named: schedules of the same T.
-        first: number of the first of these columns.
+        first: the number that the first of these columns has in the table.
 
     Returns:
         The panel, and floats (T+1, K), NaN where a curve leaves its axes.
@@ -187,15 +187,15 @@ def _curves(named: Sequence[Schedule], first: int) -> tuple[DrawingPanel, Tensor
 
 
 def noise_gauge(x0: Tensor | None = None, *, schedule: str = "linear", T: int = 1000, seed: int = 0) -> Explorer:
-    """What is left of the picture in x_T: a gauge of a_T = √ᾱ_T and a verdict in words.
+    """How much of the picture is left in x_T: a gauge of a_T = √ᾱ_T, and a verdict in words.
 
-    Linear betas with T = 150 leave 0.47: x_T still holds the picture.
+    Try linear betas with T = 150: a_T is 0.47, so x_T still holds the picture.
 
     Args:
-        x0: up to 8 pictures whose x_T is shown, or None.
+        x0: pictures whose x_T is shown, the first 8 of them, or None.
         schedule: name to begin with, one of `course_lib.schedule.SCHEDULES` or "linear, zero terminal SNR".
         T: number of steps to begin with, a multiple of 10 in 10..2000.
-        seed: of the noise.
+        seed: the seed of the noise.
 
     Returns:
         Explorer with the values `schedule` and `T`.
@@ -248,7 +248,7 @@ def _gauge_words(schedule: Schedule) -> str:
 
 
 def _gauge_tables() -> tuple[Tensor, Marker, list[list[str]]]:
-    """The table with a_T, b_T and the needle's place for each schedule, the needle itself, and the verdicts."""
+    """A table with a_T, b_T and where the needle stands, for each schedule; the needle itself; and the verdicts."""
     columns, texts = [], []
     for name in _NAMES:
         made = [_gauge_schedule(name, length) for length in _LENGTHS]

@@ -1,4 +1,4 @@
-"""Explorers of a network's answers: a sampling run, samples for each η, the guess at every timestep."""
+"""Explorers of what a network answers: a sampling run, samples for each η, the guess at every timestep."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from .canvas import Panel, PictureCanvas, PicturePanel, Stack, StepPanel, TextPa
 from .controls import columns_for, integer, noise_for, pixels, scale_for, validate_row
 from .explorer import Explorer, View
 
-#: Where this environment variable is set, a slider that needs a network stores some frames instead, so that a saved
+#: If this environment variable is set, a slider that needs a network stores some frames in advance, so that a saved
 #: page works without a kernel.
 STORE_FRAMES = "COURSE_STORE_FRAMES"
 
@@ -28,11 +28,12 @@ def trajectory_player(steps: Iterable[SampleStep], *, columns: int | None = None
     """Scrub and play through a sampling run: x_t on the left, the network's guess x0_hat on the right.
 
     Args:
-        steps: of a whole run, in order. They stay in memory, so take a few pictures and at most some hundred steps.
+        steps: the steps of a whole run, in order. They stay in memory, so use few pictures and at most some hundred
+            steps.
         columns: pictures in a row on each side; None for about as many as rows.
 
     Returns:
-        Explorer with the value `step`, 0..len(steps); the last one shows the samples.
+        Explorer with the value `step`, 0..len(steps); at the last one you see the samples.
     """
     kept = as_steps(steps)
     first, last, end = kept[0].x_t, kept[-1], len(kept)
@@ -124,9 +125,9 @@ def x0_hat_explorer(
 ) -> Explorer:
     """What the network sees at each timestep: the picture, what is left of it, and the network's guess.
 
-    x_t follows the hand at once; the guess follows as fast as the network answers, always for the newest timestep.
-    Where the environment variable `COURSE_STORE_FRAMES` is set, about 25 timesteps are computed in advance, and the
-    network is not asked later.
+    x_t follows your hand at once. The guess comes as fast as the network answers, always for the newest timestep. If
+    the environment variable `COURSE_STORE_FRAMES` is set, about 25 timesteps are computed in advance, and the slider
+    needs no network later.
 
     Args:
         model: a trained network, on the device of x0.
@@ -134,7 +135,7 @@ def x0_hat_explorer(
         x0: up to 8 clean pictures, (B, C, H, W), floats in [-1, 1].
         target: what the model predicts, one of `course_lib.forward.TARGETS`.
         t: where the slider begins, in 1..T; None for half of T.
-        seed: of the noise.
+        seed: the seed of the noise.
         y: class labels, int64 (B,), or None.
 
     Returns:
@@ -165,7 +166,7 @@ def x0_hat_explorer(
 
 @dataclass(frozen=True, eq=False)
 class _Question:
-    """What `x0_hat_explorer` asks the network: the same pictures in the same noise, at one timestep or another."""
+    """What `x0_hat_explorer` asks the network at each timestep, about the same pictures with the same noise."""
 
     model: nn.Module
     schedule: Schedule
@@ -175,7 +176,7 @@ class _Question:
     y: Tensor | None
 
     def x_t(self, t: int) -> Tensor:
-        """What is left of the pictures."""
+        """The pictures mixed with noise."""
         return q_sample(self.schedule, self.x0, t, self.eps)[0]
 
     def guess(self, t: int) -> tuple[Tensor, str]:
@@ -192,7 +193,14 @@ class _Question:
 
 
 def _guess_canvas(asked: _Question, times: range, begin: int, frames: Sequence[tuple[Tensor, str]]) -> PictureCanvas:
-    """Picture, mixture and guess below each other; without frames (guess and words), Python sends the guess."""
+    """Picture, mixture and guess, one below the other.
+
+    Args:
+        asked: what the network is asked.
+        times: the positions of the slider.
+        begin: the position at the beginning.
+        frames: guess and words for each position; none if Python sends them later.
+    """
     x0, signal, noise = asked.x0, asked.schedule.signal, asked.schedule.noise
     texts = [[words for _, words in frames]] if frames else []
     terms: dict[str, list[list[tuple[int, int | None]]]] = {

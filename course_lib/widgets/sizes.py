@@ -1,8 +1,8 @@
-"""Explorers of sizes: where a layer's kernel lands, and a size on its way through a U-Net.
+"""Explorers of sizes: which pixels a layer's kernel covers, and how a size changes on its way through a U-Net.
 
-Their arithmetic is small enough for the page to do it, so the drawings follow a slider within a frame, also while a
-cell runs and in a saved page without a kernel. `layer_view` and `unet_view` compute the same with the library; tests
-compare the two for every value that a slider has.
+The arithmetic is small enough for the page itself, so the drawings follow a slider within a frame, even while a cell
+runs or in a saved page without a kernel. `layer_view` and `unet_view` compute the same with the library, and tests
+compare the two for every value of every slider.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from .assets import script, style_sheet
 from .controls import choice, integer
 from .explorer import Explorer
 
-#: Least and largest value of each number of a layer.
+#: The smallest and the largest value of each number of a layer.
 LAYER_LIMITS = {
     "size": (1, 32),
     "kernel": (1, 7),
@@ -37,12 +37,12 @@ _SCRIPT = script("controls", "sizes", "drawings", "diagram")
 
 
 def _whole(value: int, limits: tuple[int, int]) -> Any:
-    """A trait that the browser shares: a whole number within limits."""
+    """A trait that Python and the browser share: a whole number within limits."""
     return traitlets.Int(value, min=limits[0], max=limits[1]).tag(sync=True)
 
 
 class LayerDiagram(anywidget.AnyWidget):
-    """A layer's arithmetic with your numbers, and where its kernel lands; `shape_explorer` joins it to sliders.
+    """A layer's arithmetic with your numbers, and which pixels its kernel covers; see `shape_explorer`.
 
     Args:
         kind: "conv", "pool" or "transposed conv"; the browser knows it by its place in `LAYER_KINDS`, `kind_index`.
@@ -89,7 +89,7 @@ class LayerDiagram(anywidget.AnyWidget):
 
 
 class UnetDiagram(anywidget.AnyWidget):
-    """A size, halved on its way down a U-Net and doubled on its way up; skips that do not fit are red.
+    """A size that is halved on its way down a U-Net and doubled on its way up; skips that do not fit are red.
 
     Args:
         size: height and width of the input, 1..128.
@@ -118,9 +118,9 @@ def shape_explorer(
     output_padding: int = 0,
     dilation: int = 1,
 ) -> Explorer:
-    """What size comes out of a layer: the formula with your numbers, and where the kernel lands.
+    """What size comes out of a layer: the formula with your numbers, and which pixels the kernel covers.
 
-    Point at a pixel of the drawing, or go to it with the arrow keys, and see what it looks at.
+    Point at a pixel of the drawing, or go to it with the arrow keys, to see which pixels it looks at.
 
     Args:
         kind: "conv", "pool" or "transposed conv".
@@ -144,7 +144,7 @@ def shape_explorer(
 
 
 def unet_explorer(size: int = 28, halvings: int = 4) -> Explorer:
-    """A size on its way through a U-Net: halved, doubled, and where a skip does not fit.
+    """How a size is halved and doubled on its way through a U-Net, and where a skip does not fit.
 
     Args:
         size: height and width of the input, 1..128.
@@ -161,7 +161,7 @@ def unet_explorer(size: int = 28, halvings: int = 4) -> Explorer:
 
 @cache
 def _spread(places: int, kernel: int, stride: int, dilation: int) -> tuple[int, ...]:
-    """How often each row is touched by a kernel with this many places: a transposed convolution of ones with ones."""
+    """How often a kernel with this many positions touches each row: a transposed convolution of ones with ones."""
     ones = torch.ones(1, 1, places), torch.ones(1, 1, kernel)
     return tuple(int(count) for count in F.conv_transpose1d(*ones, stride=stride, dilation=dilation).flatten())
 
@@ -176,7 +176,7 @@ def layer_view(
 
     Returns:
         "result": the formula with the numbers put in and the sizes, in two lines, or why there is no such layer;
-        "note": what is hatched, and which rows and columns no kernel touches.
+        "note": what the hatching means, and which rows and columns the kernel never touches.
 
     >>> layer_view("conv", 7, 3, stride=2, padding=1)["result"].split("\\n")
     ['⌊(7 + 2·1 − 1·(3 − 1) − 1) / 2⌋ + 1 = 4', '7 × 7 → 4 × 4']
@@ -198,7 +198,7 @@ def layer_view(
 
 
 def _conv_notes(touched: Sequence[int], padding: int) -> Iterator[str]:
-    """What is hatched, and what the kernel never looks at; touched counts the visits of each row of the input."""
+    """Sentences about the hatching and about missed rows; touched says how often the kernel visits each input row."""
     size, missed = len(touched), touched.count(0)
     if padding:
         yield "Hatched: padding."
@@ -213,7 +213,7 @@ def _conv_notes(touched: Sequence[int], padding: int) -> Iterator[str]:
 
 
 def _transposed_notes(touched: Sequence[int], padding: int, output_padding: int) -> Iterator[str]:
-    """The same for a transposed convolution; touched counts the visits of each row of the output."""
+    """The same for a transposed convolution; touched says how often the kernel visits each row of the output."""
     out, missed = len(touched), touched.count(0)
     if padding:
         yield "Hatched: cut off by the padding."

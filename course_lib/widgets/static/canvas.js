@@ -1,5 +1,5 @@
 // Paints what course_lib/widgets/canvas.py describes: panels that follow three numbers, `value`, `layer` and `clip`.
-// The mathematics comes in tables; this file only looks numbers up, multiplies them and adds them.
+// Python has done the mathematics and put it into tables. This file only looks numbers up, multiplies and adds.
 
 const SVG = "http://www.w3.org/2000/svg";
 const GROUND = 205; // the gray between pictures, as in course_lib.viz.grid
@@ -39,7 +39,7 @@ function element(kind, className, text = "") {
   return made;
 }
 
-/** Write base + Σ factor · stored number, as gray levels, into the pixels of a canvas. */
+/** Write gray levels into the pixels of a canvas; each level is base + Σ factor · stored number. */
 function paint(pixels, where, size, channels, { list, base }) {
   const [first, second, ...more] = list;
   const level = (at) => {
@@ -59,7 +59,7 @@ function paint(pixels, where, size, channels, { list, base }) {
   }
 }
 
-/** Where each pixel of each picture lies in the grid of all pictures. */
+/** For each pixel of each picture, its index in the grid of all pictures. */
 function places([B, , H, W], columns, wide) {
   const where = new Int32Array(B * H * W);
   for (let b = 0, i = 0; b < B; b++)
@@ -69,7 +69,7 @@ function places([B, , H, W], columns, wide) {
   return where;
 }
 
-/** What a picture panel adds up at a position; null while Python has not sent its pictures. */
+/** What a picture panel adds up at a position, or null if Python has not sent its pictures yet. */
 function termsOf(panel, data, liveNumber, { row, layer, clip, live: sent }) {
   const [B, C, H, W] = data.shape;
   const length = B * C * H * W;
@@ -91,7 +91,7 @@ function termsOf(panel, data, liveNumber, { row, layer, clip, live: sent }) {
   return terms;
 }
 
-/** A panel's element, and the function that shows a position: show({row, layer, clip, live, liveTexts}). */
+/** A panel with pictures. Every panel is {box, show}: its element, and show({row, layer, clip, live, liveTexts}). */
 function picturePanel(panel, data, liveNumber) {
   const [B, C, H, W] = data.shape;
   const { columns, scale } = panel;
@@ -157,7 +157,7 @@ function drawingPanel(panel, data) {
   const svg = box.querySelector("svg");
   svg.setAttribute("role", "img");
   svg.setAttribute("aria-label", panel.alt);
-  const above = document.createElementNS(SVG, "svg"); // a layer of its own, so that a move leaves the curves alone
+  const above = document.createElementNS(SVG, "svg"); // its own layer: a marker moves without repainting the curves
   above.setAttribute("viewBox", svg.getAttribute("viewBox"));
   above.setAttribute("aria-hidden", "true");
   box.append(above);
@@ -209,14 +209,14 @@ function stepPanel(model, data) {
   return { box, show() {} };
 }
 
-/** The slider already tells the kernel about every move. If the canvas did too, there would be twice as many messages,
- *  and messages are what limits a drag. */
+/** Stop the canvas from sending its value to the kernel. The slider already sends every move, and a second message for
+ *  each of them would slow a drag down. */
 async function keepToTheBrowser(model) {
   const own = await model.widget_manager?.get_model?.(model.get("spec").id);
   if (own) own.save_changes = () => {};
 }
 
-/** All panels in their rows; panels that Python fills are numbered in the order of its messages. */
+/** All panels in their rows. Panels that Python fills are numbered in the order in which it sends their contents. */
 function build(model, data) {
   const root = element("div", "course-canvas");
   const panels = [];
@@ -239,7 +239,7 @@ function build(model, data) {
   return { root, panels };
 }
 
-/** Show the model's state, now and whenever it changes. Returns a function that stops it. */
+/** Show the state of the model, now and whenever it changes. Returns a function that stops this. */
 function follow(model, data, { root, panels }) {
   const state = () => {
     const row = Math.round((model.get("value") - data.low) / data.step);
@@ -283,7 +283,7 @@ function follow(model, data, { root, panels }) {
 }
 
 export default () => {
-  let unpacked = null; // once, however many views there are
+  let unpacked = null; // all views of a widget share what is unpacked
   return {
     async render({ model, el }) {
       await keepToTheBrowser(model);

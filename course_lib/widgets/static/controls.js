@@ -1,6 +1,6 @@
-// Names for ipywidgets' controls, which a screen reader could not say without them. Both widgets of the course use it.
+// Gives ipywidgets' controls the names that a screen reader says. Both kinds of canvas use it.
 
-/** Toggle buttons show only by their color which one is pressed: say it, and name their group. */
+/** Say which toggle button is pressed, which otherwise only its color shows, and name the group of buttons. */
 function tellPressed(box) {
   for (const group of box.querySelectorAll(".widget-toggle-buttons:not([data-told])")) {
     group.dataset.told = "true";
@@ -26,12 +26,13 @@ function nameControls(box) {
     const readout = widget.querySelector(".widget-readout");
     for (const handle of widget.querySelectorAll(".noUi-handle")) {
       handle.setAttribute("aria-label", name);
-      if (readout) handle.setAttribute("aria-valuetext", readout.textContent); // without it, a choice would be a position
+      // Without this, a choice is read as its position.
+      if (readout) handle.setAttribute("aria-valuetext", readout.textContent);
     }
     readout?.setAttribute("aria-label", `${name}, as a number`);
   }
   tellPressed(box);
-  // Else JupyterLab takes the arrow keys.
+  // Without this, JupyterLab takes the arrow keys.
   for (const select of box.querySelectorAll("select")) select.dataset.lmSuppressShortcuts = "true";
   for (const play of box.querySelectorAll(".widget-play")) {
     const names = ["play or pause", "stop and go back to the start", "repeat"];
@@ -42,7 +43,7 @@ function nameControls(box) {
   }
 }
 
-/** Name the controls around a canvas, now and whenever some are added. Returns a function that stops it. */
+/** Name the controls around a canvas, now and whenever one is added. Returns a function that stops this. */
 function watchControls(el) {
   let [observer, frame, tries] = [null, 0, 0];
   const begin = () => {

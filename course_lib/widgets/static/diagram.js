@@ -1,5 +1,5 @@
-// The widget: draws what a slider has changed, and lets a pointer or the arrow keys pick a place of the kernel.
-// It needs no Python while it runs.
+// The widget: draws a layer or a U-Net again when a slider moves, and lets you point at a pixel, or choose one with the
+// arrow keys, to see the kernel there. It needs no Python while it runs.
 
 const NUMBERS = ["size", "kernel", "stride", "padding", "output_padding", "dilation"];
 const SCENES = {
@@ -43,7 +43,7 @@ function parts(name) {
   return { root, svg, result, note };
 }
 
-/** Put a text of several lines into an element, with the sizes of a layer or the verdict on a ladder in bold. */
+/** Put a text of several lines into an element. The sizes of a layer, or the verdict on a U-Net, are bold. */
 function write(result, text, refused, isLayer) {
   if (result.textContent === text) return;
   const [first, ...rest] = text.split("\n");
@@ -55,10 +55,10 @@ function write(result, text, refused, isLayer) {
   result.className = refused ? "refused" : "";
 }
 
-/** Let a pointer and the arrow keys choose a place of the kernel: `move` gets [row, column], or null for none. */
+/** Let a pointer or the arrow keys choose the kernel's position: `move` gets [row, column], or null for none. */
 function letPoint(svg, read, place, move) {
   svg.tabIndex = 0;
-  svg.setAttribute("data-lm-suppress-shortcuts", "true"); // else JupyterLab takes the arrow keys
+  svg.setAttribute("data-lm-suppress-shortcuts", "true"); // without this, JupyterLab takes the arrow keys
   const point = ({ clientX, clientY }) => {
     const { left, top, width } = svg.getBoundingClientRect();
     const scale = WIDTH / width;

@@ -1,12 +1,12 @@
-// Drawings of a layer and of a U-Net: numbers in, the inside of an SVG out.
+// Draws a layer and a U-Net: from numbers to the inside of an SVG.
 
-// As in course_lib.viz.COLORS; each is easy to see on white and on dark pages.
+// The same as in course_lib.viz.COLORS. All are easy to see on white and on dark pages.
 const BLUE = "#0072B2";
 const ORANGE = "#D55E00";
 const GREEN = "#009E73";
 const PURPLE = "#AA4A85";
 const RED = "#C81E1E";
-// The first, the second and the last place of a kernel: they differ in dashes too.
+// The first, the second and the last position of a kernel. They differ in dashes too, for those who see no color.
 const MARKS = [
   { color: ORANGE, dash: "" },
   { color: BLUE, dash: "6 3" },
@@ -33,7 +33,7 @@ function arrow(x0, y0, x1, y1, color, dash = "") {
   );
 }
 
-/** Slanted lines over a rectangle; they continue in the rectangle next to it. */
+/** Slanted lines over a rectangle, placed so that they continue in the rectangle next to it. */
 function hatch(x, y, w, h, falling) {
   let d = "";
   const step = 7;
@@ -75,7 +75,7 @@ function grid(x, count, first, last, title) {
   return out + path(square(x + from, TOP + from, inner, inner), 'stroke="currentColor" stroke-width="2" fill="none"');
 }
 
-/** Red over the rows and columns of a grid that no place of the kernel touches. */
+/** Red over the rows and columns of a grid that the kernel never touches. */
 function missed(x, cell, first, counts) {
   const size = counts.length * cell;
   const [left, top] = [x + first * cell, TOP + first * cell];
@@ -97,7 +97,7 @@ function missed(x, cell, first, counts) {
   );
 }
 
-/** The cells that a kernel touches in one of its places, and the square that it spans. */
+/** The cells that a kernel touches at one position, and the square that it spans. */
 function landing(x, cell, rows, columns, { color, dash }) {
   const cells = rows.flatMap((row) => columns.map((column) => [x + column * cell, TOP + row * cell]));
   const [wide, high] = [columns, rows].map((taken) => (taken.at(-1) - taken[0] + 1) * cell);
@@ -115,7 +115,7 @@ function number(x, cell, row, column, text) {
   return size < 7 ? "" : `<text ${place} class="bold" style="font-size:${short(size)}px">${text}</text>`;
 }
 
-/** Where the two grids stand: the one of single cells, and the larger one that the kernel spans. */
+/** Where the two grids stand. `single` has a cell for each position of the kernel; on `large` lies the kernel. */
 function frame(values) {
   const { kind, size, padding } = values;
   const { out, full, places } = layer(values);
@@ -131,7 +131,7 @@ function frame(values) {
   };
 }
 
-/** Row and column of the kernel's place under a point of the drawing, or null. */
+/** The kernel's position, [row, column], under a point of the drawing, or null. */
 export function pointed(values, x, y) {
   if (layer(values).refusal) return null;
   const { single, places } = frame(values);
@@ -139,7 +139,7 @@ export function pointed(values, x, y) {
   return at.every((i) => i >= 0 && i < places) ? at : null;
 }
 
-/** A layer. It shows the kernel in one place, [row, column], or in its first two and its last. */
+/** Draw a layer, with the kernel at the position `place`, [row, column], or else at its first two and its last. */
 export function layerPicture(values, place = null) {
   if (layer(values).refusal) {
     const box = square(LEFT, TOP, RIGHT + SIDE - LEFT, SIDE);
@@ -182,7 +182,7 @@ export function layerPicture(values, place = null) {
   return picture + areas + numbers + legend;
 }
 
-/** One place of the kernel in words. */
+/** One position of the kernel in words. */
 export function placeWords({ kind, kernel, padding }, [row, column]) {
   const transposed = kind === "transposed conv";
   const [name, does] = transposed ? ["input", "spreads over"] : ["output", "looks at"];
@@ -191,7 +191,7 @@ export function placeWords({ kind, kernel, padding }, [row, column]) {
   return `${name} pixel in row ${row + 1}, column ${column + 1} ${does} ${cells} of the ${other}`;
 }
 
-/** A U-Net. */
+/** Draw the sizes in a U-Net: down on the left, up on the right, the skips across. */
 export function ladderPicture(size, halvings) {
   const { down, up } = ladder(size, halvings);
   const [half, tall, step] = [52, 18, Math.min(96, 310 / halvings)];

@@ -1,10 +1,10 @@
-// The arithmetic of course_lib.shapes, and what the text panels say about it: numbers in, words out.
-// tests/widgets/test_sizes.py compares every value and every sentence with the library's.
+// The arithmetic of course_lib.shapes, and what the text panels say about it: from numbers to words.
+// tests/widgets/test_sizes.py compares every number and every sentence with the library's.
 
 export const KINDS = ["conv", "pool", "transposed conv"];
 
-/** What comes out of a layer, {out, formula} or {refusal}, and how its kernel moves: `reach` cells that it spans, `full`
- *  rows of the larger grid with padding, `places` along one axis. */
+/** What comes out of a layer, {out, formula} or {refusal}, and how its kernel moves: it spans `reach` cells, and has
+ *  `places` positions along an axis of `full` cells, padding included. */
 export function layer({ kind, size, kernel, stride, padding, output_padding, dilation }) {
   const reach = dilation * (kernel - 1) + 1;
   const wide = size + 2 * padding;
@@ -38,12 +38,12 @@ export function layer({ kind, size, kernel, stride, padding, output_padding, dil
   return { out, formula, reach, full: wide, places: out };
 }
 
-/** Rows of the larger grid, with padding, that the kernel touches in one of its places along an axis. */
+/** The rows of the larger grid, padding included, that the kernel touches at one position. */
 export function taps({ kernel, stride, dilation }, place) {
   return Array.from({ length: kernel }, (_, i) => place * stride + i * dilation);
 }
 
-/** How often the kernel touches each row of the larger grid, without the padding. */
+/** How often the kernel touches each row of the larger grid, padding left out. */
 export function touched(values) {
   const { full, places } = layer(values);
   const counts = new Array(full).fill(0);
@@ -69,7 +69,7 @@ export function ladder(size, halvings) {
   return { down, up, problem: bad.length ? `${chains.join(",  ")}. ${near}` : "" };
 }
 
-/** What the text panels of a layer say, and the drawing in words. */
+/** What the text panels of a layer say, and a label that describes the drawing. */
 export function layerWords(values) {
   const { kind, size, kernel, stride, padding, output_padding, dilation } = values;
   const { refusal, out, formula } = layer(values);
@@ -99,7 +99,7 @@ export function layerWords(values) {
   return { refused: false, result: `${formula}\n${size} × ${size} → ${out} × ${out}`, note, label };
 }
 
-/** What the text panel of a U-Net says, and the drawing in words. */
+/** What the text panel of a U-Net says, and a label that describes the drawing. */
 export function ladderWords(size, halvings) {
   const { down, up, problem } = ladder(size, halvings);
   const multiple = 2 ** halvings;
