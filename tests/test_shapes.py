@@ -64,11 +64,8 @@ def test_some_output_padding_brings_every_size_back() -> None:
     [
         (lambda: conv_out(0, 3), ValueError, "size must lie in"),
         (lambda: conv_out(28.0, 3), TypeError, "size must be an int, got float"),  # type: ignore[arg-type]
-        (lambda: conv_out(28, 3, stride=0), ValueError, "stride must lie in"),
         (lambda: conv_out(4, 3, dilation=2), ValueError, "reaches over 5 pixels but the padded input has 4; use a sm"),
         (lambda: pool_out(28, 2, padding=2), ValueError, r"padding must lie in \[0, 1\], got 2"),
-        (lambda: pool_out(28, "2"), TypeError, "kernel must be an int, got str"),  # type: ignore[arg-type]
-        (lambda: conv_transpose_out(4, 3, 2, output_padding=2), ValueError, r"output_padding must .*\[0, 1\], got 2"),
         (lambda: conv_transpose_out(1, 2, padding=1), ValueError, "nothing is left: the output would have size 0"),
         (lambda: layer_size("dense", 7, 3), ValueError, "kind='dense' is unknown; choose one of 'conv'"),
         (lambda: layer_size("conv", 7, 3, output_padding=1), ValueError, "with a conv it must be 0, got 1"),
