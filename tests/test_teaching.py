@@ -61,9 +61,6 @@ def rows_under(heading: str) -> list[list[str]]:
     return [row for number, row in enumerate(rows) if number not in rules and number + 1 not in rules]
 
 
-# ------------------------------------------------------------------------------------------- minutes and plans
-
-
 @pytest.mark.parametrize("number", NOTEBOOKS)
 def test_minutes_are_those_of_the_notebook(number: str) -> None:
     path = NOTEBOOKS[number]
@@ -124,9 +121,6 @@ def test_the_five_sessions_add_up() -> None:
     assert done == set(NOTEBOOKS) and sorted(cases) == [*range(1, len(CASES) + 1)]
 
 
-# ------------------------------------------------------------------------------------- links, names, commands
-
-
 def test_every_misunderstanding_is_answered_by_a_linked_section() -> None:
     rows = rows_under("Common misunderstandings")
     links = re.findall(r"\[([^\]]+)\]\((notebooks/[^)#]+)(?:#((?:[^()]|\([^()]*\))*))?\)", PAGE)
@@ -149,9 +143,6 @@ def test_commands_exist() -> None:
     (backend,) = re.findall(r'^requires = \["([^"]+)"\]', project, re.MULTILINE)
     assert f'pip download -c constraints.txt -d ../wheels . "{backend}"' in PAGE
     assert "pip install --no-index --find-links ../wheels -c constraints.txt -e ." in PAGE
-
-
-# ------------------------------------------------------------------------------------------------------ the quiz
 
 
 def test_three_questions_for_each_notebook_with_folded_answers() -> None:

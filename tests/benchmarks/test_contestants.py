@@ -20,12 +20,12 @@ from course_lib.train import TrainConfig
 from course_lib.training.batches import RandomBatches
 from course_lib.unet import DoubleConvUNet
 from helpers_benchmarks import CPU, PICTURES, TINY, without_trials
-from pictures_report import recipe_label
 from trainings import OurTraining, OwnTraining
 
 PEERS = {"diffusers": "diffusers", "lucidrains": "denoising_diffusion_pytorch", "double-conv": "torch", "unet": "torch"}
 same = partial(torch.testing.assert_close, rtol=0, atol=0)
 EVERY = [(name, recipe) for name in PEERS for recipe in ("ours", "own") if (name, recipe) != ("unet", "own")]
+THEIRS = {"target": "v", "betas": [0.9, 0.99], "grad clip": 1, "ema": 0.995}
 
 
 @pytest.mark.parametrize(("name", "recipe"), EVERY)
@@ -51,26 +51,31 @@ def test_one_update_of_everybody(name: str, recipe: str, monkeypatch: pytest.Mon
 
 
 @pytest.mark.parametrize(
-    ("name", "kind", "lr", "label"),
+    ("name", "optimizer", "lr", "batch", "schedule", "others"),
     [
-        ("diffusers", "Adam", 1e-3, "Adam 1e-3, batch 128, cosine, no EMA"),
-        ("lucidrains", "Adam", 1e-4, "Adam 1e-4, batch 16, sigmoid, v, EMA 0.995"),
-        ("double-conv", "AdamW", 3e-4, "AdamW 3e-4, batch 16, linear, no EMA"),
+        ("diffusers", "Adam", 1e-3, 128, "squaredcos_cap_v2", {}),
+        (
+            "lucidrains",
+            "Adam",
+            1e-4,
+            16,
+            "sigmoid",
+            {"target": "v", "betas": [0.9, 0.99], "grad clip": 1, "ema": 0.995},
+        ),
+        ("double-conv", "AdamW", 3e-4, 16, "linear", {"weight_decay": 0.01}),
     ],
 )
-def test_own_recipes_are_the_published_ones(name: str, kind: str, lr: float, label: str) -> None:
+def test_own_recipes_are_the_published_ones(
+    name: str, optimizer: str, lr: float, batch: int, schedule: str, others: dict[str, Any]
+) -> None:
     pytest.importorskip(PEERS[name])
-    training, theirs = start_training(CONTESTANTS[name], "own", 3.0, PICTURES, 0, CPU), name == "lucidrains"
-    assert isinstance(training, OwnTraining)
-    assert recipe_label({"recipe": "own", "details": training.details}) == label  # and what is trained is so:
-    (group,) = training.optimizer.param_groups
-    assert (type(training.optimizer).__name__, group["lr"]) == (kind, lr)
-    assert group["betas"] == ((0.9, 0.99) if theirs else (0.9, 0.999))
-    assert group["weight_decay"] == (0.01 if kind == "AdamW" else 0)
-    assert sum(p.numel() for p in group["params"]) == count_parameters(training.model)
-    assert training.batches.size == training.batch_size and training.grad_clip == (1.0 if theirs else None)
-    average = training.average and (training.average.beta, training.average.update_every)
-    assert average == ((0.995, 10) if theirs else None)
+    training = start_training(CONTESTANTS[name], "own", 3.0, PICTURES, 0, CPU)
+    usual = {"target": "eps", "betas": [0.9, 0.999], "weight_decay": 0, "grad clip": None, "ema": None, "seed": 0}
+    named = {"optimizer": optimizer, "lr": lr, "batch size": batch, "schedule": schedule}
+    assert isinstance(training, OwnTraining) and training.details == {**usual, **named, **others}
+    assert sum(p.numel() for p in training.optimizer.param_groups[0]["params"]) == count_parameters(training.model)
+    assert training.batches.size == batch and training.grad_clip == training.details["grad clip"]
+    assert training.average is None or training.average.update_every == 10
 
     # the loss is ours with its schedule and target, and the other libraries' networks are asked about t − 1
     x0, t = PICTURES[:3], torch.tensor([1, 400, 1000])
@@ -85,7 +90,7 @@ def test_own_recipes_are_the_published_ones(name: str, kind: str, lr: float, lab
     a, b = training.schedule.at(t, x0)
     torch.testing.assert_close(seen[0][0], a * x0 + b * eps, rtol=0, atol=2e-4)
     assert torch.equal(seen[0][1], t if name == "double-conv" else t - 1)
-    weight = training.schedule.alpha_bar[t].float() if theirs else torch.ones(3)
+    weight = training.schedule.alpha_bar[t].float() if name == "lucidrains" else torch.ones(3)
     torch.testing.assert_close(found, (weight * each).mean(), rtol=1e-3, atol=1e-5)
 
 

@@ -1,7 +1,8 @@
-"""Only a training's own time counts, and nothing is lost or mixed up by stopping."""
+"""Only a training's own time counts, nothing is lost or mixed up by stopping, and the right rows make the tables."""
 
 from __future__ import annotations
 
+import re
 from argparse import Namespace
 from pathlib import Path
 from types import SimpleNamespace
@@ -14,26 +15,28 @@ from torch import Tensor, nn
 import judging
 import pictures_per_minute as bench
 import pictures_report
+import records
 import trainings
 from course_lib.schedule import make_schedule
-from helpers_benchmarks import CPU, HELDOUT, PICTURES, TINY, Judged, without_trials
+from helpers_benchmarks import CPU, HELDOUT, OWN, PICTURES, TINY, Judged, row, without_trials
 from pictures_per_minute import Run, take_turns
-from records import read_rows
+from pictures_report import report
+from records import Row, append_row, read_rows
 from trainings import Training
 
 
 class Paced(Training):
     """A training whose updates take so many seconds of a clock that we turn ourselves."""
 
-    def __init__(self, clock: Any, pace: float, turns: list[str], name: str) -> None:
+    def __init__(self, clock: Any, pace: float) -> None:
         super().__init__(nn.Linear(1, 1), PICTURES, make_schedule("linear", 10), "eps", 4, {})
-        self.clock, self.pace, self.turns, self.name = clock, pace, turns, name
+        self.clock, self.pace = clock, pace
 
     def get_ready(self) -> None:
         self.clock.now += 100
 
     def update_until(self, end: float) -> None:
-        self.turns.append(self.name)
+        self.clock.turns.append(self.pace)
         while self.clock.now < end:
             self.clock.now += self.pace
             self.step += 1
@@ -44,10 +47,10 @@ class Paced(Training):
 
 
 def test_only_the_time_of_its_own_turns_counts(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    clock, turns, kept = SimpleNamespace(now=0.0), list[str](), list[tuple[str, float, bool, float]]()
+    clock, kept = SimpleNamespace(now=0.0, turns=[]), list[tuple[str, float, bool, float]]()
     clock.perf_counter = lambda: clock.now
     monkeypatch.setattr(trainings, "time", clock)
-    quick, slow = Paced(clock, 1.0, turns, "quick"), Paced(clock, 7.0, turns, "slow")
+    quick, slow = Paced(clock, 1.0), Paced(clock, 7.0)
     runs = [
         Run("quick", "own", quick, tmp_path / "a", [(0.25, 2.0, True), (0.5, 0.5, False), (2.0, 2.0, False)]),
         Run("slow", "own", slow, tmp_path / "b", [(0.25, 2.0, True), (2.0, 2.0, False)]),
@@ -60,9 +63,10 @@ def test_only_the_time_of_its_own_turns_counts(monkeypatch: pytest.MonkeyPatch, 
     take_turns(runs, 20.0, reached)
     assert (quick.seconds, quick.step) == (120.0, 120)
     assert (slow.step, slow.seconds) == (18, 126.0)  # six turns of 21 seconds
-    assert turns == ["quick", "slow"] * 6 + ["quick"]  # a turn ends where weights are kept
-    assert [each[1:] for each in kept if each[0] == "quick"] == [(2, True, 15), (0.5, False, 30), (2, False, 120)]
-    assert [each[1:] for each in kept if each[0] == "slow"] == [(2, True, 21), (2, False, 126)]
+    assert clock.turns == [1, 7] * 6 + [1]  # a turn ends where weights are kept
+    moments = {name: [each[1:] for each in kept if each[0] == name] for name in ("quick", "slow")}
+    assert moments["quick"] == [(2, True, 15), (0.5, False, 30), (2, False, 120)]
+    assert moments["slow"] == [(2, True, 21), (2, False, 126)]
 
 
 @pytest.fixture
@@ -106,10 +110,10 @@ def test_a_stopped_benchmark_goes_on(
         *(("lucidrains", recipe, each) for recipe in ("ours", "own") for each in (0.002, 0.004)),
         *(("unet", "ours", each) for each in (0.002, 0.004)),
     ]
-    for row in found:
-        assert row["seconds"] >= 60 * row["minutes"] and 0 < row["weak_updates"] <= row["updates"]
-        assert row["versions"]["torch"] and row["pictures"] == row["updates"] * row["details"]["batch size"]
-        assert row["reports"]["unclipped"] != row["reports"]["clipped"]
+    for each in found:
+        assert each["seconds"] >= 60 * each["minutes"] and 0 < each["weak_updates"] <= each["updates"]
+        assert each["versions"]["torch"] and each["pictures"] == each["updates"] * each["details"]["batch size"]
+        assert each["reports"]["unclipped"] != each["reports"]["clipped"]
     assert len([*(tmp_path / "r").rglob("*.png")]) == 12  # of each row, with and without guidance
     assert "0 trainings to run" in call("--recipes", "own") and read_rows(rows) == found
 
@@ -121,8 +125,8 @@ def test_a_stopped_benchmark_goes_on(
     next(build.glob("unet_ours_*/0.004_weak.pt")).unlink()  # no row without it
     assert "1 trainings to run" in call("--models", "unet", "--samples", "25")
     shown = call("--report")
-    for row in found:
-        assert all(f"{report['frechet']['value']:.2f}" in shown for report in row["reports"].values())
+    for each in found:
+        assert all(f"{judged['frechet']['value']:.2f}" in shown for judged in each["reports"].values())
     assert {path.suffix for path in (tmp_path / "r").iterdir() if path.is_file()} == {".jsonl", ".png"}
 
 
@@ -168,5 +172,96 @@ def test_the_weights_of_an_eighth_guide_those_of_the_end(
         torch.nn.init.constant_(next(run.training.to_sample_from().parameters()), number)
         made(tmp_path).reached(run, minutes, weak)
     assert seen == [[2.0, None], [2.0, None], [2.0, 1.0]]
-    (row,) = read_rows(tmp_path / "pictures_per_minute_cpu.jsonl")
-    assert (row["weak_updates"], row["updates"]) == (1, 2) and not (run.folder / "state.pt").exists()
+    (found,) = read_rows(tmp_path / "pictures_per_minute_cpu.jsonl")
+    assert (found["weak_updates"], found["updates"]) == (1, 2) and not (run.folder / "state.pt").exists()
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "pictures_per_minute_cpu.jsonl"
+
+
+def tables(path: Path, *rows: Row) -> tuple[str, str]:
+    """The main table and all others."""
+    for each in rows:
+        append_row(path, each)
+    main, full = report(path).values()
+    return main, full
+
+
+def listed(text: str, title: str) -> str:
+    """The table under a title."""
+    found = re.search(rf"^{re.escape(title)}[^\n]*:\n\n(.*?)(?:\n\n|\Z)", text, re.DOTALL | re.MULTILINE)
+    return found[1] if found else ""
+
+
+def test_tables_are_made_from_the_newest_rows(path: Path) -> None:
+    main, full = tables(
+        path,
+        row("lucidrains", "own", 3, 77.0, machine="a slower one"),  # not to be compared
+        row("unet", "ours", 0.25, 9.0, pictures=1000),  # nobody else trains as short
+        row("unet", "ours", 3, 99.0),
+        row("unet", "ours", 3, 4.0),  # the newer of two
+        row("unet", "ours", 30, 2.0),
+        row("diffusers", "own", 3, 60.0, details={**OWN, "lr": 4e-4}),  # a recipe from before a correction
+        row("diffusers", "own", 3, 60.0, pictures=2999),
+        row("diffusers", "own", 30, 44.0, 30.0),  # the better of two samplers counts
+        row("diffusers", "ours", 30, 1.0, features="of another network"),
+    )
+    assert "| UNet of this course | this course's | 89 | **4.00 (3.60–4.40)** | **2.00 (1.80–2.20)** |" in main
+    assert "| Adam 1e-3, batch 128, linear, no EMA | 89 | 60.00 (54.00–66.00) | 30.00 (27.00–33.00) |" in main
+    assert "| *real pictures, held out* |  |  | *0.18* | *0.18* |" in main
+    assert "| after 3 min | after 30 min |\n" in main
+    assert "| 2,999 | 60.00 (54.00–66.00) | 1,000 | 9.00 (8.10–9.90) |" in listed(full, "By pictures in place of")
+    assert "99.00" not in main and "77.00" not in main and "1.00 (" not in main and "4e-4" not in main
+    assert "| 77.00 (" in listed(full, "On another machine, a slower one (2025-01-02)").replace("**", "")
+    every = listed(full, "Every measure")
+    assert "| 3 | 12,345 | 67 | 4.00 (3.60–4.40) | 4000.0 (3600.0–4400.0) | 50% | 50% | 50% |" in every
+    for sampler, distance in ("SDE-DPM-Solver++(2M)", "44.00"), ("DDPM, clipped", "30.00"):
+        assert f"no EMA | {sampler} | 30 | 12,345 | 67 | {distance} (" in every
+    with pytest.raises(ValueError, match="must hold rows"):
+        report(path.with_name("pictures_per_minute_cuda.jsonl"))
+
+
+def test_guided_samples_count_where_all_have_them(path: Path) -> None:
+    unguided = row("diffusers", "own", 3, 60.0, 50.0)
+    for others in (unguided, row("diffusers", "own", 3, 60.0, 50.0, 1.0, guidance={"strength": 9.0})):
+        main, full = tables(path, row("unet", "ours", 3, 4.0, 5.0, 2.0), others)
+        assert "the best of 2 samplers;" in main and "**4.00 (" in main and "| 50.00 (" in main
+        assert "2.00 (" not in main and "autoguided" not in full
+    main, full = tables(path, row("diffusers", "own", 3, 60.0, 50.0, 55.0))
+    assert "the best of 3 samplers, of which the guided one takes two evaluations" in main
+    assert "**2.00 (" in main and "| SDE-DPM-Solver++(2M), autoguided |" in full
+
+
+def test_what_was_trained_or_judged_again_is_listed_apart(path: Path) -> None:
+    second = {"updates": 68, "pictures": 54321}
+    main, full = tables(
+        path,
+        row("unet", "ours", 3, 1.0, samples=9000, machine="another"),
+        *(row(model, "own", 3, 60.0) for model in ("diffusers", "double-conv")),
+        row("unet", "ours", 3, 4.0),
+        row("lucidrains", "own", 3, 77.0),
+        row("lucidrains", "own", 3, 66.0, 55.0, 1.0, **second),
+        row("lucidrains", "own", 3, 66.0, 56.0, 8.0, **second),  # judged again by as many
+        row("unet", "ours", 3, 3.0, 9.0, 2.0, samples=9000),
+        row("unet", "ours", 3, 5.0, samples=9000, **second),
+    )
+    assert "**4.00 (" in main and "| 56.00 (" in main and "3.00 (" not in main
+    again = listed(full, "Trained more than once (the last one counts), or judged by more samples")
+    assert [line.split("|")[3:-1] for line in again.replace(" ", "").splitlines()[2:]] == [
+        ["3", "12,345", "1,000", "4.00(3.60–4.40)", "", "0.18"],
+        ["3", "12,345", "9,000", "3.00(2.70–3.30)", "2.00(1.80–2.20)", "0.18"],
+        ["3", "54,321", "9,000", "5.00(4.50–5.50)", "", "0.18"],
+        ["3", "12,345", "1,000", "77.00(69.30–84.70)", "", "0.18"],
+        ["3", "54,321", "1,000", "56.00(50.40–61.60)", "8.00(7.20–8.80)", "0.18"],
+    ]
+
+
+def test_a_block_is_filled_in_its_place(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text("a\n<!-- x cpu: begin -->\nstale\n<!-- x cpu: end -->\nb\n", encoding="utf-8")
+    records.fill_block(page, "x cpu", "new\n")
+    assert page.read_text(encoding="utf-8") == "a\n<!-- x cpu: begin -->\nnew\n<!-- x cpu: end -->\nb\n"
+    with pytest.raises(ValueError, match="must have the lines"):
+        records.fill_block(page, "x cuda", "new")
