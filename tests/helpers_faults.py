@@ -8,16 +8,12 @@ import statistics
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import browser
 from explorers import Explorer
 from helpers_hands import PATIENT, SOON, Judge, Oracle, judge_by, key_of, settled
 from lab import Notebook
-
-#: A folder for pictures of all explorers, for people to look at.
-SCREENSHOTS = os.environ.get("COURSE_SCREENSHOTS")
 
 
 def name_problems(explorer: Explorer) -> list[str]:
@@ -27,23 +23,19 @@ def name_problems(explorer: Explorer) -> list[str]:
     wrong = [f"a {role} has no name" for role, name in told if not name]
     sliders = [name for role, name in told if role == "slider" and name]
     wrong += [f"{len(sliders)} sliders share the names {sorted(set(sliders))}"] * (len(set(sliders)) < len(sliders))
-    number = sum(control["kind"] == "slider" for control in explorer.about)
     visible = explorer.state(False).visible
-    hidden = sum(
-        control["kind"] == "slider" and not seen for control, seen in zip(explorer.about, visible, strict=True)
-    )
-    if sum(role == "slider" for role, _ in told) < number - hidden:
-        wrong.append(f"a screen reader finds {told}, and {number - hidden} sliders are shown")
-    for number, (control, seen) in enumerate(zip(explorer.about, visible, strict=True)):
-        if control["kind"] == "slider" and seen:
-            explorer.press(number, "End")
-            slider = explorer.controls()[number]
-            explorer.page.wait_for_timeout(100)
-            said, shown = slider.evaluate(
-                "slider => [slider.querySelector('.noUi-handle').getAttribute('aria-valuetext'),"
-                " slider.querySelector('.widget-readout').textContent]"
-            )
-            wrong += [f"{control['name']} says {said!r}, and {shown!r} stands beside it"] * (said != shown)
+    shown = [n for n, control in enumerate(explorer.about) if control["kind"] == "slider" and visible[n]]
+    if sum(role == "slider" for role, _ in told) < len(shown):
+        wrong.append(f"a screen reader finds {told}, and {len(shown)} sliders are shown")
+    for number in shown:
+        explorer.press(number, "End")
+        explorer.page.wait_for_timeout(100)
+        said, beside = explorer.controls()[number].evaluate(
+            "slider => [slider.querySelector('.noUi-handle').getAttribute('aria-valuetext'),"
+            " slider.querySelector('.widget-readout').textContent]"
+        )
+        name = explorer.about[number]["name"]
+        wrong += [f"{name} says {said!r}, and {beside!r} stands beside it"] * (said != beside)
     return wrong
 
 
@@ -63,29 +55,22 @@ def flicker_problems(explorer: Explorer) -> list[str]:
     return wrong + ["no canvas was painted"] * (canvases > 0 and notes["paints"] < 2)
 
 
-def memory_problems(explorers: list[Explorer], moves: int = 1000) -> list[str]:
-    """What a page keeps of so many moves of each slider.
+def memory_problems(explorer: Explorer, moves: int = 1000) -> list[str]:
+    """What a page keeps of so many moves of the first slider.
 
     The keyboard stays in one cell meanwhile: JupyterLab itself keeps some hundred nodes whenever another cell gets it.
     """
-    page, wrong = explorers[0].page, []
-    for explorer in explorers:
-        number = next(n for n, control in enumerate(explorer.about) if control["kind"] == "slider")
-        explorer.press(number, "Home")
-
-        def move(times: int, explorer: Explorer = explorer, number: int = number) -> dict[str, float]:
-            explorer.handle(number).evaluate("(handle, times) => probe.shake(handle, times)", times)
-            page.wait_for_timeout(500)
-            return browser.memory(page)
-
-        before = move(200)
-        after = move(moves)
-        grown = {name: after[name] - before[name] for name in before}
-        wrong += [f"{moves} moves took {grown['bytes']:,} bytes that are not given back"] * (grown["bytes"] > 2e6)
-        wrong += [
-            f"{moves} moves left {grown[name]} {name}" for name in ("nodes", "listeners") if grown[name] > moves / 10
-        ]
-    return wrong
+    number = next(n for n, control in enumerate(explorer.about) if control["kind"] == "slider")
+    explorer.show()
+    explorer.press(number, "Home")
+    held = []
+    for times in (200, moves):
+        explorer.handle(number).evaluate("(handle, times) => probe.shake(handle, times)", times)
+        explorer.page.wait_for_timeout(200)
+        held.append(browser.memory(explorer.page))
+    allowed = {"bytes": 2e6, "nodes": moves / 10, "listeners": moves / 10}
+    grown = {name: held[1][name] - held[0][name] for name in allowed}
+    return [f"{moves} moves took {grown[name]:,} {name}" for name in allowed if grown[name] > allowed[name]]
 
 
 @contextmanager
@@ -191,16 +176,7 @@ def answers_soon(notebook: Notebook, explorer: Explorer, panel: str, presses: in
 
 def faint(explorer: Explorer) -> list[str]:
     """Texts that stand out too little from what they stand on (4.5 to 1, as WCAG asks)."""
+    explorer.show()
     told = explorer.element.evaluate("element => probe.contrasts(element)")
     assert told, "an explorer without a word"
     return [f"{text!r} has a contrast of {ratio:.1f}" for ratio, text in told if ratio < 4.5]
-
-
-def save_screenshot(explorer: Explorer, name: str) -> None:
-    """At 40 % of its first slider, into the folder of COURSE_SCREENSHOTS, for people to look at."""
-    explorer.show()
-    if SCREENSHOTS:
-        Path(SCREENSHOTS).mkdir(parents=True, exist_ok=True)
-        explorer.drag(next(n for n, control in enumerate(explorer.about) if control["kind"] == "slider"), 0.4)
-        explorer.page.wait_for_timeout(1000)
-        explorer.element.screenshot(path=Path(SCREENSHOTS) / f"{name}.png")

@@ -155,10 +155,13 @@ def taken(explorer: Explorer, number: int, option: int, state: State) -> list[st
     return wrong
 
 
-def use_everything(explorer: Explorer, look: Look) -> list[str]:
+def use_everything(explorer: Explorer, look: Look, again: bool = True) -> list[str]:
     """Move, press and play all that an explorer has, and look after each move. What is wrong.
 
-    Every slider is moved for every choice that its first buttons or menu offer, as far as it is then shown.
+    Args:
+        explorer: which one.
+        look: waits until it shows what it should.
+        again: move every slider for each choice of the first buttons or menu that shows it; else for one.
     """
     wrong, moved, about = [], set(), explorer.about
     look("at first")
@@ -169,7 +172,7 @@ def use_everything(explorer: Explorer, look: Look) -> list[str]:
             wrong += taken(explorer, choices[0], option, look(f"option {option}"))
         visible = explorer.state(False).visible
         for number, control in enumerate(about):
-            if control["kind"] == "slider" and visible[number]:
+            if control["kind"] == "slider" and visible[number] and (again or number not in moved):
                 more, changed = press_through(explorer, number, look)
                 wrong += more + drag_through(explorer, number, look)
                 if changed or control["name"] is None:  # without a name: such as the speed of a player

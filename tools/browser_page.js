@@ -31,7 +31,6 @@ window.probe ??= (() => {
       name: canvas.dataset.panel,
       width: canvas.width,
       height: canvas.height,
-      paints: Number(canvas.dataset.paints),
       data: withPixels ? base64(pixels(canvas)) : "",
     }));
     const texts = {};
@@ -181,11 +180,11 @@ window.probe ??= (() => {
 
   const answer = () => promised;
 
-  /** Move a slider one step on and one back, again and again, four moves a frame. */
+  /** Move a slider one step on and one back, again and again, sixteen moves a frame. */
   function shake(handle, times) {
     let done = 0;
     return everyFrame((over) => {
-      for (let i = 0; over && i < 4; i++, done++)
+      for (let i = 0; over && i < 16; i++, done++)
         handle.dispatchEvent(new KeyboardEvent("keydown", { key: done % 2 ? "ArrowLeft" : "ArrowRight", bubbles: true }));
       return done >= times ? done : undefined;
     });
@@ -300,7 +299,10 @@ window.probe ??= (() => {
     /** Where the notebook's selection is: number of the active cell, and command or edit mode. */
     selection: () => `cell ${lab.panel.content.activeCellIndex}, ${lab.panel.content.mode} mode`,
 
-    theme: (name) => window.jupyterapp.commands.execute("apputils:change-theme", { theme: name }),
+    async theme(name) {
+      await window.jupyterapp.commands.execute("apputils:change-theme", { theme: name });
+      await everyFrame(() => (document.body.dataset.jpThemeName === name ? true : undefined));
+    },
 
     /** Run code in a new last cell, which then goes; milliseconds from its end to the first full picture. */
     async firstPicture(code, limit = 60000) {

@@ -31,9 +31,6 @@ if TYPE_CHECKING:
     from playwright.sync_api import Page
 
 ROOT = Path(__file__).resolve().parent.parent
-DARK, LIGHT = "JupyterLab Dark", "JupyterLab Light"
-#: Seconds in which a notebook must have run.
-LONGEST_RUN = 1200.0
 
 
 @dataclass(frozen=True)
@@ -68,25 +65,20 @@ def jupyterlab(folder: Path) -> Iterator[Lab]:
         RuntimeError: it did not start; the end of its log is in the message.
     """
     with TemporaryDirectory(prefix="course-lab-", ignore_cleanup_errors=True) as place:
-        home = Path(place)
-        own = {"JUPYTER_CONFIG_DIR": "config", "JUPYTER_DATA_DIR": "data", "JUPYTER_RUNTIME_DIR": "runtime"}
-        own |= {"JUPYTERLAB_SETTINGS_DIR": "settings", "JUPYTERLAB_WORKSPACES_DIR": "workspaces"}
-        own |= {"IPYTHONDIR": "ipython", "MPLCONFIGDIR": "matplotlib", "HOME": "home"}
-        for name in own.values():
-            (home / name).mkdir()
+        home, log = Path(place), Path(place, "lab.log")
+        # MPLBACKEND would keep figures out of the notebooks; the others lead to the user's own settings
+        own = ("JUPYTER", "IPYTHON", "MPL", "XDG_")
+        environment = {name: value for name, value in os.environ.items() if not name.startswith(own)}
         paths = (str(ROOT), str(ROOT / "tools"), os.environ.get("PYTHONPATH"))  # tools: for kernel_side
-        environment = {
-            **os.environ,
-            **{key: str(home / name) for key, name in own.items()},
+        environment |= {
+            "HOME": place,
             "JUPYTER_CONFIG_PATH": str(SETTINGS),
+            "JUPYTER_RUNTIME_DIR": str(home / "runtime"),
             "PYTHONPATH": os.pathsep.join(filter(None, paths)),
         }
-        environment.pop("MPLBACKEND", None)  # else the notebooks would show no figures
-        options = ["--no-browser", "--LabApp.expose_app_in_browser=True"]
-        log = home / "lab.log"
         with log.open("wb") as output:
             process = subprocess.Popen(
-                command(folder, 0, options),
+                command(folder, 0, ["--no-browser", "--LabApp.expose_app_in_browser=True"]),
                 cwd=folder,
                 env=environment,
                 stdout=output,
@@ -130,7 +122,6 @@ class Kernel:
         self._client.load_connection_file()
         self._client.context.setsockopt(zmq.RCVHWM, 0)  # a long training sends more than the usual 1,000 messages
         self._client.start_channels(stdin=False, hb=False, control=False)
-        self._asked: set[str] = set()
         self._errors: list[str] = []
 
     def close(self) -> None:
@@ -142,7 +133,7 @@ class Kernel:
         """What the kernel reported so far, in cells or outside, such as an exception in a slider's callback."""
         while self._client.iopub_channel.msg_ready():
             message = self._client.iopub_channel.get_msg()
-            if message["msg_type"] == "error" and message["parent_header"].get("msg_id") not in self._asked:
+            if message["msg_type"] == "error":
                 self._errors.append(f"{message['content']['ename']}: {message['content']['evalue']}")
         return self._errors
 
@@ -154,7 +145,7 @@ class Kernel:
             queue.Empty: no answer in two minutes.
         """
         wanted = {"value": f"__import__('json').dumps(__import__('kernel_side').{call})"}
-        self._asked.add(self._client.execute("", store_history=False, user_expressions=wanted))
+        self._client.execute("", store_history=False, user_expressions=wanted)
         value = self._client.shell_channel.get_msg(timeout=120)["content"]["user_expressions"]["value"]
         if value["status"] != "ok":
             raise RuntimeError(f"in the kernel: {value['ename']}: {value['evalue']}")
@@ -185,7 +176,7 @@ class Notebook:
         """Of playwright."""
         return self.sheet.page
 
-    def run(self, limit: float = LONGEST_RUN) -> None:
+    def run(self, limit: float = 1200.0) -> None:
         """Run all cells and wait for the kernel."""
         self.page.evaluate("probe.lab.run()")
         self.page.wait_for_function("probe.lab.idle()", timeout=1000 * limit, polling=100)

@@ -20,6 +20,7 @@ from IPython.core.formatters import DisplayFormatter
 from course_lib.widgets.canvas import PictureCanvas
 from helpers_site import Course, Elements, executed
 from helpers_viz import EXPLORERS, FIGURES
+from kernel_side import KINDS, walk
 
 ROOT = Path(__file__).resolve().parents[2]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("[0-9][0-9]_*.ipynb"))
@@ -79,29 +80,17 @@ def test_the_pages_of_make_html_keep_the_words(tmp_path: Path) -> None:
 
 
 def name_of(control: Any) -> str:
-    """What a control says of itself."""
-    if isinstance(control, ipywidgets.Play):
-        return "widgets/static/controls.js names its buttons"
+    """What a control says of itself; widgets/static/controls.js names the buttons of a player."""
     labels = getattr(control, "_options_labels", []) if isinstance(control, ipywidgets.ToggleButtons) else []
     return str(control.description).strip() or (" ".join(labels) if all(labels) else "")
-
-
-def controls_of(widget: Any) -> list[Any]:
-    """All controls in a widget, however deep: those whose value a person sets."""
-    found = []
-    for child in getattr(widget, "children", ()):
-        kinds = (ipywidgets.widgets.widget_description.DescriptionWidget, ipywidgets.Button)
-        passive = (ipywidgets.HTML, ipywidgets.HTMLMath, ipywidgets.Label, ipywidgets.FloatProgress)
-        found += [child] if isinstance(child, kinds) and not isinstance(child, passive) else []
-        found += controls_of(child)
-    return found
 
 
 @pytest.mark.parametrize("name", EXPLORERS)
 def test_every_control_and_every_drawing_has_a_name(name: str) -> None:
     explorer = EXPLORERS[name]()
-    found = controls_of(explorer)
-    assert set(explorer.controls.values()) <= set(found) and all(map(name_of, found))
+    found = [widget for widget in walk(explorer) if getattr(widget, "_view_name", "") in {*KINDS, "ButtonView"}]
+    assert set(explorer.controls.values()) <= set(found)
+    assert all(name_of(control) for control in found if not isinstance(control, ipywidgets.Play))
     sliders = [control.description for control in found if hasattr(control, "readout")]
     assert len(sliders) == len(set(sliders))
     if isinstance(explorer.canvas, PictureCanvas):
