@@ -94,7 +94,6 @@ def opened(request: pytest.FixtureRequest, lab: Lab, sheet: browser.Sheet) -> It
         found = zip(SHOWN[name], notebook.explorers(), strict=True)
         explorers = [(explorer, Oracle(notebook, explorer, maker)) for maker, explorer in found]
         yield Opened(name, notebook, notebook.problems(), explorers)
-        RECORDED[name] = [oracle for _, oracle in explorers]
     finally:
         notebook.close()
 
@@ -122,7 +121,7 @@ class TestNotebook:
         assert opened.notebook.problems() == []
 
     def test_everything_moves_and_shows_what_python_computes(self, opened: Opened) -> None:
-        wrong = []
+        RECORDED[opened.name], wrong = [oracle for _, oracle in opened.explorers], []
         for explorer, oracle in opened.explorers:
             explorer.show()
             look = partial(settled, explorer, judge_by(oracle), PATIENT if oracle.maker in NETWORK else SOON)
