@@ -119,7 +119,7 @@ def load_checkpoint(path: str | Path, device: torch.device | str = "cpu") -> Che
     except KeyError as error:
         raise ValueError(f"{not_ours}: its card has no {error}") from error
     if form != FORMAT:
-        raise ValueError(f"{path} has format {form}, this version of the course reads {FORMAT}")
+        raise ValueError(f"{path} has format {form!r}, this version of the course reads {FORMAT}")
     validate_choice("model", name, MODELS)
     validate_choice("target", target, TARGETS)
     try:

@@ -35,14 +35,7 @@ from .blocks import (
     zeroed,
 )
 from .shapes import classic_unet_out, validate_multiple
-from .validate import (
-    validate_counts,
-    validate_flag,
-    validate_index,
-    validate_labels,
-    validate_levels,
-    validate_pictures,
-)
+from .validate import validate_counts, validate_flag, validate_labels, validate_levels, validate_pictures
 
 
 def _validate_input(x_t: Tensor, channels: int, multiple: int) -> None:
@@ -60,7 +53,7 @@ def _validate_unused(**arguments: Any) -> None:
 def _validate_time(t: Tensor | None, x_t: Tensor) -> Tensor:
     if not isinstance(t, Tensor):
         raise TypeError(f"t must be a tensor of shape (B,), ({x_t.shape[0]},) here, got {type(t).__name__}")
-    validate_index(t, "t", batch=x_t.shape[0], device=x_t.device)
+    validate_labels(t, "t", batch=x_t.shape[0], device=x_t.device)
     return t
 
 
@@ -88,7 +81,7 @@ class ClassicUNet(nn.Module):
             in_channels=in_channels, out_channels=out_channels, features=list(features), bottleneck=bottleneck
         )
         widths = [in_channels, *features]
-        self.down = nn.ModuleList(DoubleConv(i, o, padding=0) for i, o in zip(widths, features, strict=False))
+        self.down = nn.ModuleList(DoubleConv(i, o, padding=0) for i, o in pairwise(widths))
         self.pool = nn.MaxPool2d(2)
         self.bottleneck = DoubleConv(features[-1], bottleneck, padding=0)
         deep_first = [bottleneck, *reversed(features)]
@@ -160,9 +153,7 @@ class DoubleConvUNet(nn.Module):
             resize_to_skip=resize_to_skip,
         )
         widths = [in_channels + (time_plane is not None), *features]
-        self.down = nn.ModuleList(
-            DoubleConv(i, o, batch_norm=batch_norm) for i, o in zip(widths, features, strict=False)
-        )
+        self.down = nn.ModuleList(DoubleConv(i, o, batch_norm=batch_norm) for i, o in pairwise(widths))
         self.pool = nn.MaxPool2d(2)
         self.bottleneck = DoubleConv(features[-1], bottleneck, batch_norm=batch_norm)
         deep_first = [bottleneck, *reversed(features)]
@@ -172,12 +163,10 @@ class DoubleConvUNet(nn.Module):
 
     def forward(self, x_t: Tensor, t: Tensor | None = None, y: None = None) -> Tensor:
         """(B, in, H, W), and t (B,) for a model with a time plane, to (B, out, H, W)."""
-        halvings = len(self.down)
-        _validate_input(x_t, self.config["in_channels"], 1 if self.config["resize_to_skip"] else 2**halvings)
-        if min(x_t.shape[2:]) < 2**halvings:
-            raise ValueError(
-                f"pictures must be at least {2**halvings} pixels high and wide, got {tuple(x_t.shape[2:])}"
-            )
+        multiple = 2 ** len(self.down)
+        _validate_input(x_t, self.config["in_channels"], 1 if self.config["resize_to_skip"] else multiple)
+        if min(x_t.shape[2:]) < multiple:
+            raise ValueError(f"pictures must be at least {multiple} pixels high and wide, got {tuple(x_t.shape[2:])}")
         _validate_unused(y=y)
         x, skips = x_t, []
         if self.config["time_plane"] is None:
@@ -219,8 +208,8 @@ class BottleneckUNet(nn.Module):
         self.config: dict[str, Any] = dict(channels=channels, features=list(features), size=size, dense=dense)
         halvings = len(features) - 1
         validate_multiple("size", size, 2**halvings)
-        deep, side = features[-1], size // 2**halvings
-        self.stem = nn.Sequential(*conv_norm_relu(channels, features[0]))
+        top, deep, side = features[0], features[-1], size // 2**halvings
+        self.stem = nn.Sequential(*conv_norm_relu(channels, top))
         pairs = list(pairwise(features))
         self.down = nn.ModuleList(DownBlock(i, o) for i, o in pairs)
         self.flatten = nn.Sequential(nn.Flatten(), nn.ReLU())
@@ -234,9 +223,7 @@ class BottleneckUNet(nn.Module):
         )
         self.unflatten = nn.Sequential(nn.Unflatten(1, (deep, side, side)), *conv_norm_relu(deep, deep))
         self.up = nn.ModuleList(UpBlock(o, i) for i, o in reversed(pairs))
-        self.out = nn.Sequential(
-            *conv_norm_relu(features[0], features[0]), nn.Conv2d(features[0], channels, 3, padding=1)
-        )
+        self.out = nn.Sequential(*conv_norm_relu(top, top), nn.Conv2d(top, channels, 3, padding=1))
 
     def forward(self, x_t: Tensor, t: Tensor | None = None, y: Tensor | None = None) -> Tensor:
         """(B, channels, size, size) to the same shape; t and y are ignored."""
@@ -347,7 +334,7 @@ class UNet(nn.Module):
         if y is None:
             raise TypeError(f"this model was built with {classes} classes: y must be given, (B,)")
         validate_labels(y, "y", batch=x_t.shape[0], device=x_t.device)
-        # To see values, the program would have to wait for a GPU; and an exported or compiled graph has none to see.
+        # On a GPU, looking at values would make the program wait; an exported or compiled graph has none to look at.
         if y.device.type == "cpu" and not torch.compiler.is_compiling():
             low, high = int(y.min()), int(y.max())
             if low < 0 or high >= classes:
